@@ -1,0 +1,301 @@
+"""The one configuration tree: typed, frozen, validated where it is defined.
+
+YAML goes in, dotted overrides go on top, the resolved YAML comes out and can be fed back in.
+Every key has a type, a default and a meaning, which `--help` of every job lists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
+
+from unirex_ray.errors import UserError
+
+TopKPercent = Annotated[int, Field(ge=1, le=100)]
+Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which corpus, and how much of it."""
+
+    name: str = Field("reviews", description="Corpus: reviews (embedded), sst, movies or eraser.")
+    source: str | None = Field(None, description="Folder, .zip or .tar.gz with the corpus as its authors publish it.")
+    labels: tuple[str, ...] | None = Field(None, description="Label list, in order, for data.name=eraser.")
+    limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
+    seed: int = Field(0, ge=0, description="Seed of everything drawn while preparing data.")
+    max_length: int | None = Field(
+        None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
+    )
+    cache: str | None = Field(None, description="Folder of tokenised corpora; default: ~/.cache/unirex_ray.")
+
+
+class ModelConfig(_Section):
+    """The task model and the rationale extractor."""
+
+    encoder: str = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
+    revision: str | None = Field(None, description="Hub revision of the encoder.")
+    trust_remote_code: bool = Field(False, description="Run Python code that ships with a hub encoder.")
+    layers: int | None = Field(None, ge=1, description="Keep the encoder's first N layers; default: all.")
+    head: Literal["linear", "mlp-2048-2", "mlp-4096-3"] = Field("linear", description="Extractor head (DLM, SLM).")
+    ig_steps: int = Field(3, ge=1, le=1000, description="Gauss-Legendre steps of integrated gradients.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Dropout everywhere in the encoder; default: as the encoder is configured."
+    )
+
+
+class LossConfig(_Section):
+    """L = L_task + comp_weight L_comp + suff_weight L_suff + plaus_weight L_plaus."""
+
+    comp_weight: Weight = Field(1.0, description="Weight of the comprehensiveness loss (alpha_c).")
+    suff_weight: Weight = Field(1.0, description="Weight of the sufficiency loss (alpha_s).")
+    plaus_weight: Weight = Field(1.0, description="Weight of the plausibility loss (alpha_p).")
+    comp: Literal["margin", "diff"] = Field("margin", description="Comprehensiveness criterion.")
+    comp_margin: float = Field(1.0, ge=0, le=100, description="Margin m_c of comp=margin.")
+    suff: Literal["margin", "diff"] = Field("margin", description="Sufficiency criterion.")
+    suff_margin: float = Field(0.1, ge=0, le=100, description="Margin m_s of suff=margin.")
+    plaus: Literal["bce"] = Field("bce", description="Plausibility criterion.")
+    top_k_percents: tuple[TopKPercent, ...] = Field(
+        (1, 5, 10, 20, 50), min_length=1, description="K of the faithfulness losses, in percent of the tokens."
+    )
+
+
+class TrainConfig(_Section):
+    """Optimisation, its hardware and its random state."""
+
+    epochs: int = Field(10, ge=1, description="Most epochs to train.")
+    batch_size: int = Field(32, ge=1, description="Effective batch, whatever the number of workers.")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="Instances per forward pass and worker; smaller saves memory, changes no number."
+    )
+    learning_rate: float = Field(2e-5, gt=0, le=1, description="AdamW's peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay.")
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps that warm up; linear decay follows.")
+    patience: int = Field(5, ge=1, description="Epochs without a better dev task score before stopping.")
+    seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
+    workers: int = Field(1, ge=1, description="Ray Train workers that share each batch.")
+    gpu: bool = Field(False, description="One GPU per worker.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads per worker; default: all cores in train.py, 1 in a sweep."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast on GPU, else fp32.")
+    perturbation: Literal["auto", "dropped", "masked"] = Field(
+        "auto", description="How losses hide tokens; auto: drop them where that is exact, else mask them."
+    )
+    stream: bool = Field(False, description="Recompute perturbed passes in the backward pass to save memory.")
+    token_budget: int = Field(16384, ge=64, description="Most tokens in one encoder pass.")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Checkpoint every N steps as well as after every epoch."
+    )
+
+
+class TrackingConfig(_Section):
+    """Where runs are recorded."""
+
+    uri: str | None = Field(
+        None, description="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///OUTPUT/mlflow.db."
+    )
+
+
+class SweepConfig(_Section):
+    """The search (used by jobs/sweep.py only)."""
+
+    methods: tuple[str, ...] | None = Field(None, min_length=1, description="Methods to sweep; default: [method].")
+    searcher: Literal["tpe", "grid", "random", "pareto"] = Field(
+        "tpe", description="tpe (on the population's CNRG), grid, random, or pareto (multi-objective, raw metrics)."
+    )
+    configurations: int | None = Field(
+        None, ge=1, description="Configurations per method (its budget); default: the whole grid, 9 otherwise."
+    )
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Values of train.seed per configuration.")
+    concurrency: int | None = Field(None, ge=1, description="Most trials at once; default: what the cluster holds.")
+    rungs: tuple[int, ...] = Field((), description="Epochs at which first seeds are compared; empty: no stopping.")
+    reduction: int = Field(3, ge=2, description="At a rung, the best 1/reduction of the configurations go on.")
+    max_failures: int = Field(2, ge=0, description="Restarts of a trial whose worker was lost.")
+    nrg_weights: tuple[float, float, float] = Field(
+        (1.0, 1.0, 1.0), description="Weights of FNRG, PNRG and TNRG in CNRG."
+    )
+    keep_weights: Literal["selected", "all"] = Field(
+        "selected", description="Trained weights that stay when the sweep ends: each method's selected, or all."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the searcher.")
+
+    @model_validator(mode="after")
+    def _check(self) -> SweepConfig:
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"sweep.seeds must be distinct and at least 0, but got {list(self.seeds)}")
+        if list(self.rungs) != sorted(set(self.rungs)) or (self.rungs and self.rungs[0] < 1):
+            raise ValueError(f"sweep.rungs must be increasing epochs from 1, but got {list(self.rungs)}")
+        if min(self.nrg_weights) < 0 or sum(self.nrg_weights) <= 0:
+            raise ValueError(f"sweep.nrg_weights must be at least 0 and not all 0, but got {list(self.nrg_weights)}")
+        return self
+
+
+class Config(_Section):
+    """Everything a job needs to know."""
+
+    method: str = Field("unirex-slm-fp", description="A method of the paper, e.g. aa-ig or unirex-dlm-fp.")
+    output: str = Field("output", description="Folder for everything a job writes.")
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
+
+
+Tree = dict[str, Any]
+
+
+def config_keys() -> tuple[str, ...]:
+    """All dotted keys of the tree, e.g. `train.epochs`."""
+    return tuple(key for key, _ in flatten(Config().model_dump()))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and leaf values of a nested mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def unflatten(flat: Mapping[str, Any]) -> Tree:
+    """Nested mapping from dotted keys."""
+    tree: Tree = {}
+    for dotted, value in flat.items():
+        *sections, leaf = dotted.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{section!r} in {dotted!r} must be a section of keys, but is {node!r}")
+        node[leaf] = value
+    return tree
+
+
+def merge(*trees: Mapping[str, Any]) -> Tree:
+    """Merge nested mappings; later ones win, key by key."""
+    return unflatten({key: value for tree in trees for key, value in flatten(tree)})
+
+
+def build_config(*trees: Mapping[str, Any]) -> Config:
+    """Validate merged trees into a `Config`.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    try:
+        return Config.model_validate(merge(*trees))
+    except ValidationError as error:
+        raise UserError("; ".join(_describe(problem) for problem in error.errors())) from None
+
+
+def override(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """A copy of `config` with dotted keys replaced, validated again."""
+    return build_config(config.model_dump(mode="json"), unflatten(overrides))
+
+
+def to_yaml(config: Config) -> str:
+    """The whole tree as YAML that `load_yaml` and `build_config` read back to an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def load_yaml(path: str | Path) -> Tree:
+    """Read a YAML mapping.
+
+    Raises:
+        UserError: if the file is missing, unreadable, broken, or no mapping.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {str(path)!r}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{str(path)!r} must hold a YAML mapping of keys, but holds {type(tree).__name__}")
+    return tree
+
+
+_NO_SCIENCE = ("output", "tracking", "sweep", "data.cache", "data.source")
+
+
+def config_hash(config: Config) -> str:
+    """12 hex digits over every key that can change a trial's numbers (not paths, tracking or the search)."""
+    flat = {k: v for k, v in flatten(config.model_dump(mode="json")) if not k.startswith(_NO_SCIENCE)}
+    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            key = unknown.split()[0].split("=")[0].lstrip("-")
+            message = f"unknown option --{key}{_did_you_mean(key, config_keys())}; --help lists every key"
+        raise UserError(message)
+
+
+class _Settings(Config, BaseSettings):  # type: ignore[misc]
+    """`Config` as pydantic-settings wants it, for its command line alone."""
+
+
+def job_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser to which a job adds options of its own before `parse_job`."""
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="YAML", help="Configuration file; dotted options override it.")
+    return parser
+
+
+def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Tree]:
+    """Parse a job's command line.
+
+    Returns:
+        The job's own options, and the configuration tree given by `--config` and dotted options (not validated yet,
+        so that a job can put presets below it).
+    """
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        _Settings,
+        root_parser=parser,
+        cli_parse_args=list(argv),
+        cli_prog_name=parser.prog,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_parse_none_str="null",
+    )
+    options = parser.parse_args(list(argv))
+    file_tree = load_yaml(options.config) if options.config else {}
+    try:
+        return options, merge(file_tree, source())
+    except SettingsError as error:
+        raise UserError(f"{error} ({error.__cause__})") from None
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+    if problem["type"] == "extra_forbidden":
+        section = key.rpartition(".")[0]
+        allowed = [k for k in config_keys() if k.rpartition(".")[0] == section or not section]
+        return f"unknown key {key!r}{_did_you_mean(key, config_keys())}; allowed here: {', '.join(allowed)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _did_you_mean(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,6 @@
+"""The methods of the paper: each one a short recipe over shared parts."""
+
+from unirex_ray.methods.recipe import Method, Stage
+from unirex_ray.methods.registry import METHODS, get_method
+
+__all__ = ["METHODS", "Method", "Stage", "get_method"]
