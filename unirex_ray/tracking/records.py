@@ -1,0 +1,46 @@
+"""A trial as the search plans it and as the run store remembers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+TrialStatus = Literal["running", "completed", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """One configuration of one method with one seed.
+
+    Attributes:
+        trial_id: deterministic within the sweep: `{sweep_id}-{method}-{configuration:04d}-s{seed}`.
+        configuration: index of the suggestion within the method's study, from 0.
+        parameters: what was sampled: dotted configuration keys and plain values (`method` and `train.seed` excluded).
+    """
+
+    trial_id: str
+    method: str
+    configuration: int
+    seed: int
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """What is known of a trial.
+
+    Attributes:
+        status: `stopped` at a rung, `failed` with a reason, else `running` or `completed`.
+        metrics: the final ones, by logged key (`dev/auprc`, `test/task_score`, `time/train_s`); only of completed trials.
+        history: dev metrics by epoch.
+        run_id: the store's own identifier, where it has one.
+    """
+
+    spec: TrialSpec
+    status: TrialStatus
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    reason: str | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)

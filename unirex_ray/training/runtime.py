@@ -1,0 +1,57 @@
+"""What the training loop knows of its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unirex_ray.training.checkpoint import CheckpointStore
+
+
+class Runtime(Protocol):
+    """One worker's view of where it runs. Every worker of a trial makes the same calls in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """This worker's number, from 0."""
+
+    @property
+    def world(self) -> int:
+        """How many workers share each batch, at least 1."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this worker computes."""
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """Where this trial's checkpoints lie; all workers see the same ones, only rank 0 writes."""
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Sum `tensor` over all workers, in place."""
+
+    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Hand on an epoch's metrics, equal on every worker (keys as in `metrics.table`, e.g. `dev/auprc`)."""
+
+
+class LocalRuntime:
+    """A plain process of its own; reports go to an optional callback."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, folder: str | Path, *, gpu: bool = False) -> None:
+        self.device = torch.device("cuda" if gpu else "cpu")
+        self.checkpoints = CheckpointStore(folder)
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Nothing to sum: there is one worker."""
+
+    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Print one line per epoch."""
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+        print(f"epoch {epoch}  {shown}", flush=True)
