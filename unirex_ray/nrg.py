@@ -1,0 +1,159 @@
+"""Normalised relative gain (paper, section 4.2): raw metrics of a whole set of members become scores in [0, 1].
+
+Every score is relative to the set Z that it is computed over: a new extreme changes every member's score.
+So raw metrics are what is stored, and NRG is always computed from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import NRG_METRICS, Desideratum
+
+Weights = tuple[float, float, float]
+"""Weights of FNRG, PNRG and TNRG in CNRG: at least 0, not all 0."""
+
+EQUAL_WEIGHTS: Weights = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One member's scores, all in [0, 1], higher is better.
+
+    Attributes:
+        relative: NRG of each raw metric, by metric key.
+        fnrg: mean over comprehensiveness and sufficiency.
+        pnrg: mean over AUPRC and token F1; None where there are no gold rationales.
+        tnrg: NRG of the task score.
+        cnrg: weighted mean of the three (of the two that there are, without gold rationales).
+    """
+
+    relative: Mapping[str, float]
+    fnrg: float
+    pnrg: float | None
+    tnrg: float
+    cnrg: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Scores of all members of Z.
+
+    Attributes:
+        constant: keys of the metrics on which all members are equal, so that every member gets 0.0 there.
+        plausibility: whether PNRG is part of CNRG.
+    """
+
+    scores: Mapping[str, Scores]
+    constant: tuple[str, ...]
+    plausibility: bool
+
+
+def relative_gain(values: Mapping[str, float], *, higher_is_better: bool) -> dict[str, float]:
+    """NRG of one raw metric over all members: (z - min)/(max - min), or (max - z)/(max - min) where lower is better.
+
+    Returns:
+        A value in [0, 1] per member, 1.0 for the best; 0.0 for every member where max = min.
+    """
+    if not values:
+        return {}
+    low, high = min(values.values()), max(values.values())
+    if low == high:
+        return dict.fromkeys(values, 0.0)
+    return {name: ((z - low) if higher_is_better else (high - z)) / (high - low) for name, z in values.items()}
+
+
+def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = EQUAL_WEIGHTS) -> Population:
+    """Score every member of Z relative to all of them.
+
+    Args:
+        raw: raw metrics by member and metric key without split, e.g. `{"aa-ig": {"auprc": 51.2, ...}}`; other keys than
+            those of `NRG_METRICS` are ignored. Where no member has a plausibility metric, PNRG is left out.
+        weights: of FNRG, PNRG and TNRG in CNRG.
+
+    Raises:
+        UserError: if the weights are negative or give no weight to any score that there is.
+        ValueError: if a member lacks a metric or has one that is not finite; names both.
+    """
+    has_gold = any(
+        metric.key in metrics
+        for metrics in raw.values()
+        for metric in NRG_METRICS
+        if metric.desideratum == "plausibility"
+    )
+    table = [metric for metric in NRG_METRICS if has_gold or metric.desideratum != "plausibility"]
+    used = (weights[0], weights[1] if has_gold else 0.0, weights[2])
+    if raw and (min(weights) < 0 or sum(used) <= 0):
+        without = "" if has_gold else " (these members have no plausibility metrics, so PNRG is left out)"
+        raise UserError(f"NRG weights must be at least 0 and not all 0, but got {list(weights)}{without}")
+
+    columns = {metric.key: {member: _value(raw, member, metric.key) for member in raw} for metric in table}
+    gains = {m.key: relative_gain(columns[m.key], higher_is_better=m.higher_is_better) for m in table}
+
+    def desideratum(member: str, wanted: Desideratum) -> float:
+        parts = [gains[metric.key][member] for metric in table if metric.desideratum == wanted]
+        return math.fsum(parts) / len(parts)
+
+    def score(member: str) -> Scores:
+        fnrg, tnrg = desideratum(member, "faithfulness"), desideratum(member, "task")
+        pnrg = desideratum(member, "plausibility") if has_gold else None
+        weighted = [weight * value for weight, value in zip(used, (fnrg, pnrg or 0.0, tnrg), strict=True)]
+        return Scores(
+            relative={key: gain[member] for key, gain in gains.items()},
+            fnrg=fnrg,
+            pnrg=pnrg,
+            tnrg=tnrg,
+            cnrg=math.fsum(weighted) / math.fsum(used),
+        )
+
+    return Population(
+        scores={member: score(member) for member in raw},
+        constant=tuple(key for key, column in columns.items() if len(set(column.values())) == 1),
+        plausibility=has_gold,
+    )
+
+
+def mean_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every metric over seeds; the order of the seeds does not matter.
+
+    Raises:
+        ValueError: if the seeds do not have the same metrics.
+    """
+    return {key: math.fsum(column) / len(column) for key, column in _columns(rows).items()}
+
+
+def std_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Standard deviation of every metric over seeds, divided by n - 1; nan for one seed.
+
+    Raises:
+        ValueError: if the seeds do not have the same metrics.
+    """
+    return {key: _std(column) for key, column in _columns(rows).items()}
+
+
+def _value(raw: Mapping[str, Mapping[str, float]], member: str, key: str) -> float:
+    if key not in raw[member]:
+        raise ValueError(f"member {member!r} lacks the metric {key!r}, so it cannot be scored")
+    value = float(raw[member][key])
+    if not math.isfinite(value):
+        raise ValueError(f"metric {key!r} of member {member!r} must be finite, but is {value}")
+    return value
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    keys = list(rows[0]) if rows else []
+    for row in rows:
+        if set(row) != set(keys):
+            odd = sorted(set(row) ^ set(keys))
+            raise ValueError(f"all seeds must have the same metrics, but some lack {', '.join(odd)}")
+    return {key: [row[key] for row in rows] for key in keys}
+
+
+def _std(column: Sequence[float]) -> float:
+    if len(column) < 2:
+        return math.nan
+    mean = math.fsum(column) / len(column)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in column) / (len(column) - 1))
