@@ -1,0 +1,163 @@
+import random
+
+import pytest
+
+from unirex_ray.config import Config
+from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.sweep.searcher import Known, Observed, identity, make_searcher, population_cnrg, raw_metrics
+from unirex_ray.sweep.space import MethodSpace, parse_space
+
+KINDS = ("tpe", "grid", "random", "pareto")
+CHOICES = {
+    "parameters": {
+        "loss.comp_weight": {"choice": [0.5, 0.7, 1.0]},
+        "model.head": {"choice": ["linear", "mlp-2048-2"]},
+        "loss.comp_margin": {"choice": [0.1, 0.2], "when": {"model.head": ["mlp-2048-2"]}},
+        "loss.top_k_percents": {"choice": [[10], [20, 50]]},
+    }
+}
+RANGES = {
+    "parameters": {
+        "train.learning_rate": {"log_uniform": [1.0e-6, 1.0e-3]},
+        "train.warmup": {"uniform": [0, 0.5]},
+        "train.batch_size": {"int": [8, 64]},
+        "model.head": {"choice": ["linear", "mlp-2048-2"]},
+        "loss.comp_margin": {"uniform": [0.1, 0.2], "when": {"model.head": ["mlp-2048-2"]}},
+    }
+}
+
+
+def method_space(tree: dict, method: str = "unirex-dlm-fp") -> MethodSpace:
+    return parse_space(tree, "test").checked(Config()).for_method(method, Config())
+
+
+def metrics_of(parameters: dict) -> dict[str, float]:
+    rng = random.Random(identity(parameters))
+    return {metric.key: rng.random() for metric in NRG_METRICS}
+
+
+def run(kind: str, space: MethodSpace, budget: int, seed: int = 0, lag: int = 0) -> list[dict]:
+    """Suggest until the budget or the space is used up; results come `lag` suggestions late."""
+    searcher = make_searcher(kind, space, budget=budget, seed=seed)
+    suggested: list[dict] = []
+    for index in range(budget):
+        done, running = suggested[: max(0, index - lag)], suggested[max(0, index - lag) :]
+        known = Known(population=[Observed(parameters=p, metrics=metrics_of(p)) for p in done], running=running)
+        parameters = searcher.suggest(index, known)
+        if parameters is None:
+            break
+        suggested.append(parameters)
+    return suggested
+
+
+def assert_in_space(space: MethodSpace, parameters: dict) -> None:
+    for parameter in space.parameters:
+        assert parameter.applies(parameters) == (parameter.key in parameters)
+        if parameter.key in parameters:
+            value = parameters[parameter.key]
+            if parameter.kind == "choice":
+                assert value in parameter.values
+            else:
+                assert parameter.values[0] <= value <= parameter.values[1]
+                assert isinstance(value, int) == (parameter.kind == "int")
+    assert parameters.keys() <= {parameter.key for parameter in space.parameters}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lag", [0, 3])
+def test_contract_on_choices(kind: str, lag: int) -> None:
+    space = method_space(CHOICES)
+    suggested = run(kind, space, budget=50, lag=lag)
+    for parameters in suggested:
+        assert_in_space(space, parameters)
+    # 3 weights x (linear | mlp x 2 margins) x 2 lists, each exactly once, then the space is exhausted
+    assert len(suggested) == 18
+    assert sorted(map(identity, suggested)) == sorted(map(identity, space.grid()))
+    assert suggested == run(kind, space, budget=50, lag=lag)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "grid"])
+@pytest.mark.parametrize("lag", [0, 3])
+def test_contract_on_ranges(kind: str, lag: int) -> None:
+    space = method_space(RANGES)
+    suggested = run(kind, space, budget=14, lag=lag)
+    assert len({identity(parameters) for parameters in suggested}) == 14
+    for parameters in suggested:
+        assert_in_space(space, parameters)
+    assert suggested == run(kind, space, budget=14, lag=lag)
+    assert suggested != run(kind, space, budget=14, lag=lag, seed=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_space_without_parameters_has_one_configuration(kind: str) -> None:
+    assert run(kind, method_space({}), budget=5) == [{}]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "grid"])
+def test_methods_have_studies_of_their_own(kind: str) -> None:
+    tree = {"parameters": {"train.learning_rate": {"log_uniform": [1.0e-6, 1.0e-3]}}}
+    assert run(kind, method_space(tree, "aa-ig"), 3) != run(kind, method_space(tree, "unirex-slm-p"), 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_and_failed_configurations_are_not_tried_again(kind: str) -> None:
+    space = method_space(CHOICES)
+    searcher = make_searcher(kind, space, budget=18)
+    first, second = run(kind, space, budget=2)
+    third = searcher.suggest(2, Known(stopped=[first], failed=[second]))
+    assert third not in (None, first, second)
+
+
+def test_random_does_not_depend_on_results() -> None:
+    assert run("random", method_space(RANGES), 6, lag=0) == run("random", method_space(RANGES), 6, lag=4)
+
+
+def test_grid_smaller_than_the_space_is_spread_over_it() -> None:
+    space = method_space({"parameters": {"loss.comp_weight": {"choice": [1, 2, 3, 4, 5, 6]}}})
+    assert run("grid", space, budget=3) == [{"loss.comp_weight": value} for value in (1.0, 3.0, 5.0)]
+
+
+def test_grid_refuses_ranges() -> None:
+    with pytest.raises(UserError, match=r"'train.learning_rate' is log_uniform"):
+        make_searcher("grid", method_space(RANGES), budget=3)
+
+
+def test_tpe_values_are_the_populations_cnrg_now() -> None:
+    def observed(value: float) -> Observed:
+        return Observed(parameters={}, metrics={metric.key: value for metric in NRG_METRICS})
+
+    objective = population_cnrg((1.0, 1.0, 1.0))
+    # sufficiency is lower-is-better: of the extremes, the high one gets FNRG 1/2, PNRG 1, TNRG 1, the low one 1/2, 0, 0
+    directions, values = objective([observed(0.0), observed(1.0)])
+    assert directions == ["maximize"]
+    assert values == [[pytest.approx(0.5 / 3)], [pytest.approx(2.5 / 3)]]
+    # a new extreme changes the score of the old one: FNRG stays (0.5 + 0.5) / 2, PNRG and TNRG halve
+    assert objective([observed(0.0), observed(1.0), observed(2.0)])[1][1] == [pytest.approx(0.5)]
+
+
+def test_pareto_directions_follow_the_metric_table() -> None:
+    metrics = {"comprehensiveness": 0.3, "sufficiency": 0.1, "task_score": 80.0}
+    directions, values = raw_metrics([Observed(parameters={}, metrics=metrics)])
+    assert directions == ["maximize", "minimize", "maximize"]
+    assert values == [[0.3, 0.1, 80.0]]
+
+
+def test_tpe_learns_where_random_does_not() -> None:
+    space = method_space(
+        {"parameters": {"train.warmup": {"uniform": [0, 1]}, "train.weight_decay": {"uniform": [0, 1]}}}
+    )
+
+    def error(kind: str, seed: int) -> float:
+        searcher = make_searcher(kind, space, budget=30, seed=seed)
+        population: list[Observed] = []
+        for index in range(30):
+            parameters = searcher.suggest(index, Known(population=population))
+            assert parameters is not None
+            distance = abs(parameters["train.warmup"] - 0.3) + abs(parameters["train.weight_decay"] - 0.8)
+            metrics = {m.key: distance * (-1 if m.higher_is_better else 1) for m in NRG_METRICS}
+            population.append(Observed(parameters=parameters, metrics=metrics))
+        return sum(o.metrics["sufficiency"] for o in population[15:]) / 15
+
+    seeds = range(4)
+    assert sum(error("tpe", s) for s in seeds) < 0.75 * sum(error("random", s) for s in seeds)

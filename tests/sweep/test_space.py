@@ -1,0 +1,143 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unirex_ray.config import Config, build_config, override
+from unirex_ray.errors import UserError
+from unirex_ray.methods import METHODS
+from unirex_ray.sweep.space import Space, load_space, parse_space
+
+
+def space(text: str, config: Config | None = None) -> Space:
+    return parse_space(yaml.safe_load(text), "s.yaml").checked(config or Config())
+
+
+WEIGHTS = """
+parameters:
+  loss.comp_weight: {choice: [0.5, 0.7, 1]}
+  loss.suff_weight: {choice: [0.5, 0.7, 1]}
+  loss.plaus_weight: {choice: [0.5, 0.7, 1]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [
+        ("aa-ig", 1),
+        ("unirex-aa-f", 9),
+        ("unirex-dlm-p", 3),
+        ("unirex-dlm-fp", 27),
+        ("unirex-slm-p", 3),
+        ("unirex-slm-fp", 27),
+    ],
+)
+def test_a_method_has_the_weights_of_its_losses_only(method: str, size: int) -> None:
+    grid = space(WEIGHTS).for_method(method, Config()).grid()
+    assert len(grid) == size
+    assert {key for parameters in grid for key in parameters} == set(METHODS[method].weight_keys)
+
+
+def test_grid_order_is_the_files_order_last_fastest() -> None:
+    grid = space(WEIGHTS).for_method("unirex-aa-f", Config()).grid()
+    assert [tuple(p.values()) for p in grid[:4]] == [(0.5, 0.5), (0.5, 0.7), (0.5, 1.0), (0.7, 0.5)]
+    assert all(type(value) is float for parameters in grid for value in parameters.values())
+
+
+CONDITIONS = """
+parameters:
+  model.ig_steps: {choice: [3, 10], when: {method: [aa-ig, unirex-aa-f]}}
+  model.head: {choice: [linear, mlp-2048-2], when: {method: [unirex-dlm-p]}}
+  loss.comp_margin: {choice: [0.1, 0.2], when: {model.head: [mlp-2048-2]}}
+"""
+
+
+def test_conditions_on_method_and_on_another_parameter() -> None:
+    conditional = space(CONDITIONS)
+    assert conditional.for_method("aa-ig", Config()).grid() == [{"model.ig_steps": 3}, {"model.ig_steps": 10}]
+    assert conditional.for_method("unirex-dlm-p", Config()).grid() == [
+        {"model.head": "linear"},
+        {"model.head": "mlp-2048-2", "loss.comp_margin": 0.1},
+        {"model.head": "mlp-2048-2", "loss.comp_margin": 0.2},
+    ]
+    assert conditional.for_method("unirex-slm-p", Config()).grid() == [{}]
+
+
+@pytest.mark.parametrize(("head", "size"), [("linear", 1), ("mlp-2048-2", 2)])
+def test_a_fixed_key_leaves_and_settles_conditions_on_it(head: str, size: int) -> None:
+    smaller, left = space(CONDITIONS).without({"model.head", "train.epochs"})
+    assert left == ("model.head",)
+    fixed = override(Config(), {"model.head": head})
+    assert len(smaller.for_method("unirex-dlm-p", fixed).grid()) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("parameter: {}", "unknown key 'parameter'; allowed here: config, parameters"),
+        ("parameters: {loss.cmp_weight: {choice: [1]}}", "unknown key 'loss.cmp_weight' .did you mean 'loss.comp_weight'"),
+        ("parameters: {loss: {choice: [1]}}", "unknown key 'loss'"),
+        ("parameters: {loss.comp_weight: [1]}", "must be a mapping such as"),
+        ("parameters: {loss.comp_weight: {chioce: [1]}}", "one of choice, uniform, log_uniform, int, but has chioce"),
+        ("parameters: {loss.comp_weight: {choice: [1], uniform: [0, 1]}}", "one of choice.* but has choice, uniform"),
+        ("parameters: {loss.comp_weight: {choice: []}}", "non-empty list"),
+        ("parameters: {loss.comp_weight: {choice: [1, 1.0]}}", "choices of 'loss.comp_weight' must differ"),
+        ("parameters: {loss.comp_weight: {choice: [0.5, 101]}}", "s.yaml: loss.comp_weight = 101: .*less than or equal to 100"),
+        ("parameters: {loss.comp_weight: {uniform: [0.5, 200]}}", "less than or equal to 100"),
+        ("parameters: {loss.comp_weight: {uniform: [1, 0.5]}}", r"\[1, 0.5\] is empty"),
+        ("parameters: {loss.comp_weight: {uniform: [1, 1]}}", "is empty"),
+        ("parameters: {loss.comp_weight: {uniform: [1]}}", "two finite numbers"),
+        ("parameters: {loss.comp_weight: {uniform: [0, .inf]}}", "two finite numbers"),
+        ("parameters: {train.learning_rate: {log_uniform: [1e-5, 1e-3]}}", "YAML reads 1e-5 as text: write 1.0e-5"),
+        ("parameters: {train.learning_rate: {log_uniform: [0, 0.1]}}", "must start above 0"),
+        ("parameters: {train.batch_size: {int: [8, 16.5]}}", "two whole numbers"),
+        ("parameters: {train.epochs: {uniform: [1, 9]}}", "train.epochs = 3.54.*integer"),
+        ("parameters: {model.head: {choice: [linear, cubic]}}", "model.head = 'cubic'"),
+        ("parameters: {train.seed: {choice: [1, 2]}}", "'train.seed' cannot be a parameter"),
+        ("parameters: {train.workers: {int: [1, 2]}}", "cannot be a parameter"),
+        ("parameters: {data.limit: {int: [10, 20]}}", "cannot be a parameter"),
+        ("parameters: {sweep.seed: {int: [1, 2]}}", "cannot be a parameter"),
+        ("parameters: {method: {choice: [aa-ig]}}", "cannot be a parameter"),
+        ("parameters: {model.head: {choice: [linear], when: {method: [aa-gi]}}}", "unknown method 'aa-gi'"),
+        ("parameters: {model.head: {choice: [linear], when: {method: aa-ig}}}", "when must map keys to lists"),
+        ("parameters: {model.head: {choice: [linear], when: {modle.layers: [1]}}}", "unknown key 'modle.layers'"),
+        ("parameters: {model.head: {choice: [linear], when: {model.layers: [x]}}}", "model.layers = 'x'"),
+        ("parameters: {model.head: {choice: [linear], when: {model.head: [linear]}}}", "cannot depend on itself"),
+        (
+            "parameters: {model.head: {choice: [linear], when: {model.layers: [1]}}, model.layers: {choice: [1, 2]}}",
+            "depends on 'model.layers', which must come before it",
+        ),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        space(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_are_values_too() -> None:
+    grid = (
+        space("parameters: {loss.top_k_percents: {choice: [[10], [20, 50]]}}")
+        .for_method("unirex-aa-f", Config())
+        .grid()
+    )
+    assert grid == [{"loss.top_k_percents": [10]}, {"loss.top_k_percents": [20, 50]}]
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=5, unique=True), st.floats(0, 50), st.floats(50.5, 100))
+def test_every_sample_builds_a_config(choices: list[float], low: float, high: float) -> None:
+    tree = {"parameters": {"loss.comp_weight": {"choice": choices}, "loss.suff_weight": {"uniform": [low, high]}}}
+    method = parse_space(tree, "s").checked(Config()).for_method("unirex-aa-f", Config())
+    chosen = method.sample(lambda parameter: parameter.values[-1])
+    config = override(Config(), chosen)
+    assert (config.loss.comp_weight, config.loss.suff_weight) == (choices[-1], high)
+
+
+@pytest.mark.parametrize("name", ["quick", "paper", "architectures"])
+def test_the_shipped_spaces_are_valid(name: str, pytestconfig: pytest.Config) -> None:
+    shipped = load_space(pytestconfig.rootpath / "search_spaces" / f"{name}.yaml")
+    config = build_config(shipped.presets)
+    checked = shipped.checked(config)
+    assert config.sweep.methods is not None
+    for method in config.sweep.methods:
+        assert checked.for_method(method, config).parameters or name == "paper"

@@ -1,0 +1,244 @@
+"""Searchers: which configuration of a method to try next. The only module that imports optuna.
+
+A searcher keeps nothing between suggestions: each one follows from the seed, the method, the suggestion's index and what is
+known of the method's other configurations. So a resumed sweep suggests what the undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.nrg import EQUAL_WEIGHTS, Weights, score_population
+from unirex_ray.sweep.space import MethodSpace, Parameter, Parameters
+
+SearcherKind = Literal["tpe", "grid", "random", "pareto"]
+
+_ATTEMPTS = 32
+"""Draws before a searcher stops hoping for a configuration that is not taken."""
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A configuration all of whose seeds completed.
+
+    Attributes:
+        metrics: raw dev metrics by key without split (`auprc`), averaged over seeds.
+    """
+
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of one method's configurations, each in the order of suggestion.
+
+    Attributes:
+        population: those that can be scored.
+        running: those that may still join the population.
+        stopped: those that lost at a rung.
+        failed: those that will never be scored for another reason.
+    """
+
+    population: Sequence[Observed] = ()
+    running: Sequence[Mapping[str, Any]] = ()
+    stopped: Sequence[Mapping[str, Any]] = ()
+    failed: Sequence[Mapping[str, Any]] = ()
+
+    def taken(self) -> set[str]:
+        """Identity of every configuration that was suggested before."""
+        tried = [observed.parameters for observed in self.population]
+        return {identity(parameters) for parameters in [*tried, *self.running, *self.stopped, *self.failed]}
+
+
+class Searcher(Protocol):
+    """A method's study."""
+
+    def suggest(self, index: int, known: Known) -> Parameters | None:
+        """The configuration with number `index` (from 0), different from all known ones; None where none is left."""
+
+
+def identity(parameters: Mapping[str, Any]) -> str:
+    """Text that is equal for equal configurations."""
+    return json.dumps(parameters, sort_keys=True)
+
+
+def make_searcher(
+    kind: SearcherKind, space: MethodSpace, *, budget: int, seed: int = 0, weights: Weights = EQUAL_WEIGHTS
+) -> Searcher:
+    """Build a method's searcher.
+
+    Args:
+        budget: how many configurations will be asked for.
+
+    Raises:
+        UserError: if a grid is asked for and a parameter is a range.
+    """
+    if kind == "grid":
+        return GridSearcher(space, budget)
+    if kind == "random":
+        return RandomSearcher(space, seed)
+    # A third of the budget at random, so that a small study also learns something from its population.
+    startup = max(2, min(10, budget // 3))
+    return OptunaSearcher(space, seed, startup, population_cnrg(weights) if kind == "tpe" else raw_metrics)
+
+
+class GridSearcher:
+    """The space's grid in order; evenly spread over it where the budget is smaller."""
+
+    def __init__(self, space: MethodSpace, budget: int) -> None:
+        grid = space.grid()
+        count = min(budget, len(grid))
+        self._chosen = [grid[index * len(grid) // count] for index in range(count)]
+
+    def suggest(self, index: int, known: Known) -> Parameters | None:
+        """See `Searcher`."""
+        return dict(self._chosen[index]) if index < len(self._chosen) else None
+
+
+class RandomSearcher:
+    """Independent uniform draws."""
+
+    def __init__(self, space: MethodSpace, seed: int) -> None:
+        self._space, self._seed = space, seed
+
+    def suggest(self, index: int, known: Known) -> Parameters | None:
+        """See `Searcher`."""
+
+        def draw(seed: int) -> Parameters:
+            rng = random.Random(seed)
+            return self._space.sample(lambda parameter: _draw(rng, parameter))
+
+        return _first_untaken(self._space, self._seed, index, known, draw)
+
+
+Objective = Callable[[Sequence[Observed]], tuple[list[str], list[list[float]]]]
+"""Directions, and the values of each member of a population."""
+
+
+def population_cnrg(weights: Weights) -> Objective:
+    """CNRG of each member relative to the whole population, to be maximised."""
+
+    def objective(population: Sequence[Observed]) -> tuple[list[str], list[list[float]]]:
+        raw = {str(number): observed.metrics for number, observed in enumerate(population)}
+        scores = score_population(raw, weights).scores
+        return ["maximize"], [[scores[name].cnrg] for name in raw]
+
+    return objective
+
+
+def raw_metrics(population: Sequence[Observed]) -> tuple[list[str], list[list[float]]]:
+    """The raw metrics of NRG that the population has, each in its own direction."""
+    metrics = [m for m in NRG_METRICS if all(m.key in observed.metrics for observed in population)]
+    directions = ["maximize" if metric.higher_is_better else "minimize" for metric in metrics]
+    return directions, [[observed.metrics[metric.key] for metric in metrics] for observed in population]
+
+
+class OptunaSearcher:
+    """TPE on a fresh study, in which every known configuration has its value as of now."""
+
+    def __init__(self, space: MethodSpace, seed: int, startup: int, objective: Objective) -> None:
+        self._space, self._seed, self._startup, self._objective = space, seed, startup, objective
+
+    def suggest(self, index: int, known: Known) -> Parameters | None:
+        """See `Searcher`."""
+        directions, values = self._objective(known.population)
+
+        def draw(seed: int) -> Parameters:
+            study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
+            for observed, value in zip(known.population, values, strict=True):
+                self._add(study, observed.parameters, TrialState.COMPLETE, value)
+            for parameters in known.stopped if len(directions) == 1 else ():
+                self._add(study, parameters, TrialState.PRUNED)
+            for parameters in known.running:
+                self._add(study, parameters, TrialState.RUNNING)
+            trial = study.ask()
+            return self._space.sample(lambda parameter: _suggest(trial, parameter))
+
+        return _first_untaken(self._space, self._seed, index, known, draw)
+
+    def _sampler(self, seed: int) -> optuna.samplers.TPESampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                n_startup_trials=self._startup, multivariate=True, group=True, constant_liar=True, seed=seed
+            )
+
+    def _add(
+        self, study: optuna.Study, parameters: Mapping[str, Any], state: TrialState, values: list[float] | None = None
+    ) -> None:
+        mine = [parameter for parameter in self._space.parameters if parameter.key in parameters]
+        study.add_trial(
+            create_trial(
+                state=state,
+                params={parameter.key: _to_optuna(parameter, parameters[parameter.key]) for parameter in mine},
+                distributions={parameter.key: _distribution(parameter) for parameter in mine},
+                values=values,
+            )
+        )
+
+
+def _first_untaken(
+    space: MethodSpace, seed: int, index: int, known: Known, draw: Callable[[int], Parameters]
+) -> Parameters | None:
+    taken = known.taken()
+    for attempt in range(_ATTEMPTS):
+        parameters = draw(_derived_seed(seed, space.method, index, attempt))
+        if identity(parameters) not in taken:
+            return parameters
+    if not space.finite:
+        return None
+    left = [parameters for parameters in space.grid() if identity(parameters) not in taken]
+    return random.Random(_derived_seed(seed, space.method, index, _ATTEMPTS)).choice(left) if left else None
+
+
+def _derived_seed(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def _draw(rng: random.Random, parameter: Parameter) -> Any:
+    if parameter.kind == "choice":
+        return rng.choice(parameter.values)
+    low, high = parameter.values
+    if parameter.kind == "int":
+        return rng.randint(low, high)
+    if parameter.kind == "uniform":
+        return rng.uniform(low, high)
+    return min(high, max(low, math.exp(rng.uniform(math.log(low), math.log(high)))))
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.kind == "choice":
+        # By index: optuna takes scalars only, a configuration key may be a list.
+        return CategoricalDistribution(range(len(parameter.values)))
+    low, high = parameter.values
+    if parameter.kind == "int":
+        return IntDistribution(low, high)
+    return FloatDistribution(low, high, log=parameter.kind == "log_uniform")
+
+
+def _to_optuna(parameter: Parameter, value: Any) -> Any:
+    return parameter.values.index(value) if parameter.kind == "choice" else value
+
+
+def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
+    if parameter.kind == "choice":
+        return parameter.values[trial.suggest_categorical(parameter.key, range(len(parameter.values)))]
+    low, high = parameter.values
+    if parameter.kind == "int":
+        return trial.suggest_int(parameter.key, low, high)
+    return trial.suggest_float(parameter.key, low, high, log=parameter.kind == "log_uniform")

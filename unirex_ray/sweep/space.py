@@ -1,0 +1,245 @@
+"""Search spaces: what a sweep varies, read from YAML and checked against the configuration tree."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, override
+from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
+from unirex_ray.methods.recipe import WEIGHT_KEYS
+
+Kind = Literal["choice", "uniform", "log_uniform", "int"]
+Parameters = dict[str, Any]
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_REFUSED = ("data.", "tracking.", "sweep.")
+_REFUSED_KEYS = ("output", "method", "train.seed", "train.workers", "train.gpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One dimension of a space.
+
+    Attributes:
+        key: dotted configuration key.
+        kind: `choice` (any values), `uniform` and `log_uniform` (real, both bounds inclusive), `int` (both inclusive).
+        values: the choices, or `(low, high)`.
+        when: other keys and the values at which this parameter exists; all must hold. `method` is such a key.
+    """
+
+    key: str
+    kind: Kind
+    values: tuple[Any, ...]
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def applies(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether this parameter exists beside the values chosen so far."""
+        return all(key in chosen and chosen[key] in allowed for key, allowed in self.when.items())
+
+    def describe(self) -> str:
+        """One line for people, e.g. `loss.comp_weight: choice 0.5, 0.7, 1.0`."""
+        values = ", ".join(map(str, self.values)) if self.kind == "choice" else "{} to {}".format(*self.values)
+        when = "".join(f", when {key} is {' or '.join(map(str, allowed))}" for key, allowed in self.when.items())
+        return f"{self.key}: {self.kind} {values}{when}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpace:
+    """The parameters that one method has, in an order in which conditions look back only."""
+
+    method: str
+    parameters: tuple[Parameter, ...]
+
+    def sample(self, draw: Callable[[Parameter], Any]) -> Parameters:
+        """One configuration; `draw` gives the value of each parameter that applies."""
+        chosen: Parameters = {}
+        for parameter in self.parameters:
+            if parameter.applies(chosen):
+                chosen[parameter.key] = draw(parameter)
+        return chosen
+
+    @property
+    def finite(self) -> bool:
+        """Whether every parameter is a choice."""
+        return all(parameter.kind == "choice" for parameter in self.parameters)
+
+    def grid(self) -> list[Parameters]:
+        """Every configuration once, the last parameter varying fastest; one empty configuration without parameters.
+
+        Raises:
+            UserError: where a parameter is a range.
+        """
+        configurations: list[Parameters] = [{}]
+        for parameter in self.parameters:
+            if parameter.kind != "choice":
+                raise UserError(
+                    f"a grid needs choices, but {parameter.key!r} is {parameter.kind} {list(parameter.values)}; "
+                    "list its values as choice, or use --sweep.searcher=random or tpe"
+                )
+            configurations = [
+                {**chosen, **extra}
+                for chosen in configurations
+                for extra in ([{parameter.key: v} for v in parameter.values] if parameter.applies(chosen) else [{}])
+            ]
+        return configurations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """A search space file.
+
+    Attributes:
+        name: shown in messages.
+        presets: a configuration tree that `--config` and the command line override.
+        parameters: in the file's order.
+    """
+
+    name: str
+    presets: Tree
+    parameters: tuple[Parameter, ...]
+
+    def without(self, keys: Collection[str]) -> tuple[Space, tuple[str, ...]]:
+        """Take fixed keys out; returns the smaller space and the keys that left it."""
+        left = tuple(parameter.key for parameter in self.parameters if parameter.key in keys)
+        return replace(self, parameters=tuple(p for p in self.parameters if p.key not in keys)), left
+
+    def checked(self, config: Config) -> Space:
+        """Try every choice, bound and condition on `config`, and give values the types that the tree has.
+
+        Raises:
+            UserError: naming the parameter, the value and what is allowed.
+        """
+        parameters = []
+        for parameter in self.parameters:
+            values = tuple(_canonical(self.name, config, parameter.key, value) for value in parameter.values)
+            if parameter.kind == "choice" and any(value in values[:i] for i, value in enumerate(values)):
+                raise UserError(f"{self.name}: the choices of {parameter.key!r} must differ, but got {list(values)}")
+            if parameter.kind in ("uniform", "log_uniform"):
+                low, high = parameter.values
+                values = (float(low), float(high))
+                _canonical(self.name, config, parameter.key, low + (high - low) / math.pi)
+            when = {
+                key: allowed if key == "method" else tuple(_canonical(self.name, config, key, v) for v in allowed)
+                for key, allowed in parameter.when.items()
+            }
+            parameters.append(replace(parameter, values=values, when=when))
+        return replace(self, parameters=tuple(parameters))
+
+    def for_method(self, method: str, config: Config) -> MethodSpace:
+        """The parameters that `method` has: a loss weight only with its loss, a condition on a fixed key settled."""
+        fixed = dict(flatten(config.model_dump(mode="json"))) | {"method": method}
+        weights = get_method(method).weight_keys
+        sampled: set[str] = set()
+        mine: list[Parameter] = []
+        open_keys = {parameter.key for parameter in self.parameters}
+        for parameter in self.parameters:
+            if parameter.key in WEIGHT_KEYS.values() and parameter.key not in weights:
+                continue
+            settled = {key: allowed for key, allowed in parameter.when.items() if key not in open_keys}
+            if not all(fixed[key] in allowed for key, allowed in settled.items()):
+                continue
+            when = {key: allowed for key, allowed in parameter.when.items() if key in open_keys}
+            if not when.keys() <= sampled:
+                continue
+            sampled.add(parameter.key)
+            mine.append(replace(parameter, when=when))
+        return MethodSpace(method=method, parameters=tuple(mine))
+
+
+def load_space(path: str | Path) -> Space:
+    """Read a search space file.
+
+    Raises:
+        UserError: for an unreadable file or a space that makes no sense, naming the file and the place in it.
+    """
+    return parse_space(load_yaml(path), str(path))
+
+
+def parse_space(tree: Tree, name: str) -> Space:
+    """Read a search space from its YAML mapping (`config` and `parameters`); values are checked by `Space.checked`.
+
+    Raises:
+        UserError: for unknown keys, kinds, methods, empty ranges and conditions that do not look back.
+    """
+    unknown = [key for key in tree if key not in ("config", "parameters")]
+    if unknown:
+        raise UserError(f"{name}: unknown key {unknown[0]!r}; allowed here: config, parameters")
+    presets, described = tree.get("config") or {}, tree.get("parameters") or {}
+    for section, value in (("config", presets), ("parameters", described)):
+        if not isinstance(value, dict):
+            raise UserError(f"{name}: {section} must be a mapping, but is {value!r}")
+    parameters = tuple(_parse_parameter(name, key, value) for key, value in described.items())
+    known: set[str] = set()
+    every = {parameter.key for parameter in parameters}
+    for parameter in parameters:
+        for key in parameter.when:
+            if key in every and key not in known:
+                raise UserError(f"{name}: {parameter.key!r} depends on {key!r}, which must come before it")
+        known.add(parameter.key)
+    return Space(name=name, presets=presets, parameters=parameters)
+
+
+def _parse_parameter(name: str, key: str, described: Any) -> Parameter:
+    _known_key(name, key)
+    if key.startswith(_REFUSED) or key in _REFUSED_KEYS:
+        raise UserError(f"{name}: {key!r} cannot be a parameter of a search: set it for the whole sweep")
+    if not isinstance(described, dict):
+        raise UserError(f"{name}: {key!r} must be a mapping such as {{choice: [...]}}, but is {described!r}")
+    kinds = [kind for kind in described if kind != "when"]
+    if len(kinds) != 1 or kinds[0] not in _KINDS:
+        raise UserError(f"{name}: {key!r} must have one of {', '.join(_KINDS)}, but has {', '.join(kinds) or 'none'}")
+    kind: Kind = kinds[0]
+    values = described[kind]
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{name}: {key!r}: {kind} must be a non-empty list, but is {values!r}")
+    if kind != "choice":
+        _check_range(name, key, kind, values)
+    return Parameter(key=key, kind=kind, values=tuple(values), when=_parse_when(name, key, described.get("when") or {}))
+
+
+def _check_range(name: str, key: str, kind: Kind, values: list[Any]) -> None:
+    allowed = (int,) if kind == "int" else (int, float)
+    if len(values) != 2 or not all(type(value) in allowed and math.isfinite(value) for value in values):
+        what = "whole" if kind == "int" else "finite"
+        hint = "; YAML reads 1e-5 as text: write 1.0e-5" if any(isinstance(value, str) for value in values) else ""
+        raise UserError(f"{name}: {key!r}: {kind} must be two {what} numbers, but is {values}{hint}")
+    low, high = values
+    if low >= high:
+        raise UserError(f"{name}: {key!r}: {kind} must go from low to high, but {values} is empty")
+    if kind == "log_uniform" and low <= 0:
+        raise UserError(f"{name}: {key!r}: log_uniform must start above 0, but got {low}")
+
+
+def _parse_when(name: str, key: str, described: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(described, dict) or not all(isinstance(v, list) and v for v in described.values()):
+        raise UserError(f"{name}: {key!r}: when must map keys to lists of values, but is {described!r}")
+    for other, allowed in described.items():
+        if other == "method":
+            for method in allowed:
+                get_method(method)
+        else:
+            _known_key(name, other)
+        if other == key:
+            raise UserError(f"{name}: {key!r} cannot depend on itself")
+    return {other: tuple(allowed) for other, allowed in described.items()}
+
+
+def _known_key(name: str, key: Any) -> None:
+    if key not in config_keys():
+        close = difflib.get_close_matches(str(key), config_keys(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise UserError(f"{name}: unknown key {key!r}{hint}; parameters are dotted keys such as train.learning_rate")
+
+
+def _canonical(name: str, config: Config, key: str, value: Any) -> Any:
+    try:
+        tree = override(config, {key: value}).model_dump(mode="json")
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    return dict(flatten(tree))[key]
