@@ -1,7 +1,7 @@
 """Searchers: which configuration of a method to try next. The only module that imports optuna.
 
-A searcher keeps nothing between suggestions: each one follows from the seed, the method, the suggestion's index and what is
-known of the method's other configurations. So a resumed sweep suggests what the undisturbed one would have.
+A searcher keeps nothing between suggestions: each one follows from the seed, the method, the suggestion's index and
+what is known of the method's other configurations. So a resumed sweep suggests what the undisturbed one would have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from unirex_ray.sweep.space import MethodSpace, Parameter, Parameters
 
 SearcherKind = Literal["tpe", "grid", "random", "pareto"]
 
-_ATTEMPTS = 32
+_ATTEMPTS = 16
 """Draws before a searcher stops hoping for a configuration that is not taken."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -126,14 +126,15 @@ class RandomSearcher:
         return _first_untaken(self._space, self._seed, index, known, draw)
 
 
-Objective = Callable[[Sequence[Observed]], tuple[list[str], list[list[float]]]]
+Direction = Literal["minimize", "maximize"]
+Objective = Callable[[Sequence[Observed]], tuple[list[Direction], list[list[float]]]]
 """Directions, and the values of each member of a population."""
 
 
 def population_cnrg(weights: Weights) -> Objective:
     """CNRG of each member relative to the whole population, to be maximised."""
 
-    def objective(population: Sequence[Observed]) -> tuple[list[str], list[list[float]]]:
+    def objective(population: Sequence[Observed]) -> tuple[list[Direction], list[list[float]]]:
         raw = {str(number): observed.metrics for number, observed in enumerate(population)}
         scores = score_population(raw, weights).scores
         return ["maximize"], [[scores[name].cnrg] for name in raw]
@@ -141,10 +142,10 @@ def population_cnrg(weights: Weights) -> Objective:
     return objective
 
 
-def raw_metrics(population: Sequence[Observed]) -> tuple[list[str], list[list[float]]]:
+def raw_metrics(population: Sequence[Observed]) -> tuple[list[Direction], list[list[float]]]:
     """The raw metrics of NRG that the population has, each in its own direction."""
     metrics = [m for m in NRG_METRICS if all(m.key in observed.metrics for observed in population)]
-    directions = ["maximize" if metric.higher_is_better else "minimize" for metric in metrics]
+    directions: list[Direction] = ["maximize" if metric.higher_is_better else "minimize" for metric in metrics]
     return directions, [[observed.metrics[metric.key] for metric in metrics] for observed in population]
 
 

@@ -1,0 +1,224 @@
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unirex_ray.config import Config
+from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.sweep.schedule import Plan, Schedule, Signal
+from unirex_ray.sweep.searcher import identity, make_searcher
+from unirex_ray.sweep.space import parse_space
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
+
+METHODS = ("aa-ig", "unirex-dlm-p", "unirex-slm-fp")
+SPACE = {
+    "parameters": {
+        "train.learning_rate": {"choice": [1.0e-5, 2.0e-5, 5.0e-5]},
+        "loss.comp_weight": {"choice": [0.5, 0.7, 1.0]},
+        "loss.plaus_weight": {"choice": [0.5, 1.0]},
+    }
+}
+EPOCHS = 4
+
+
+def make_plan(seeds: tuple[int, ...] = (0, 1), budget: int = 4, rungs: tuple[int, ...] = ()) -> Plan:
+    return Plan(sweep_id="w", budgets=dict.fromkeys(METHODS, budget), seeds=seeds, rungs=rungs, reduction=2)
+
+
+def build(plan: Plan, kind: str, records: tuple[TrialRecord, ...] = ()) -> Schedule:
+    space = parse_space(SPACE, "test").checked(Config())
+    searchers = {
+        method: make_searcher(kind, space.for_method(method, Config()), budget=budget, seed=7)
+        for method, budget in plan.budgets.items()
+    }
+    return Schedule(plan, searchers, records)
+
+
+def dev_metrics(spec: TrialSpec, epoch: int) -> dict[str, float]:
+    rng = random.Random(f"{spec.method} {identity(spec.parameters)} {spec.seed} {epoch}")
+    return {metric.on("dev"): rng.random() for metric in NRG_METRICS}
+
+
+@dataclass
+class World:
+    """Runs trials in a random order of events and writes down what a store would know."""
+
+    plan: Plan
+    kind: str
+    concurrency: int
+    rng: random.Random
+    fails: Callable[[TrialSpec], bool] = lambda spec: False
+    store: dict[str, TrialRecord] = field(default_factory=dict)
+    emitted: list[TrialSpec] = field(default_factory=list)
+    ended: Counter[str] = field(default_factory=Counter)
+
+    def run(self, kill_after: int | None = None) -> bool:
+        """Go on from the store until the sweep is done (True) or the driver is killed (False)."""
+        schedule = build(self.plan, self.kind, tuple(self.store.values()))
+        live: dict[str, tuple[TrialSpec, int]] = {}
+        done = False
+        events = 0
+        while not done or live:
+            while not done and len(live) < self.concurrency:
+                spec = schedule.next()
+                if spec is Signal.WAIT:
+                    assert live, "waiting for nothing"
+                    break
+                if isinstance(spec, Signal):
+                    done = True
+                    break
+                if events == kill_after:
+                    return False  # killed after the suggestion, before the store knew
+                live[spec.trial_id] = (spec, 0)
+                self.emitted.append(spec)
+                self.store.setdefault(spec.trial_id, TrialRecord(spec=spec, status="running"))
+                events += 1
+            if not live:
+                continue
+            if events == kill_after:
+                return False
+            events += 1
+            trial_id = self.rng.choice(sorted(live))
+            spec, epoch = live[trial_id]
+            if self.fails(spec):
+                record = schedule.on_fail(trial_id, "boom")
+            elif epoch < EPOCHS:
+                live[trial_id] = (spec, epoch + 1)
+                record = schedule.on_report(trial_id, epoch + 1, dev_metrics(spec, epoch + 1))
+            else:
+                record = schedule.on_complete(trial_id, dev_metrics(spec, EPOCHS))
+            if events == kill_after:
+                return False  # killed after the event, before the store knew
+            self.store[trial_id] = record
+            if record.status != "running":
+                del live[trial_id]
+                self.ended[trial_id] += 1
+        return True
+
+
+def world(kind: str = "random", concurrency: int = 1, *, plan: Plan | None = None, order: int = 0, **more) -> World:
+    return World(plan=plan or make_plan(), kind=kind, concurrency=concurrency, rng=random.Random(order), **more)
+
+
+def outcome(finished: World) -> set[tuple[str, int, int, str, str]]:
+    return {
+        (s.method, s.configuration, s.seed, identity(s.parameters), record.status)
+        for record in finished.store.values()
+        for s in [record.spec]
+    }
+
+
+@cache
+def undisturbed_outcome(kind: str) -> set[tuple[str, int, int, str, str]]:
+    undisturbed = world(kind)
+    assert undisturbed.run()
+    return outcome(undisturbed)
+
+
+KILLS = st.lists(st.integers(0, 60), max_size=4)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("grid", 5), ("random", 5), ("tpe", 1)])
+@settings(deadline=None, max_examples=12)
+@given(data=st.data(), kills=KILLS, order=st.integers())
+def test_kill_and_resume_loses_nothing_and_repeats_nothing(
+    kind: str, most: int, data: st.DataObject, kills: list[int], order: int
+) -> None:
+    killed = world(kind, data.draw(st.integers(1, most)), order=order)
+    for kill in kills:
+        killed.run(kill_after=kill)
+    assert killed.run()
+    assert outcome(killed) == undisturbed_outcome(kind)
+    assert set(killed.ended.values()) == {1}
+    # aa-ig has three configurations only, the others use their whole budget
+    assert Counter(spec.method for spec in (r.spec for r in killed.store.values())) == {
+        "aa-ig": 6,
+        "unirex-dlm-p": 8,
+        "unirex-slm-fp": 8,
+    }
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 5), KILLS, st.integers(), st.sampled_from(["random", "random", "tpe"]))
+def test_with_rungs_only_survivors_run_their_other_seeds(
+    concurrency: int, kills: list[int], order: int, kind: str
+) -> None:
+    plan = make_plan(seeds=(3, 1), rungs=(1, 3))
+    run = world(kind, concurrency, plan=plan, order=order)
+    for kill in kills:
+        run.run(kill_after=kill)
+    assert run.run()
+    assert set(run.ended.values()) == {1}
+    records = {(r.spec.method, r.spec.configuration, r.spec.seed): r for r in run.store.values()}
+    for (method, index, seed), record in records.items():
+        assert record.status in ("completed", "stopped")
+        if seed == 3:
+            assert ((method, index, 1) in records) == (record.status == "completed")
+        else:
+            assert record.status == "completed"
+    firsts = Counter(method for method, _, seed in records if seed == 3)
+    assert firsts == {"aa-ig": 3, "unirex-dlm-p": 4, "unirex-slm-fp": 4}
+
+
+@pytest.mark.parametrize("rungs", [(), (1,)])
+def test_failed_trials_do_not_block(rungs: tuple[int, ...]) -> None:
+    run = world("tpe", 2, plan=make_plan(rungs=rungs), fails=lambda spec: spec.configuration == 1 and spec.seed == 0)
+    assert run.run()
+    failed = [record for record in run.store.values() if record.status == "failed"]
+    assert {record.spec.method for record in failed} == set(METHODS)
+    assert all(record.reason == "boom" for record in failed)
+
+
+def test_order_without_rungs() -> None:
+    run = world("grid", 1, plan=make_plan(budget=2))
+    run.run()
+    assert [(spec.method, spec.configuration, spec.seed) for spec in run.emitted] == [
+        (method, configuration, seed) for configuration in (0, 1) for method in METHODS for seed in (0, 1)
+    ]
+    assert run.emitted[0].trial_id == "w-aa-ig-0000-s0"
+
+
+def test_running_trials_come_first_on_resume_with_their_recorded_parameters() -> None:
+    odd = {"train.learning_rate": 2.0e-5, "loss.plaus_weight": 0.5}
+    spec = TrialSpec(trial_id="w-unirex-dlm-p-0002-s1", method="unirex-dlm-p", configuration=2, seed=1, parameters=odd)
+    schedule = build(make_plan(), "random", (TrialRecord(spec=spec, status="running"),))
+    assert schedule.next() == spec
+    other_seed = schedule.next()
+    assert (other_seed.trial_id, other_seed.parameters) == ("w-unirex-dlm-p-0002-s0", odd)
+
+
+def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
+    schedule = build(make_plan(seeds=(0,), rungs=(2,)), "grid")
+    specs = [s for s in (schedule.next() for _ in range(11)) if s.method == "unirex-dlm-p"]
+
+    def report(number: int, value: float) -> TrialRecord:
+        metrics = {m.on("dev"): value if m.higher_is_better else 0.5 for m in NRG_METRICS}
+        return schedule.on_report(specs[number].trial_id, 2, metrics)
+
+    assert report(0, 0.5).status == "running"
+    low = report(1, 0.4)
+    # of two members, the lower one has comp, AUPRC, TF1 and task at 0, sufficiency constant and so 0
+    assert (low.status, low.reason) == ("stopped", "CNRG 0.0000 at epoch 2: rank 2 of 2, the best 1 go on")
+    assert low.tags == {"rung.2": low.reason}
+    # FNRG (0.75 + 0) / 2, PNRG and TNRG 0.75, relative to [0.4, 0.8] with the third at 0.7; 0.5 drops to 0.25
+    assert report(2, 0.8).status == "running"
+    middle = report(3, 0.7)
+    assert middle.tags["rung.2"] == "CNRG 0.6250 at epoch 2: rank 2 of 4, the best 2 go on"
+    assert schedule.on_report(specs[3].trial_id, 2, {"dev/auprc": 0.0}).status == "running"  # judged once
+    assert schedule.on_complete(specs[1].trial_id, {"dev/auprc": 1.0}).status == "stopped"  # too late
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
+    schedule = build(make_plan(), "random")
+    first, second = schedule.next(), schedule.next()
+    failed = schedule.on_complete(first.trial_id, {"dev/auprc": 1.0, "test/auprc": value})
+    assert (failed.status, failed.reason) == ("failed", f"test/auprc is {value}")
+    failed = schedule.on_report(second.trial_id, 3, {"dev/auprc": value})
+    assert (failed.status, failed.reason) == ("failed", f"dev/auprc is {value} at epoch 3")
