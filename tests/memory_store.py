@@ -1,0 +1,113 @@
+"""A run store without a database, for tests of whatever records or reads runs."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID, SweepRecord, sort_key
+
+Backend = dict[str, dict[str, Any]]
+
+
+class MemoryStore:
+    """Stores that share a backend see the same runs, as processes share a server."""
+
+    def __init__(self, backend: Backend | None = None) -> None:
+        self.runs: Backend = {} if backend is None else backend
+        self._sweep = ""
+        self._sweep_id = ""
+
+    def open_sweep(
+        self,
+        *,
+        experiment: str,
+        sweep_id: str,
+        seeds: Sequence[int],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
+        run_id = f"{experiment}/{sweep_id}"
+        run = self.runs.setdefault(run_id, {"experiment": experiment, "params": {}, "tags": {}, "metrics": {}})
+        run["params"] = {**params, **run["params"]}
+        run["tags"] |= {**tags, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
+        run.setdefault("artifacts", {})
+        self._sweep, self._sweep_id = run_id, sweep_id
+        return run_id
+
+    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        run_id = self._id(spec.trial_id)
+        run = self.runs.setdefault(
+            run_id, {"parent": self._sweep, "params": {}, "tags": {}, "metrics": {}, "history": {}, "artifacts": {}}
+        )
+        run["spec"] = spec
+        run["params"] = {**params, **run["params"]}
+        run["tags"] |= {**tags, SWEEP_ID: self._sweep_id, TRIAL_ID: spec.trial_id, STATUS: "running"}
+        run["tags"].pop(REASON, None)
+        return run_id
+
+    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.runs[self._id(trial_id)]["history"].setdefault(epoch, dict(metrics))
+
+    def finish_trial(
+        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+    ) -> None:
+        run = self.runs[self._id(trial_id)]
+        run["metrics"] |= metrics
+        run["tags"] |= {STATUS: status, **({REASON: reason} if reason else {})}
+
+    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
+        self.runs[self._id(trial_id)]["artifacts"][path] = text
+
+    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
+        path = f"{folder}/{file.name}" if folder else file.name
+        self.runs[self._id(trial_id)]["artifacts"][path] = file.read_bytes()
+
+    def finish_sweep(self, *, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        self.runs[self._sweep]["metrics"] |= metrics
+        self.runs[self._sweep]["tags"] |= {**tags, STATUS: "completed"}
+
+    def fail_sweep(self, reason: str) -> None:
+        self.runs[self._sweep]["tags"] |= {STATUS: "failed", REASON: reason}
+
+    def trials(self, *, history: bool = False) -> list[TrialRecord]:
+        records = self._trials(self._sweep)
+        return records if history else [dataclasses.replace(record, history={}) for record in records]
+
+    def sweeps(self, experiment: str) -> list[SweepRecord]:
+        return [
+            SweepRecord(
+                sweep_id=run["tags"][SWEEP_ID],
+                status=run["tags"][STATUS],
+                seeds=tuple(json.loads(run["tags"][SEEDS])),
+                trials=tuple(dataclasses.replace(record, history={}) for record in self._trials(run_id)),
+                run_id=run_id,
+                tags=run["tags"],
+            )
+            for run_id, run in self.runs.items()
+            if run.get("experiment") == experiment
+        ]
+
+    def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
+        self.runs[run_id]["metrics"] |= scores
+
+    def _id(self, trial_id: str | None) -> str:
+        return self._sweep if trial_id is None else f"{self._sweep}/{trial_id}"
+
+    def _trials(self, sweep_run: str) -> list[TrialRecord]:
+        def build(run_id: str, run: dict[str, Any]) -> TrialRecord:
+            status = run["tags"][STATUS]
+            return TrialRecord(
+                spec=run["spec"],
+                status=status,
+                metrics=dict(run["metrics"]) if status == "completed" else {},
+                history=run["history"],
+                reason=run["tags"].get(REASON),
+                run_id=run_id,
+                tags=dict(run["tags"]),
+            )
+
+        children = [build(run_id, run) for run_id, run in self.runs.items() if run.get("parent") == sweep_run]
+        return sorted(children, key=sort_key)

@@ -1,0 +1,200 @@
+"""What only MLflow shows: its own status, nesting, artifacts, and bad addresses."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from unirex_ray.config import Config
+from unirex_ray.errors import UserError
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.tracking.store import DATA_DIGEST, resolve_tracking_uri
+
+
+def spec(index: int = 0) -> TrialSpec:
+    return TrialSpec(
+        trial_id=f"s1-aa-ig-{index:04d}-s0", method="aa-ig", configuration=index, seed=0, parameters={"train.epochs": 2}
+    )
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('a folder')}/mlflow.db"
+
+
+@pytest.fixture
+def store(uri: str, request: pytest.FixtureRequest) -> MlflowStore:
+    store = MlflowStore(uri)
+    store.open_sweep(
+        experiment=request.node.name,
+        sweep_id="s1",
+        seeds=(0,),
+        params={"long": "x" * 7000, "nothing": None, "rungs": [1, 2], "gpu": False},
+        tags={DATA_DIGEST: "abc"},
+    )
+    return store
+
+
+def runs(uri: str, experiment: str) -> dict[str, Run]:
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return {run.info.run_name: run for run in client.search_runs([found.experiment_id])}
+
+
+def test_layout(store: MlflowStore, uri: str, request: pytest.FixtureRequest) -> None:
+    store.open_trial(spec(), params={"train.epochs": 2}, tags={DATA_DIGEST: "abc", "git.version": "v1"})
+    store.log_epoch(spec().trial_id, 1, {"dev/auprc": 60.0})
+    store.log_epoch(spec().trial_id, 2, {"dev/auprc": 50.0})
+    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 60.0})
+    found = runs(uri, request.node.name)
+    parent, child = found["s1"], found["aa-ig-0000-s0"]
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.metrics == {"epoch/dev/auprc": 50.0, "dev/auprc": 60.0}
+    assert [m.step for m in MlflowClient(uri).get_metric_history(child.info.run_id, "epoch/dev/auprc")] == [1, 2]
+    assert child.data.params == {"train.epochs": "2"}
+    tags = {"method": "aa-ig", "configuration": "0", "seed": "0", "trial_id": spec().trial_id, "git.version": "v1"}
+    assert tags.items() <= child.data.tags.items()
+    assert child.inputs.dataset_inputs[0].dataset.digest == "abc"
+    assert len(parent.data.params.pop("long")) == 6000
+    assert parent.data.params == {"nothing": "null", "rungs": "[1, 2]", "gpu": "false"}
+
+
+@pytest.mark.parametrize(("status", "shown"), [("completed", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")])
+def test_run_status(store: MlflowStore, uri: str, request: pytest.FixtureRequest, status: str, shown: str) -> None:
+    store.open_trial(spec(), params={}, tags={})
+    assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == "RUNNING"
+    store.finish_trial(spec().trial_id, status, metrics={})  # type: ignore[arg-type]
+    assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == shown
+
+
+def test_a_run_whose_driver_died_between_tag_and_status_is_closed(
+    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+) -> None:
+    run_id = store.open_trial(spec(), params={}, tags={})
+    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 1.0})
+    MlflowClient(uri).update_run(run_id, status="RUNNING")
+    MlflowStore(uri).open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
+    assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == "FINISHED"
+
+
+def test_a_failed_sweep_leaves_nothing_running_and_can_go_on(
+    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+) -> None:
+    store.open_trial(spec(), params={}, tags={})
+    store.fail_sweep("interrupted")
+    assert {run.info.status for run in runs(uri, request.node.name).values()} == {"KILLED", "FAILED"}
+    again = MlflowStore(uri)
+    again.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
+    assert [record.status for record in again.trials()] == ["running"]
+    again.open_trial(spec(), params={}, tags={})
+    again.finish_trial(spec().trial_id, "completed", metrics={})
+    again.finish_sweep(metrics={}, tags={})
+    found = runs(uri, request.node.name)
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert len(found) == 2
+
+
+def test_artifacts_lie_beside_the_database(
+    store: MlflowStore, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_id = store.open_trial(spec(), params={}, tags={})
+    store.log_text(spec().trial_id, "config.yaml", "a: 1\n")
+    (tmp_path / "cnrg.png").write_bytes(b"png")
+    store.log_file(None, tmp_path / "cnrg.png", "plots")
+    root = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / request.node.name
+    assert (root / run_id / "artifacts" / "config.yaml").read_text() == "a: 1\n"
+    assert len(list(root.glob("*/artifacts/plots/cnrg.png"))) == 1
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_many_trials_come_back_page_by_page(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr("unirex_ray.tracking.mlflow_store._PAGE", 2)
+    for index in range(5):
+        store.open_trial(spec(index), params={}, tags={})
+    assert [record.spec.configuration for record in store.trials()] == [0, 1, 2, 3, 4]
+    assert len(store.sweeps(request.node.name)[0].trials) == 5
+
+
+def test_several_processes_meet_a_fresh_database(tmp_path: Path) -> None:
+    script = f"""
+import os
+from unirex_ray.tracking.mlflow_store import MlflowStore
+children = []
+for _ in range(3):
+    children.append(os.fork())
+    if not children[-1]:
+        MlflowStore("sqlite:///{tmp_path}/mlflow.db")
+        os._exit(0)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("bad", ["runs", "./runs", "/tmp/runs", "file:///tmp/runs"])
+def test_file_stores_are_refused_with_the_remedy(bad: str) -> None:
+    with pytest.raises(UserError, match=r"use sqlite:////.*/runs/mlflow\.db") as caught:
+        MlflowStore(bad)
+    assert repr(bad) in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["", "sqlite://", "sqlite:///:memory:", "ftp://host", "postgresql://u@h/db", "http://"])
+def test_other_addresses_are_refused(bad: str) -> None:
+    with pytest.raises(UserError, match=r"tracking\.uri must be sqlite:///FILE"):
+        MlflowStore(bad)
+
+
+def test_an_unreachable_server_is_one_line_in_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start = time.monotonic()
+    with pytest.raises(UserError, match=rf"'http://127.0.0.1:{port}'.*is an MLflow server running there\?") as caught:
+        MlflowStore(f"http://127.0.0.1:{port}")
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 5
+
+
+def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unirex_ray.tracking.mlflow_store._PROBE_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(UserError, match="is an MLflow server running there"):
+            MlflowStore(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - start < 4
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no database" * 100)
+    with pytest.raises(UserError, match="writable MLflow database"):
+        MlflowStore(f"sqlite:///{tmp_path}/notes.txt")
+    with pytest.raises(UserError, match="writable MLflow database"):
+        MlflowStore(f"sqlite:///{tmp_path}/notes.txt/mlflow.db")
+
+
+def test_a_deleted_experiment_names_the_remedy(store: MlflowStore, uri: str, request: pytest.FixtureRequest) -> None:
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(request.node.name)
+    assert found is not None
+    client.delete_experiment(found.experiment_id)
+    with pytest.raises(UserError, match="mlflow experiments restore"):
+        store.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
+
+
+def test_tracking_uri_comes_from_the_config_then_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_tracking_uri(Config(output="out")) == f"sqlite:///{tmp_path}/out/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
+    assert resolve_tracking_uri(Config()) == "http://server"
+    assert resolve_tracking_uri(Config.model_validate({"tracking": {"uri": "sqlite:///x.db"}})) == "sqlite:///x.db"

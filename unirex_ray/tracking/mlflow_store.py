@@ -1,0 +1,375 @@
+"""Runs in MLflow: experiment = corpus, parent run = sweep, child run = trial. The only module that imports mlflow.
+
+Metrics of an epoch are logged as `epoch/dev/...` with step = epoch, final ones as `dev/...` and `test/...`: MLflow
+shows the value of the last step, which need not be the best checkpoint's. The `status` tag is what counts; MLflow's own
+run status follows it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# MLflow sends usage statistics unless told not to; it is told here, before it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from unirex_ray.errors import UserError
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.store import (
+    CONFIGURATION,
+    DATA_DIGEST,
+    METHOD,
+    PARAMETERS,
+    REASON,
+    SEED,
+    SEEDS,
+    STATUS,
+    SWEEP_ID,
+    TRIAL_ID,
+    SweepRecord,
+    sort_key,
+)
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+
+PARENT = "mlflow.parentRunId"
+EPOCH = "epoch/"
+_TERMINAL: dict[TrialStatus, str] = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+_BATCH_METRICS, _BATCH_ENTRIES = 900, 90
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
+_PROBE_SECONDS = 5
+_PAGE = 1000
+
+
+class MlflowStore:
+    """A `RunStore` on an MLflow server or an SQLite file."""
+
+    def __init__(self, uri: str) -> None:
+        """Connect.
+
+        Args:
+            uri: `sqlite:///FILE`, or `http(s)://` of an MLflow server.
+
+        Raises:
+            UserError: if the URI is none of these, or nothing usable answers there; within about 10 s.
+        """
+        self.uri, self._folder = _checked(uri)
+        self._client = _connect(self.uri, self._folder)
+        self._sweep = ""
+        self._sweep_id = ""
+        self._experiment = ""
+        self._corpus = ""
+        self._runs: dict[str, str] = {}
+        self._epochs: dict[str, set[int]] = {}
+
+    def open_sweep(
+        self,
+        *,
+        experiment: str,
+        sweep_id: str,
+        seeds: Sequence[int],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
+        """See `RunStore`."""
+        if not re.fullmatch(r"[\w.-]+", sweep_id):
+            raise UserError(f"a sweep's name may hold letters, digits, '_', '-' and '.', but got {sweep_id!r}")
+        self._experiment, self._corpus = self._experiment_id(experiment), experiment
+        self._sweep_id = sweep_id
+        same = self._search(self._experiment, f"tags.{SWEEP_ID} = '{sweep_id}'")
+        found = [run for run in same if TRIAL_ID not in run.data.tags]
+        tags = {**tags, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
+        run = self._reopen(found[0], params, tags) if found else self._create(sweep_id, params, tags)
+        self._sweep = run.info.run_id
+        children = self._children()
+        self._runs = {child.data.tags[TRIAL_ID]: child.info.run_id for child in children}
+        self._epochs = {}
+        for child in children:
+            status = child.data.tags[STATUS]
+            if status in _TERMINAL and child.info.status == "RUNNING":
+                self._client.set_terminated(child.info.run_id, _TERMINAL[status])
+        return self._sweep
+
+    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """See `RunStore`."""
+        tags = {
+            **tags,
+            SWEEP_ID: self._sweep_id,
+            TRIAL_ID: spec.trial_id,
+            METHOD: spec.method,
+            CONFIGURATION: str(spec.configuration),
+            SEED: str(spec.seed),
+            PARAMETERS: json.dumps(dict(spec.parameters)),
+            STATUS: "running",
+            PARENT: self._sweep,
+        }
+        known = self._runs.get(spec.trial_id)
+        if known:
+            run = self._reopen(self._client.get_run(known), params, tags)
+            self._epochs[spec.trial_id] = set(self._history(run))
+        else:
+            run = self._create(spec.trial_id.removeprefix(f"{self._sweep_id}-"), params, tags)
+            self._epochs[spec.trial_id] = set()
+        self._runs[spec.trial_id] = run.info.run_id
+        return str(run.info.run_id)
+
+    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `RunStore`."""
+        if epoch not in self._epochs[trial_id]:
+            self._log(self._runs[trial_id], metrics={EPOCH + k: v for k, v in metrics.items()}, step=epoch)
+            self._epochs[trial_id].add(epoch)
+
+    def finish_trial(
+        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+    ) -> None:
+        """See `RunStore`."""
+        run_id = self._runs[trial_id]
+        self._log(run_id, metrics=metrics)
+        self._log(run_id, tags={STATUS: status, **({REASON: reason} if reason else {})})
+        self._client.set_terminated(run_id, _TERMINAL[status])
+
+    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
+        """See `RunStore`."""
+        self._client.log_text(self._run_id(trial_id), text, path)
+
+    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
+        """See `RunStore`."""
+        self._client.log_artifact(self._run_id(trial_id), str(file), folder)
+
+    def finish_sweep(self, *, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """See `RunStore`."""
+        self._log(self._sweep, metrics=metrics, tags={**tags, STATUS: "completed"})
+        self._client.set_terminated(self._sweep, "FINISHED")
+
+    def fail_sweep(self, reason: str) -> None:
+        """See `RunStore`."""
+        for child in self._children():
+            if child.info.status == "RUNNING":
+                self._client.set_terminated(child.info.run_id, "KILLED")
+        self._log(self._sweep, tags={STATUS: "failed", REASON: reason})
+        self._client.set_terminated(self._sweep, "FAILED")
+
+    def trials(self, *, history: bool = False) -> list[TrialRecord]:
+        """See `RunStore`."""
+        records = [_record(run, self._history(run) if history else {}) for run in self._children()]
+        return sorted(records, key=sort_key)
+
+    def sweeps(self, experiment: str) -> list[SweepRecord]:
+        """See `RunStore`."""
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        runs = self._search(found.experiment_id, f"tags.{SWEEP_ID} LIKE '%'")
+        children = [run for run in runs if TRIAL_ID in run.data.tags]
+        parents = [run for run in runs if TRIAL_ID not in run.data.tags]
+        return [
+            SweepRecord(
+                sweep_id=parent.data.tags[SWEEP_ID],
+                status=parent.data.tags[STATUS],  # type: ignore[arg-type]
+                seeds=tuple(json.loads(parent.data.tags[SEEDS])),
+                trials=tuple(
+                    sorted(
+                        (_record(run, {}) for run in children if run.data.tags[PARENT] == parent.info.run_id),
+                        key=sort_key,
+                    )
+                ),
+                run_id=parent.info.run_id,
+                tags=_own_tags(parent),
+            )
+            for parent in parents
+        ]
+
+    def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
+        """See `RunStore`."""
+        self._log(run_id, metrics=scores)
+
+    def _run_id(self, trial_id: str | None) -> str:
+        return self._sweep if trial_id is None else self._runs[trial_id]
+
+    def _experiment_id(self, name: str) -> str:
+        # Beside the database: a job's working directory may be a copy that vanishes.
+        location = (self._folder / "mlartifacts" / name).as_uri() if self._folder else None
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                # Another sweep on the same corpus may have been faster.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise UserError(
+                f"the MLflow experiment {name!r} at {self.uri} is deleted: restore it with "
+                f"'mlflow experiments restore --experiment-id {found.experiment_id}', or set another tracking.uri"
+            )
+        return str(found.experiment_id)
+
+    def _create(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
+        # Tags are part of the creation, so that a run is found again even if the process dies right here.
+        short = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
+        run = self._client.create_run(self._experiment, tags=short, run_name=name)
+        return self._complete(run, params, tags)
+
+    def _reopen(self, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
+        self._log(run.info.run_id, tags=tags)
+        if REASON in run.data.tags:
+            self._client.delete_tag(run.info.run_id, REASON)
+        if run.info.status != "RUNNING":
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        return self._complete(run, params, tags)
+
+    def _complete(self, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
+        """Add what a killed process may have left out. MLflow lets no parameter change."""
+        missing = {key: _text(value) for key, value in params.items() if key not in run.data.params}
+        self._log(run.info.run_id, params=missing)
+        if DATA_DIGEST in tags and not (run.inputs and run.inputs.dataset_inputs):
+            corpus = self._corpus
+            dataset = Dataset(name=corpus, digest=tags[DATA_DIGEST], source_type="unirex_ray", source=corpus)
+            context = [InputTag("mlflow.data.context", "training")]
+            self._client.log_inputs(run.info.run_id, [DatasetInput(dataset, context)])
+        return run
+
+    def _log(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        now = time.time_ns() // 1_000_000
+        for part in _parts([Metric(key, value, now, step) for key, value in (metrics or {}).items()], _BATCH_METRICS):
+            self._client.log_batch(run_id, metrics=part)
+        for part in _parts([Param(key, value) for key, value in (params or {}).items()], _BATCH_ENTRIES):
+            self._client.log_batch(run_id, params=part)
+        for part in _parts([RunTag(k, v[:_LONGEST_TAG]) for k, v in (tags or {}).items()], _BATCH_ENTRIES):
+            self._client.log_batch(run_id, tags=part)
+
+    def _search(self, experiment_id: str, query: str) -> list[Run]:
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [experiment_id], query, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _children(self) -> list[Run]:
+        return self._search(self._experiment, f"tags.`{PARENT}` = '{self._sweep}'")
+
+    def _history(self, run: Run) -> dict[int, dict[str, float]]:
+        history: dict[int, dict[str, float]] = {}
+        for key in sorted(run.data.metrics):
+            if key.startswith(EPOCH):
+                for metric in self._client.get_metric_history(run.info.run_id, key):
+                    history.setdefault(metric.step, {})[key.removeprefix(EPOCH)] = metric.value
+        return dict(sorted(history.items()))
+
+
+def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord:
+    tags = _own_tags(run)
+    status: TrialStatus = tags[STATUS]  # type: ignore[assignment]
+    spec = TrialSpec(
+        trial_id=tags[TRIAL_ID],
+        method=tags[METHOD],
+        configuration=int(tags[CONFIGURATION]),
+        seed=int(tags[SEED]),
+        parameters=json.loads(tags[PARAMETERS]),
+    )
+    final = {key: value for key, value in run.data.metrics.items() if not key.startswith(EPOCH)}
+    return TrialRecord(
+        spec=spec,
+        status=status,
+        metrics=final if status == "completed" else {},
+        history=history,
+        reason=tags.get(REASON) if status in ("failed", "stopped") else None,
+        run_id=run.info.run_id,
+        tags=tags,
+    )
+
+
+def _own_tags(run: Run) -> dict[str, str]:
+    return {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+
+
+def _text(value: Any) -> str:
+    shown = value if isinstance(value, str) else json.dumps(value, default=str)
+    return shown if len(shown) <= _LONGEST_PARAM else shown[: _LONGEST_PARAM - 1] + "…"
+
+
+def _parts(entries: list[Any], size: int) -> Iterable[list[Any]]:
+    return (entries[i : i + size] for i in range(0, len(entries), size))
+
+
+def _checked(uri: str) -> tuple[str, Path | None]:
+    """The URI with an absolute path, and the database's folder (None for a server)."""
+    if re.match(r"https?://[^/]", uri):
+        return uri, None
+    database = uri.removeprefix("sqlite:///")
+    if database == uri or not database or "?" in database or database == ":memory:":
+        raise UserError(
+            f"tracking.uri must be sqlite:///FILE, or http:// or https:// of an MLflow server, but got {uri!r}"
+            + _remedy(uri)
+        )
+    path = Path(database).expanduser().absolute()
+    return f"sqlite:///{path}", path.parent
+
+
+def _remedy(uri: str) -> str:
+    path = uri.removeprefix("file://")
+    if "://" not in path and not path.startswith("sqlite:") and path:
+        return f"; MLflow keeps no runs in plain folders: use sqlite:///{Path(path).absolute() / 'mlflow.db'}"
+    return ""
+
+
+def _connect(uri: str, folder: Path | None) -> MlflowClient:
+    try:
+        if folder is None:
+            with _impatient():
+                client = MlflowClient(uri)
+                client.search_experiments(max_results=1)
+            return client
+        folder.mkdir(parents=True, exist_ok=True)
+        # Several processes that meet a fresh database would all create its tables, and fail.
+        with open(folder / ".mlflow.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+        return client
+    except Exception as error:  # MLflow lets errors of SQLAlchemy, requests and the operating system through
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        what = "is an MLflow server running there?" if folder is None else "is it a writable MLflow database?"
+        raise UserError(f"cannot use tracking.uri = {uri!r}: {what} ({first[:300]})") from error
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Fail in seconds: MLflow's own retries take minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PROBE_SECONDS)}
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -1,0 +1,121 @@
+"""Where sweeps and trials are recorded: the seam, and the names that every store uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from unirex_ray.config import Config
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+
+SWEEP_ID = "sweep_id"
+TRIAL_ID = "trial_id"
+METHOD = "method"
+CONFIGURATION = "configuration"
+SEED = "seed"
+SEEDS = "seeds"
+STATUS = "status"
+REASON = "reason"
+PARAMETERS = "parameters"
+DATA_DIGEST = "data.digest"
+GIT_VERSION = "git.version"
+CONFIG_HASH = "config.hash"
+
+SweepStatus = Literal["running", "completed", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """What is known of a sweep.
+
+    Attributes:
+        seeds: every configuration has to complete all of them.
+        trials: ordered by method, configuration and seed; without history.
+        run_id: the store's own identifier.
+    """
+
+    sweep_id: str
+    status: SweepStatus
+    seeds: tuple[int, ...]
+    trials: tuple[TrialRecord, ...]
+    run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class RunStore(Protocol):
+    """Records sweeps and their trials. One process writes a sweep; any number read.
+
+    Sweeps and trials are found by their identifiers before they are created, so a retry, a restore and a resumed sweep
+    continue what is there. Metrics are raw values by logged key; non-finite ones are the caller's to refuse.
+    """
+
+    def open_sweep(
+        self,
+        *,
+        experiment: str,
+        sweep_id: str,
+        seeds: Sequence[int],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Find or create the sweep, set it running, and make it the one that the trial calls mean.
+
+        Args:
+            experiment: the corpus' name.
+            seeds: what every configuration of the sweep has to complete.
+            params: flat; values that are no text are written as JSON.
+            tags: `DATA_DIGEST` at least; tags that there are already are overwritten.
+
+        Returns:
+            The store's own identifier of the sweep.
+        """
+
+    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Find or create a trial of the open sweep and set it running; returns the store's own identifier."""
+
+    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Add an epoch to the trial's history; an epoch that is there already stays as it is."""
+
+    def finish_trial(
+        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+    ) -> None:
+        """Record the final metrics, and then the status: a trial that is killed in between is still running."""
+
+    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
+        """Keep a text as an artifact of a trial, or of the sweep (None)."""
+
+    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
+        """Keep a file as an artifact of a trial, or of the sweep (None)."""
+
+    def finish_sweep(self, *, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Record the sweep as completed."""
+
+    def fail_sweep(self, reason: str) -> None:
+        """Record the sweep as failed; trials that were running can be continued by a later `open_sweep`."""
+
+    def trials(self, *, history: bool = False) -> list[TrialRecord]:
+        """The open sweep's trials, by method, configuration and seed.
+
+        Args:
+            history: read the metrics of every epoch as well (some requests per trial).
+        """
+
+    def sweeps(self, experiment: str) -> list[SweepRecord]:
+        """All sweeps of an experiment with their trials, oldest first; empty where there is no such experiment."""
+
+    def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
+        """Write metrics that depend on other runs, e.g. `nrg/cnrg`; the latest value stands."""
+
+
+def sort_key(record: TrialRecord) -> tuple[str, int, int]:
+    """The one order of trials: it does not depend on timings."""
+    return record.spec.method, record.spec.configuration, record.spec.seed
+
+
+def resolve_tracking_uri(config: Config) -> str:
+    """`tracking.uri`, else MLFLOW_TRACKING_URI, else an SQLite database in the output folder (absolute path)."""
+    database = Path(config.output).expanduser().absolute() / "mlflow.db"
+    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
