@@ -1,0 +1,309 @@
+"""From texts with character spans to token ids with gold flags, for any fast tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from unirex_ray.data.cache import read_splits, write_splits
+from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
+from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
+from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import Split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["EncodedCorpus", "EncodedSplit", "encode_corpus", "encode_split"]
+
+Truncation = Literal["head", "rationale"]
+
+DEFAULT_CACHE = Path("~/.cache/unirex_ray")
+
+_CHUNK = 512  # rows tokenised at once: enough to keep the tokenizer busy, little enough to keep memory flat
+_NO_LIMIT = 1 << 20  # a tokenizer that knows no limit gives a huge number
+_RULES = 1  # of alignment and truncation; a new number retires every cached corpus
+
+
+def encode_split(
+    instances: Sequence[Instance], tokenizer: PreTrainedTokenizerBase, *, max_length: int, truncation: Truncation
+) -> EncodedSplit:
+    """Tokenise instances and mark the tokens that hold their gold rationale.
+
+    A token is gold if its characters hold at least one of a gold span that is not a blank. Special tokens, also where
+    the text spells their names, come from the tokenizer's template alone. Rows longer than `max_length` are cut by
+    taking tokens from the longer segment first.
+
+    Args:
+        instances: at least one, all with equally many inputs.
+        max_length: tokens per row, special tokens included.
+        truncation: `head` keeps the first tokens of each segment; `rationale` does so where a gold token is among
+            them, and keeps the last tokens otherwise.
+
+    Raises:
+        UserError: for a tokenizer without offsets or without CLS, SEP and PAD, or a `max_length` too small for it.
+    """
+    return _encode(instances, _Backend.of(tokenizer), max_length, truncation)[0]
+
+
+def encode_corpus(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None, cache: Path | None
+) -> EncodedCorpus:
+    """Tokenise a corpus, or map it from the cache where the same corpus was tokenised in the same way before.
+
+    Args:
+        max_length: tokens per row; None: the corpus' own limit, at most `tokenizer.model_max_length`.
+        cache: folder; None: `~/.cache/unirex_ray`, where it can be written.
+
+    Raises:
+        UserError: as `encode_split`; for a `max_length` beyond the tokenizer's; for a `cache` that cannot be written.
+    """
+    backend = _Backend.of(tokenizer)
+    length = _effective_length(corpus, tokenizer.model_max_length, max_length)
+    digest = corpus.digest()
+    key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = (cache or DEFAULT_CACHE).expanduser()
+    file = folder / f"{corpus.name}-{name}.arrow"
+
+    stored = read_splits(file, key)
+    if stored is None:
+        splits: dict[Split, EncodedSplit] = {}
+        notes: list[str] = []
+        for split in SPLITS:
+            splits[split], last_windows = _encode(corpus.splits[split], backend, length, corpus.truncation)
+            notes.extend(_truncation_note(split, splits[split], length, last_windows))
+        stored = splits, tuple(notes)
+        try:
+            write_splits(file, key, *stored)
+        except OSError as error:
+            if cache is not None:
+                raise UserError(f"data.cache = {str(cache)!r} cannot be written: {error.strerror or error}") from None
+    return EncodedCorpus(
+        name=corpus.name,
+        labels=corpus.labels,
+        task_metric=corpus.task_metric,
+        multi_choice=corpus.multi_choice,
+        splits=stored[0],
+        pad_id=backend.pad_id,
+        sep_id=backend.sep_id,
+        max_length=length,
+        digest=digest,
+        notes=(*corpus.notes, *stored[1]),
+    )
+
+
+def _effective_length(corpus: Corpus, limit: int, requested: int | None) -> int:
+    if requested is not None:
+        if requested > limit:
+            raise UserError(f"data.max_length = {requested}: this encoder takes at most {limit} tokens")
+        return requested
+    return min(limit, corpus.max_length or _NO_LIMIT, _NO_LIMIT)
+
+
+def _truncation_note(split: Split, encoded: EncodedSplit, length: int, last_windows: int) -> Iterator[str]:
+    cut = int(encoded.truncated.sum())
+    if cut:
+        shown = f", {last_windows} of them to their last window" if last_windows else ""
+        yield f"{split}: {cut} of {encoded.truncated.numel()} inputs are cut to {length} tokens{shown}"
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """The tokenizer's own engine, with its truncation, padding and special tokens in the text switched off."""
+
+    engine: Tokenizer
+    has_token_types: bool
+    pad_id: int
+    sep_id: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> _Backend:
+        name = tokenizer.name_or_path or type(tokenizer).__name__
+        if not tokenizer.is_fast:
+            raise UserError(f"the tokenizer of {name!r} gives no character offsets; use an encoder with a fast one")
+        firsts = _known(tokenizer.cls_token_id, tokenizer.bos_token_id)
+        lasts = _known(tokenizer.sep_token_id, tokenizer.eos_token_id)
+        pads = _known(tokenizer.pad_token_id)
+        missing = [token for token, ids in (("CLS", firsts), ("SEP", lasts), ("PAD", pads)) if not ids]
+        if missing:
+            raise UserError(f"the tokenizer of {name!r} has no {', '.join(missing)} token; use another encoder")
+        # A copy: the one that was given may be used elsewhere, with settings of its own.
+        engine = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        engine.no_truncation()
+        engine.no_padding()
+        engine.encode_special_tokens = True
+        probe = engine.encode("a")
+        if probe.sequence_ids[:1] != [None] or probe.ids[0] not in firsts:
+            raise UserError(f"the tokenizer of {name!r} does not begin its inputs with CLS; use another encoder")
+        return cls(engine, "token_type_ids" in tokenizer.model_input_names, pads[0], lasts[0])
+
+    def digest(self) -> str:
+        """16 hex digits over everything that decides which tokens come out."""
+        text = json.dumps([self.engine.to_str(), self.has_token_types])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _known(*ids: int | None) -> list[int]:
+    return [id_ for id_ in ids if id_ is not None]
+
+
+_Ints = NDArray[np.int64]
+_Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A chunk of rows before truncation; `segments` is -1 on special tokens."""
+
+    ids: _Ints
+    types: _Ints
+    segments: _Ints
+    starts: _Ints
+    ends: _Ints
+    gold: _Flags
+    lengths: _Ints
+
+
+def _encode(
+    instances: Sequence[Instance], backend: _Backend, max_length: int, truncation: Truncation
+) -> tuple[EncodedSplit, int]:
+    """The split, and how many rows show their last window."""
+    inputs = [text for instance in instances for text in instance.inputs]
+    columns: list[tuple[NDArray[np.int32], NDArray[np.int8], _Flags, NDArray[np.int32]]] = []
+    lengths: list[_Ints] = []
+    truncated: list[_Flags] = []
+    last_windows = 0
+    for begin in range(0, len(inputs), _CHUNK):
+        rows = _tokenise(inputs[begin : begin + _CHUNK], backend)
+        too_long = rows.lengths > max_length
+        kept = np.ones(len(rows.ids), dtype=bool)
+        ends = np.cumsum(rows.lengths)
+        for row in np.flatnonzero(too_long):
+            part = slice(ends[row] - rows.lengths[row], ends[row])
+            kept[part], is_last = _window(rows.segments[part], rows.gold[part], max_length, truncation)
+            last_windows += is_last
+        special = rows.segments < 0
+        spans = np.stack([rows.segments, np.where(special, 0, rows.starts), np.where(special, 0, rows.ends)], axis=1)
+        columns.append(
+            (
+                rows.ids[kept].astype(np.int32),
+                rows.types[kept].astype(np.int8),
+                rows.gold[kept],
+                spans[kept].astype(np.int32),
+            )
+        )
+        lengths.append(_per_row(kept, rows.lengths))
+        truncated.append(too_long)
+
+    ids, types, gold, spans = (np.concatenate(column) for column in zip(*columns, strict=True))
+    row_lengths = np.concatenate(lengths)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(row_lengths)])
+    split = EncodedSplit(
+        ids=tuple(instance.id for instance in instances),
+        labels=torch.tensor([instance.label for instance in instances], dtype=torch.int64),
+        input_ids=torch.from_numpy(ids),
+        token_types=torch.from_numpy(types),
+        gold=torch.from_numpy(gold),
+        offsets=torch.from_numpy(offsets),
+        has_gold=torch.from_numpy(_per_row(gold, row_lengths) > 0),
+        truncated=torch.from_numpy(np.concatenate(truncated)),
+        spans=torch.from_numpy(spans),
+        choices=len(instances[0].inputs),
+    )
+    return split, last_windows
+
+
+def _tokenise(inputs: Sequence[Input], backend: _Backend) -> _Rows:
+    texts = [text.segments[0] if len(text.segments) == 1 else text.segments for text in inputs]
+    encodings: list[Encoding] = backend.engine.encode_batch(texts)
+    lengths = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
+    total = int(lengths.sum())
+    segments = _column(
+        (-1 if segment is None else segment for encoding in encodings for segment in encoding.sequence_ids), total
+    )
+    spans = _column(
+        (edge for encoding in encodings for offset in encoding.offsets for edge in offset), 2 * total
+    ).reshape(-1, 2)
+    starts, ends = spans[:, 0], spans[:, 1]
+    types = (type_id for encoding in encodings for type_id in encoding.type_ids)
+    return _Rows(
+        ids=_column((id_ for encoding in encodings for id_ in encoding.ids), total),
+        types=_column(types, total) if backend.has_token_types else np.zeros(total, dtype=np.int64),
+        segments=segments,
+        starts=starts,
+        ends=ends,
+        gold=_gold(inputs, np.repeat(np.arange(len(inputs)), lengths), segments, starts, ends),
+        lengths=lengths,
+    )
+
+
+def _column(values: Iterable[int], size: int) -> _Ints:
+    return np.fromiter(values, dtype=np.int64, count=size)
+
+
+def _gold(inputs: Sequence[Input], rows: _Ints, segments: _Ints, starts: _Ints, ends: _Ints) -> _Flags:
+    """Which tokens hold a character of a gold span that is not a blank.
+
+    Args:
+        rows: input of each token.
+    """
+    # All texts in one row of characters; counts[c] is the number of gold ones before character c.
+    sizes = np.array([[len(text) for text in (*item.segments, "")[:2]] for item in inputs], dtype=np.int64)
+    bases = (np.cumsum(sizes) - sizes.ravel()).reshape(-1, 2)
+    flags = np.zeros(int(sizes.sum()), dtype=np.int64)
+    for item, base in zip(inputs, bases.tolist(), strict=True):
+        for segment, start, end in item.gold or ():
+            text = item.segments[segment]
+            flags[base[segment] + start : base[segment] + end] = [not char.isspace() for char in text[start:end]]
+    counts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(flags)])
+    base_of_token = bases[rows, np.maximum(segments, 0)]
+    held: _Ints = counts[base_of_token + ends] - counts[base_of_token + starts]
+    flags_of_token: _Flags = (segments >= 0) & (held > 0)
+    return flags_of_token
+
+
+def _window(segments: _Ints, gold: _Flags, max_length: int, truncation: Truncation) -> tuple[_Flags, bool]:
+    """Which tokens of one row to keep, and whether they are the last window."""
+    places = [np.flatnonzero(segments == segment) for segment in (0, 1)]
+    room = max_length - int((segments < 0).sum())
+    if room < sum(len(place) > 0 for place in places):
+        raise UserError(f"data.max_length = {max_length} leaves no room for text beside the special tokens; raise it")
+    first, second = _longest_first(len(places[0]), len(places[1]), room)
+    head = segments < 0
+    head[places[0][:first]] = True
+    head[places[1][:second]] = True
+    if truncation == "head" or gold[head].any():
+        return head, False
+    tail = segments < 0
+    tail[places[0][len(places[0]) - first :]] = True
+    tail[places[1][len(places[1]) - second :]] = True
+    return tail, True
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Shares of two segments when tokens are taken from the longer one until both fit into `room`."""
+    if first + second <= room:
+        return first, second
+    shorter = min(first, second)
+    if 2 * shorter <= room:
+        return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
+    half, rest = room // 2, room - room // 2
+    return (half, rest) if first <= second else (rest, half)
+
+
+def _per_row(flags: _Flags, lengths: _Ints) -> _Ints:
+    """How many flags are set in each row."""
+    counts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(flags)])
+    ends = np.cumsum(lengths)
+    per_row: _Ints = counts[ends] - counts[ends - lengths]
+    return per_row
