@@ -39,8 +39,9 @@ def encode_split(
 ) -> EncodedSplit:
     """Tokenise instances and mark the tokens that hold their gold rationale.
 
-    A token is gold if its characters hold at least one of a gold span that is not a blank. Special tokens, also where
-    the text spells their names, come from the tokenizer's template alone. Rows longer than `max_length` are cut by
+    A token is gold if its characters hold at least one of a gold span that is not a blank. Special tokens come from the
+    tokenizer's template: where the text spells their names, it stays text (unless they are pieces of a Unigram model).
+    Rows longer than `max_length` are cut by
     taking tokens from the longer segment first.
 
     Args:

@@ -1,0 +1,124 @@
+import json
+from typing import Any
+
+import pytest
+
+from unirex_ray.data.eraser import load_eraser, load_movies
+from unirex_ray.data.source import Source
+from unirex_ray.errors import UserError
+
+DOCUMENT = "so  good\nreally bad\u00a0luck \n\n .\n"
+
+
+def row(id_: str, label: str = "NEG", spans: tuple[tuple[int, int], ...] = ((2, 3),), **extra: Any) -> dict[str, Any]:
+    evidence = [[{"docid": "d1", "start_token": start, "end_token": end}] for start, end in spans]
+    return {"annotation_id": id_, "classification": label, "evidences": evidence, "query": "  what  now", **extra}
+
+
+def files(*train: dict[str, Any] | str, docs: str | None = None) -> dict[str, bytes]:
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in train]
+    contents = {
+        "train.jsonl": "\n".join(lines) + "\n",
+        "val.jsonl": json.dumps(row("v", "POS")),
+        "test.jsonl": json.dumps(row("t", "POS")),
+        "docs/d1": DOCUMENT,
+        "docs/own": "one two",
+        "docs/blank": " \n",
+    }
+    if docs is not None:
+        contents["docs.jsonl"] = docs
+    return {name: text.encode() for name, text in contents.items()}
+
+
+def source(*train: dict[str, Any] | str, docs: str | None = None) -> Source:
+    return Source("corpus", files(*train, docs=docs).get)
+
+
+def test_movies_by_hand():
+    corpus = load_movies(source(row("a", "POS", ((4, 5), (0, 2), (1, 2))), row("b", spans=((3, 4),))))
+    first, second = corpus.splits["train"]
+    assert first.inputs[0].segments == ("so good really bad\u00a0luck .",)
+    assert first.inputs[0].gold == ((0, 0, 7), (0, 24, 25))
+    assert (first.label, second.label) == (1, 0)
+    assert second.inputs[0].gold == ((0, 15, 23),)
+    assert (corpus.task_metric, corpus.max_length, corpus.truncation) == ("macro_f1", 1024, "rationale")
+    assert corpus.labels == ("NEG", "POS")
+    assert corpus.notes == ()
+
+
+def test_a_document_without_evidence_has_no_gold_and_is_counted():
+    own = row("own", spans=())
+    empty = row("b", spans=((2, 2),))
+    unlike = row("c")
+    unlike["evidences"][0][0]["text"] = "something else"
+    corpus = load_movies(source(own, empty, unlike))
+    assert [instance.inputs[0].gold for instance in corpus.splits["train"]] == [None, None, ((0, 8, 14),)]
+    assert corpus.splits["train"][0].inputs[0].segments == ("one two",)
+    assert corpus.notes == (
+        "train: 2 of 3 instances have no evidence",
+        "train: 1 evidence spans are empty",
+        "train: 1 evidence spans differ from the text that is quoted beside them",
+    )
+
+
+def test_any_corpus_has_its_query_as_second_segment_and_its_own_labels():
+    docs = "\n".join(json.dumps({"docid": name, "document": DOCUMENT}) for name in ("d1", "d2"))
+    rows = [
+        row("a", "yes"),
+        row("b", "no", spans=(), docids=["d2"], query=" "),
+        row("c", "no", spans=(), docids=["d2"]),
+    ]
+    del rows[2]["query"]
+    data = files(*rows, docs=docs)
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(row(name, "yes")).encode()
+    corpus = load_eraser(Source("corpus", data.get), ["no", "yes"])
+    assert [instance.label for instance in corpus.splits["train"]] == [1, 0, 0]
+    document = "so good really bad\u00a0luck ."
+    assert [i.inputs[0].segments for i in corpus.splits["train"]] == [(document, "what now"), (document,), (document,)]
+    assert (corpus.max_length, corpus.truncation, corpus.task_metric) == (None, "head", "macro_f1")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (row("b", spans=((4, 6),)), r"evidence span \[4, 6\) must be within the 5 tokens of 'd1'"),
+        (row("b", spans=((-1, 1),)), r"evidence span \[-1, 1\)"),
+        (row("b", spans=((3, 2),)), r"evidence span \[3, 2\)"),
+        (row("b", "MAYBE"), "classification 'MAYBE' is not one of NEG, POS"),
+        (row("a"), "annotation_id 'a' comes twice"),
+        (row("b", docids=["nowhere"], spans=()), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
+        (row("b", docids=["../train.jsonl"], spans=()), "is neither in"),
+        (row("nowhere", spans=()), "document 'nowhere'"),
+        (row("b", docids=["blank"], spans=()), "document 'blank' is empty"),
+        (row("b", docids=["own"]), "must stand on one document, but names d1, own"),
+        (row("b", docids="d1"), "'docids' must be a list of strings"),
+        (row("b", query=7), "'query' must be a string, but is 7"),
+        ({**row("b"), "evidences": [{"docid": "d1"}]}, "must be a list of groups of spans, but holds"),
+        ({**row("b"), "evidences": None}, "'evidences' must be a list of groups of spans, but is null"),
+        ({**row("b"), "evidences": [[{"docid": "d1", "start_token": "0", "end_token": 1}]]}, "'start_token' must be"),
+        ({**row("b"), "evidences": [[{"start_token": 0, "end_token": 1}]]}, "'docid' must be a string, but is null"),
+        ({**row("b"), "classification": None}, "'classification' must be a string"),
+        ({**row("b"), "annotation_id": 3}, "'annotation_id' must be a string, but is 3"),
+        ('{"annotation_id": ', "broken JSON"),
+        ("[1, 2]", r"must be a JSON object, but is \[1, 2\]"),
+        ("[" * 100_000, "broken JSON"),
+    ],
+)
+def test_broken_lines_are_named(broken, message):
+    corpus = source(row("a"), "", broken)
+    with pytest.raises(UserError, match=message) as caught:
+        load_eraser(corpus, ("NEG", "POS"))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 3: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_documents_must_be_unique_and_text():
+    twice = "\n".join([json.dumps({"docid": "d1", "document": DOCUMENT})] * 2)
+    with pytest.raises(UserError, match=r"docs\.jsonl, line 2: document 'd1' comes twice"):
+        load_movies(source(row("a"), docs=twice))
+    with pytest.raises(UserError, match=r"docs\.jsonl, line 1: 'document' must be a string"):
+        load_movies(source(row("a"), docs='{"docid": "d1", "document": ["a"]}'))
+    data = {**files(row("a")), "docs/d1": b"caf\xe9"}
+    with pytest.raises(UserError, match="docs/d1 must be UTF-8"):
+        load_movies(Source("corpus", data.get))

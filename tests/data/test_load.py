@@ -1,0 +1,108 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from unirex_ray.config import DataConfig
+from unirex_ray.data.load import check_corpus, load_corpus
+from unirex_ray.data.schema import Corpus, Input, Instance
+from unirex_ray.errors import UserError
+
+
+def instance(id_: str, label: int = 0, text: str = "a good film", gold=((0, 2, 6),)) -> Instance:
+    return Instance(id=id_, inputs=(Input(segments=(text,), gold=gold),), label=label)
+
+
+CORPUS = Corpus(
+    name="toy",
+    labels=("no", "yes"),
+    splits={
+        "train": (instance("a"), instance("b", 1)),
+        "dev": (instance("c"),),
+        "test": (instance("d"),),
+    },
+)
+
+
+def with_split(split: str, *instances: Instance) -> Corpus:
+    return replace(CORPUS, splits={**CORPUS.splits, split: instances})
+
+
+def test_a_sound_corpus_passes():
+    check_corpus(CORPUS)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        (with_split("dev"), "the dev split of toy is empty"),
+        (with_split("train", instance("a")), "the train split of toy has no instance of yes$"),
+        (with_split("test", instance("a")), "toy, test, instance 'a': the id comes twice"),
+        (with_split("dev", instance("c", 2)), "'c': label 2 must be from 0 to 1"),
+        (with_split("dev", instance("c", text=" \n", gold=None)), "'c': a text is empty"),
+        (with_split("dev", instance("c", gold=((0, 2, 12),))), r"rationale \[2, 12\) must be within its text of 11"),
+        (with_split("dev", instance("c", gold=((1, 0, 1),))), r"rationale \[0, 1\) must be within its text of 0"),
+        (with_split("dev", instance("c", gold=((0, 3, 3),))), r"rationale \[3, 3\)"),
+        (with_split("dev", instance("c", text="x\ud800", gold=None)), "character 1 is half of a surrogate pair"),
+        (with_split("dev", Instance(id="c", inputs=(), label=0)), "must have 1 inputs, but has 0"),
+        (with_split("dev", Instance(id="c", inputs=(Input(segments=()),), label=0)), "one or two texts, but has 0"),
+        (replace(CORPUS, multi_choice=True), "must have 2 inputs, but has 1"),
+    ],
+)
+def test_unsound_corpora_are_refused(corpus, message):
+    with pytest.raises(UserError, match=message):
+        check_corpus(corpus)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            DataConfig(name="movie"),
+            r"unknown data.name = 'movie' \(did you mean 'movies'\?\); choose one of reviews, sst,",
+        ),
+        (DataConfig(name="sst"), r"data.name=sst needs data.source; give trainDevTestTrees_PTB\.zip"),
+        (DataConfig(name="movies"), r"needs data.source; give ERASER's movies\.tar\.gz"),
+        (DataConfig(name="eraser", labels=("a", "b")), "needs data.source"),
+        (DataConfig(name="eraser", source="x"), "needs data.labels"),
+        (DataConfig(name="eraser", source="x", labels=("a", "a")), "at least two different labels"),
+        (DataConfig(name="sst", source="/nowhere/x.zip"), "'/nowhere/x.zip' does not exist"),
+        (DataConfig(name="sst", source="x", labels=("a", "b")), "data.labels is for data.name=eraser alone"),
+        (DataConfig(name="reviews", source="x.zip"), r"data.source = 'x\.zip': data.name=reviews is generated"),
+    ],
+)
+def test_impossible_requests_are_refused(config, message):
+    with pytest.raises(UserError, match=message):
+        load_corpus(config)
+
+
+def test_loads_by_name_and_limits_each_split(tmp_path):
+    for split in ("train", "dev", "test"):
+        lines = [f"({label} (2 w{number}) (2 .))" for number in range(10) for label in (0, 2, 4, 4)]
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    whole = load_corpus(DataConfig(name="sst", source=str(tmp_path)))
+    assert {split: len(instances) for split, instances in whole.splits.items()} == dict.fromkeys(whole.splits, 30)
+    small = load_corpus(DataConfig(name="sst", source=str(tmp_path), limit=6))
+    larger = load_corpus(DataConfig(name="sst", source=str(tmp_path), limit=12))
+    for split, instances in small.splits.items():
+        assert sorted(instance.label for instance in instances) == [0, 0, 1, 1, 1, 1]
+        assert set(instances) < set(larger.splits[split]) < set(whole.splits[split])
+        assert [i for i in whole.splits[split] if i in set(instances)] == list(instances)
+    other = load_corpus(DataConfig(name="sst", source=str(tmp_path), limit=6, seed=1))
+    assert other.splits != small.splits
+    with pytest.raises(UserError, match=r"no instance of negative within data\.limit = 1; raise it"):
+        load_corpus(DataConfig(name="sst", source=str(tmp_path), limit=1))
+
+
+def test_loads_eraser_from_a_folder(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "d").write_text("one two")
+    for number, file in enumerate(("train.jsonl", "val.jsonl", "test.jsonl")):
+        rows = [
+            {"annotation_id": f"{number}{label}", "classification": label, "evidences": [], "docids": ["d"]}
+            for label in ("x", "y")
+        ]
+        (tmp_path / file).write_text("\n".join(map(json.dumps, rows)))
+    corpus = load_corpus(DataConfig(name="eraser", source=str(tmp_path), labels=("x", "y")))
+    assert [len(corpus.splits[split]) for split in ("train", "dev", "test")] == [2, 2, 2]
+    assert not corpus.has_gold
