@@ -211,7 +211,8 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 def to_yaml(config: Config) -> str:
     """The whole tree as YAML that `load_yaml` and `build_config` read back to an equal `Config`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return text
 
 
 def load_yaml(path: str | Path) -> Tree:

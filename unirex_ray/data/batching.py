@@ -1,0 +1,125 @@
+"""Batches: which instances, in which order, for which worker; and their tensors.
+
+Shapes: B instances, C choices per instance, R = B * C rows, T tokens of the longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unirex_ray.data.encoded import EncodedSplit
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows; row r belongs to instance r // choices.
+
+    Attributes:
+        input_ids, token_types: [R, T]; `pad_id` and 0 behind the end of a row.
+        lengths: tokens per row, CLS included [R].
+        labels: [B].
+        gold: gold rationale [R, T], False on special tokens and padding.
+        has_gold: [R].
+        separators: where the row holds a SEP token [R, T].
+    """
+
+    input_ids: Tensor
+    token_types: Tensor
+    lengths: Tensor
+    labels: Tensor
+    gold: Tensor
+    has_gold: Tensor
+    separators: Tensor
+    pad_id: int
+    choices: int
+
+    @cached_property
+    def attended(self) -> Tensor:
+        """True on tokens, False on padding [R, T]."""
+        return torch.arange(self.input_ids.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return self.input_ids.shape[0]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        if device == self.input_ids.device:
+            return self
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = (value.pin_memory() if device.type == "cuda" else value).to(
+                    device, non_blocking=True
+                )
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What batching needs to know of a tokenizer."""
+
+    pad_id: int
+    sep_id: int
+
+
+def collate(split: EncodedSplit, instances: Sequence[int], tokens: Tokens) -> Batch:
+    """Pad instances to the longest of their rows."""
+    choices = split.choices
+    rows = [instance * choices + choice for instance in instances for choice in range(choices)]
+    starts = split.offsets[rows]
+    lengths = split.offsets[[row + 1 for row in rows]] - starts
+    position = torch.arange(int(lengths.max()))
+    inside = position < lengths[:, None]
+    where = (starts[:, None] + position)[inside]
+
+    def padded(column: Tensor, fill: int, dtype: torch.dtype) -> Tensor:
+        out = torch.full(inside.shape, fill, dtype=dtype)
+        out[inside] = column[where].to(dtype)
+        return out
+
+    input_ids = padded(split.input_ids, tokens.pad_id, torch.long)
+    return Batch(
+        input_ids=input_ids,
+        token_types=padded(split.token_types, 0, torch.long),
+        lengths=lengths,
+        labels=split.labels[list(instances)],
+        gold=padded(split.gold, 0, torch.bool),
+        has_gold=split.has_gold[rows],
+        separators=(input_ids == tokens.sep_id) & inside,
+        pad_id=tokens.pad_id,
+        choices=choices,
+    )
+
+
+def epoch_batches(size: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """The global batches of an epoch: a seeded permutation, cut; the last batch may be smaller."""
+    order = np.random.default_rng([seed, epoch]).permutation(size).tolist()
+    return [order[start : start + batch_size] for start in range(0, size, batch_size)]
+
+
+def share(instances: Sequence[int], rank: int, world: int) -> list[int]:
+    """A worker's part of a global batch: contiguous parts that differ by at most one; may be empty."""
+    return [instances[index] for index in np.array_split(np.arange(len(instances)), world)[rank].tolist()]
+
+
+def micro_batches(instances: Sequence[int], size: int | None) -> list[list[int]]:
+    """Cut a worker's part so that each forward pass holds at most `size` instances."""
+    size = size or max(1, len(instances))
+    return [list(instances[start : start + size]) for start in range(0, len(instances), size)]
+
+
+def sorted_chunks(split: EncodedSplit, instances: Sequence[int], size: int) -> list[list[int]]:
+    """Cut `instances` into evaluation chunks of like length, longest first (so that memory peaks at once)."""
+    lengths = (split.offsets[1:] - split.offsets[:-1]).view(-1, split.choices).amax(dim=1)
+    order = sorted(instances, key=lambda instance: (-int(lengths[instance]), instance))
+    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,0 +1,38 @@
+"""Comprehensiveness and sufficiency (DeYoung et al. 2020), summed up over thresholds by AOPC.
+
+Shapes: B instances, K thresholds, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def aopc(differences: Tensor) -> Tensor:
+    """Area over the perturbation curve: sum over K / (K + 1); differences [K, B] to [B]."""
+    return differences.sum(0) / (differences.shape[0] + 1)
+
+
+def comprehensiveness(full: Tensor, without: Tensor) -> Tensor:
+    r"""AOPC of p_ŷ(x) - p_ŷ(x \ r^(k)), in [-1, 1]; higher is better.
+
+    Args:
+        full: logits on x [B, C]; ŷ is their arg max.
+        without: logits on x \ r^(k) [K, B, C].
+
+    Returns:
+        Per instance [B], double precision.
+    """
+    return aopc(_confidence(full, full) - _confidence(without, full))
+
+
+def sufficiency(full: Tensor, alone: Tensor) -> Tensor:
+    """AOPC of p_ŷ(x) - p_ŷ(r^(k)), in [-1, 1]; lower is better. Arguments as for `comprehensiveness`."""
+    return aopc(_confidence(full, full) - _confidence(alone, full))
+
+
+def _confidence(logits: Tensor, full: Tensor) -> Tensor:
+    """Probability of the class that is predicted on the full input [..., B]."""
+    predicted = full.argmax(-1).expand(logits.shape[:-1])
+    return torch.softmax(logits.double(), -1).gather(-1, predicted[..., None]).squeeze(-1)

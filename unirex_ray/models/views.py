@@ -1,0 +1,187 @@
+"""Views: rows of a batch with some of their tokens taken away, computed dropped, deduplicated and bucketed.
+
+A view keeps some tokens of one row. Losses hide the others from attention, metrics delete them (SPEC). For an encoder
+with full attention, hiding tokens is the same computation as dropping them while the kept ones retain their positions,
+and dropping costs only the tokens that are left.
+
+Shapes: R rows, T tokens, K thresholds, V views, O task outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from unirex_ray.data.batching import Batch
+from unirex_ray.rationale import keep_complement, keep_rationale, selection_sizes, token_ranks
+
+Positions = Literal["original", "fresh"]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Rows of a batch with some tokens kept.
+
+    Attributes:
+        rows: which row of the batch each view reads [V].
+        kept: the tokens that it keeps [V, T].
+        lengths: how many those are [V].
+    """
+
+    rows: Tensor
+    kept: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How sub-batches are cut.
+
+    Attributes:
+        token_budget: most tokens, padding included, in one encoder pass.
+        pass_cost: what one more encoder pass costs, in tokens.
+        drop: compute only the kept tokens; otherwise mask the others.
+        stream: keep no activations of a sub-batch, compute it again in the backward pass with the same dropout.
+    """
+
+    token_budget: int = 16384
+    pass_cost: int = 64
+    drop: bool = True
+    stream: bool = False
+
+
+def full_views(batch: Batch) -> Views:
+    """Every row as it is."""
+    return Views(torch.arange(batch.rows, device=batch.lengths.device), batch.attended, batch.lengths)
+
+
+@dataclass(frozen=True)
+class PerturbedViews:
+    """The distinct views among x \\ r^(k) and r^(k) of a batch, and where each of them is used.
+
+    Attributes:
+        index: view of (side, threshold, row), side 0 for x \\ r^(k), 1 for r^(k) [2, K, R].
+    """
+
+    views: Views
+    index: Tensor
+
+
+def perturbed_views(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedViews:
+    """Both sides of every threshold; thresholds that select the same tokens of a row share one view.
+
+    Args:
+        scores: importance [R, T].
+    """
+    sizes = selection_sizes(batch.lengths, top_k_percents)
+    ranks = token_ranks(scores, batch.lengths)
+    # The first threshold with the same size stands for all of them.
+    first = (sizes[:, None] == sizes[None, :]).int().argmax(dim=1)
+    thresholds = torch.arange(len(sizes), device=sizes.device)
+    threshold, row = (first == thresholds[:, None]).nonzero(as_tuple=True)
+    size, rank, length = sizes[threshold, row], ranks[row], batch.lengths[row]
+    kept = torch.cat([keep_complement(rank, size, length), keep_rationale(rank, size)])
+    count = len(row)
+    number = torch.zeros_like(sizes)
+    number[threshold, row] = torch.arange(count, device=sizes.device)
+    index = number.gather(0, first)
+    views = Views(torch.cat([row, row]), kept, torch.cat([length - size, size + 1]))
+    return PerturbedViews(views, torch.stack([index, index + count]))
+
+
+def encode_views(
+    batch: Batch,
+    views: Views,
+    encode: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor],
+    plan: Plan,
+    *,
+    positions: Positions = "original",
+) -> Tensor:
+    """Run an encoder on views, in sub-batches of like length.
+
+    Args:
+        encode: takes `input_ids`, `positions`, `token_types`, `attention_mask` (None where there is no padding) and
+            `rows`, each [v, t] but for `rows` [v]; returns a tensor with one entry per view [v, ...].
+
+    Returns:
+        The entries in the order of the views [V, ...].
+    """
+    drop = plan.drop or positions == "fresh"
+    widths = views.lengths if drop else batch.lengths[views.rows]
+    outputs, order = [], []
+    for bucket in _buckets(widths.tolist(), plan):
+        chosen = torch.tensor(bucket, device=views.rows.device)
+        rows, kept = views.rows[chosen], views.kept[chosen]
+        width = int(widths[chosen].max())
+        if drop:
+            where = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
+            mask = torch.arange(width, device=where.device) < views.lengths[chosen][:, None]
+        else:
+            where = torch.arange(width, device=rows.device).expand(len(chosen), -1)
+            mask = kept[:, :width]
+        places = where if positions == "original" else torch.arange(width, device=where.device).expand_as(where)
+        padded = len(set(views.lengths[chosen].tolist())) > 1 if drop else not bool(mask.all())
+        arguments = (
+            batch.input_ids[rows].gather(1, where).masked_fill(~mask, batch.pad_id)
+            if drop
+            else batch.input_ids[rows][:, :width],
+            places.masked_fill(~mask, 0) if drop else places,
+            batch.token_types[rows].gather(1, where),
+            mask if padded else None,
+            rows,
+        )
+        if plan.stream and torch.is_grad_enabled():
+            outputs.append(checkpoint(encode, *arguments, use_reentrant=False))
+        else:
+            outputs.append(encode(*arguments))
+        order += bucket
+    inverse = torch.empty(len(order), dtype=torch.long)
+    inverse[order] = torch.arange(len(order))
+    return torch.cat(outputs)[inverse.to(views.rows.device)]
+
+
+def _buckets(lengths: Sequence[int], plan: Plan) -> list[list[int]]:
+    """View numbers per sub-batch, by rising length; depends on the lengths alone."""
+    order = np.argsort(np.asarray(lengths), kind="stable").tolist()
+    cuts = cut_by_length(tuple(lengths[index] for index in order), plan.pass_cost, plan.token_budget)
+    return [order[start:end] for start, end in zip((0, *cuts[:-1]), cuts, strict=True)]
+
+
+@lru_cache(maxsize=256)
+def cut_by_length(lengths: tuple[int, ...], pass_cost: int, token_budget: int) -> tuple[int, ...]:
+    """Cut rising lengths into runs so that padded tokens + pass_cost * runs is least (dynamic programming).
+
+    No run holds more than `token_budget` padded tokens, unless it is a single input.
+
+    Returns:
+        The end of each run; the last is `len(lengths)`.
+    """
+    values, counts = np.unique(np.asarray(lengths), return_counts=True)
+    # Inputs of one length are cut only where the budget demands it, so runs of equal lengths are the unit.
+    units: list[tuple[int, int]] = []
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        most = max(1, token_budget // value)
+        units += [(value, min(most, count - start)) for start in range(0, count, most)]
+    value = np.array([unit[0] for unit in units])
+    ends = np.concatenate([[0], np.cumsum([unit[1] for unit in units])])
+    best = np.zeros(len(units) + 1)
+    previous = np.zeros(len(units) + 1, dtype=int)
+    for end in range(1, len(units) + 1):
+        held = ends[end] - ends[:end]
+        tokens = held * value[end - 1]
+        cost = best[:end] + tokens + pass_cost
+        cost[(tokens > token_budget) & (np.arange(end) < end - 1)] = np.inf
+        previous[end] = int(np.argmin(cost))
+        best[end] = cost[previous[end]]
+    cuts, end = [], len(units)
+    while end:
+        cuts.append(int(ends[end]))
+        end = int(previous[end])
+    return tuple(reversed(cuts))
