@@ -2,11 +2,13 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
 
+from unirex_ray.data import encode
 from unirex_ray.data.cache import read_splits, write_splits
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.encoded import EncodedSplit
@@ -200,6 +202,22 @@ def test_a_second_time_nothing_is_tokenised_until_something_changes(tmp_path, mo
     rebuilt = encode_corpus(corpus, tokenizer, max_length=None, cache=tmp_path)
     assert_equal(rebuilt.splits, first.splits)
     assert rebuilt.splits["train"].input_ids.tolist() == [1, 3, 4, 5, 2]
+
+
+def test_the_slower_of_two_builders_leaves_the_file_of_the_faster_one(tmp_path, monkeypatch):
+    tokenise = encode._tokenise
+
+    def overtaken(*args: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(encode, "_tokenise", tokenise)
+            encode_corpus(toy_corpus(), toy_tokenizer(), max_length=None, cache=tmp_path)
+        seen.append(next(tmp_path.iterdir()).stat().st_ino)
+        return tokenise(*args)
+
+    seen: list[int] = []
+    monkeypatch.setattr(encode, "_tokenise", overtaken)
+    encode_corpus(toy_corpus(), toy_tokenizer(), max_length=None, cache=tmp_path)
+    assert [file.stat().st_ino for file in tmp_path.iterdir()] == seen[:1]
 
 
 def test_a_cache_that_cannot_be_written_is_refused_only_where_it_was_asked_for(tmp_path, monkeypatch):

@@ -85,7 +85,9 @@ def encode_corpus(
             notes.extend(_truncation_note(split, splits[split], length, last_windows))
         stored = splits, tuple(notes)
         try:
-            write_splits(file, key, *stored)
+            # Another process may have been faster, and on network storage its readers lose a file that is replaced.
+            if read_splits(file, key) is None:
+                write_splits(file, key, *stored)
         except OSError as error:
             if cache is not None:
                 raise UserError(f"data.cache = {str(cache)!r} cannot be written: {error.strerror or error}") from None
@@ -139,7 +141,10 @@ class _Backend:
         if missing:
             raise UserError(f"the tokenizer of {name!r} has no {', '.join(missing)} token; use another encoder")
         # A copy: the one that was given may be used elsewhere, with settings of its own.
-        engine = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        try:
+            engine = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        except Exception as error:  # the library raises nothing narrower where a part is written in Python
+            raise UserError(f"the tokenizer of {name!r} cannot be copied ({error}); use another encoder") from None
         engine.no_truncation()
         engine.no_padding()
         engine.encode_special_tokens = True
