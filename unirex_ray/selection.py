@@ -127,3 +127,13 @@ def select_best(selected: Mapping[str, Configuration], weights: Weights = EQUAL_
     scope = {method: metrics for method, metrics in raw.items() if in_global_scope(method)} or raw
     scores = score_population(scope, weights).scores
     return selected[max(scores, key=lambda method: scores[method].cnrg)] if scores else None
+
+
+def why_incomplete(configuration: Configuration) -> str:
+    """What keeps a configuration out of Z, in words: its stopped, failed and running seeds, or those never started."""
+    open_seeds = [record for record in configuration.records if record.status != "completed"]
+    told = [
+        f"seed {record.spec.seed} {record.status}" + (f": {record.reason}" if record.reason else "")
+        for record in open_seeds
+    ]
+    return "; ".join(told) or "not all seeds have run"

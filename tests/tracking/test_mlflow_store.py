@@ -61,6 +61,7 @@ def test_layout(store: MlflowStore, uri: str, request: pytest.FixtureRequest) ->
     assert child.data.params == {"train.epochs": "2"}
     tags = {"method": "aa-ig", "configuration": "0", "seed": "0", "trial_id": spec().trial_id, "git.version": "v1"}
     assert tags.items() <= child.data.tags.items()
+    assert child.inputs is not None
     assert child.inputs.dataset_inputs[0].dataset.digest == "abc"
     assert len(parent.data.params.pop("long")) == 6000
     assert parent.data.params == {"nothing": "null", "rungs": "[1, 2]", "gpu": "false"}
@@ -130,12 +131,12 @@ def test_several_processes_meet_a_fresh_database(tmp_path: Path) -> None:
 import os
 from unirex_ray.tracking.mlflow_store import MlflowStore
 children = []
-for _ in range(3):
+for _ in range(2):
     children.append(os.fork())
     if not children[-1]:
         MlflowStore("sqlite:///{tmp_path}/mlflow.db")
         os._exit(0)
-assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -1,0 +1,120 @@
+"""Rationales to look at: one self-contained HTML page, or the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.text import Text
+
+from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+
+_LEVELS = ("", "", "on #fff3d6", "on #ffe3a3", "on #ffce66", "on #ffb52e")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch of text between token borders.
+
+    Attributes:
+        strength: importance relative to the input's other tokens, in [0, 1]; 0 outside tokens.
+        token: None for text outside every token (blanks, and what the model never saw).
+    """
+
+    text: str
+    strength: float
+    token: HighlightedToken | None
+
+
+def pieces(shown: HighlightedInput) -> list[list[Piece]]:
+    """Each segment's whole text, cut at token borders; tokens that overlap an earlier one give up the overlap."""
+    scores = [token.score for token in shown.tokens]
+    low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
+
+    def cut(segment: int, text: str) -> Iterator[Piece]:
+        at = 0
+        for token in (token for token in shown.tokens if token.segment == segment):
+            start = max(token.start, at)
+            if start >= token.end:
+                continue
+            if start > at:
+                yield Piece(text=text[at:start], strength=0.0, token=None)
+            strength = (token.score - low) / (high - low) if high > low else 0.0
+            yield Piece(text=text[start : token.end], strength=strength, token=token)
+            at = token.end
+        if at < len(text):
+            yield Piece(text=text[at:], strength=0.0, token=None)
+
+    return [list(cut(index, text)) for index, text in enumerate(shown.segments)]
+
+
+def rationale_page(instances: Sequence[HighlightedInstance], *, title: str, subtitle: str = "") -> str:
+    """One HTML page without scripts or outside resources: extracted rationales beside the gold ones.
+
+    Texts, labels and titles are escaped.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("rationales.html").render(
+        title=title, subtitle=subtitle, instances=instances, pieces=pieces, has_gold=has_gold
+    )
+
+
+def has_gold(shown: HighlightedInput) -> bool:
+    """Whether there is a gold rationale to show beside the extracted one."""
+    return any(token.gold is not None for token in shown.tokens)
+
+
+def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Text:
+    """The instance for a terminal: prediction, then the text with its rationale.
+
+    Args:
+        plain: mark the top-k% rationale with [brackets] instead of colours, where there are none.
+    """
+    text = Text()
+    known = "" if instance.label is None else f"   label: {instance.label}"
+    text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){known}\n"), "bold")
+    kind = "[in brackets]" if plain else "underlined"
+    text.append(f"rationale (top {instance.top_k_percent}%): {kind}\n")
+    for shown in instance.inputs:
+        for segment in pieces(shown):
+            inside = False
+            for piece in segment:
+                if plain and piece.token and piece.token.selected != inside:
+                    inside = piece.token.selected
+                    _bracket(text, opening=inside)
+                text.append(_visible(piece.text), "" if plain else _style(piece))
+            if plain and inside:
+                text.append("]")
+            text.append("\n")
+    return text
+
+
+def _bracket(text: Text, *, opening: bool) -> None:
+    if opening:
+        text.append("[")
+        return
+    # The blank before the next token belongs outside the bracket.
+    blank = text.plain[len(text.plain.rstrip()) :]
+    if blank:
+        text.right_crop(len(blank))
+    text.append("]" + blank)
+
+
+def _style(piece: Piece) -> str:
+    if piece.token is None:
+        return "dim" if piece.text.strip() else ""
+    level = _LEVELS[min(int(piece.strength * len(_LEVELS)), len(_LEVELS) - 1)]
+    parts = ["bold underline" if piece.token.selected else "", f"black {level}" if level else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _visible(text: str) -> str:
+    """Control characters of a text must not reach the terminal, where they are commands."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
+    )
