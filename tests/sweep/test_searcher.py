@@ -113,9 +113,12 @@ def test_random_does_not_depend_on_results() -> None:
     assert run("random", method_space(RANGES), 6, lag=0) == run("random", method_space(RANGES), 6, lag=4)
 
 
-def test_grid_smaller_than_the_space_is_spread_over_it() -> None:
-    space = method_space({"parameters": {"loss.comp_weight": {"choice": [1, 2, 3, 4, 5, 6]}}})
-    assert run("grid", space, budget=3) == [{"loss.comp_weight": value} for value in (1.0, 3.0, 5.0)]
+def test_grid_smaller_than_the_space_is_a_seeded_sample_in_order() -> None:
+    space = method_space({"parameters": {"loss.comp_weight": {"choice": list(range(50))}}})
+    values = [parameters["loss.comp_weight"] for parameters in run("grid", space, budget=10)]
+    assert len(set(values)) == 10
+    assert values == sorted(values)
+    assert values != [parameters["loss.comp_weight"] for parameters in run("grid", space, budget=10, seed=1)]
 
 
 def test_grid_refuses_ranges() -> None:

@@ -89,7 +89,7 @@ def make_searcher(
         UserError: if a grid is asked for and a parameter is a range.
     """
     if kind == "grid":
-        return GridSearcher(space, budget)
+        return GridSearcher(space, budget, seed)
     if kind == "random":
         return RandomSearcher(space, seed)
     # A third of the budget at random, so that a small study also learns something from its population.
@@ -98,12 +98,12 @@ def make_searcher(
 
 
 class GridSearcher:
-    """The space's grid in order; evenly spread over it where the budget is smaller."""
+    """The space's grid in order; a seeded sample of it, in the same order, where the budget is smaller."""
 
-    def __init__(self, space: MethodSpace, budget: int) -> None:
+    def __init__(self, space: MethodSpace, budget: int, seed: int) -> None:
         grid = space.grid()
-        count = min(budget, len(grid))
-        self._chosen = [grid[index * len(grid) // count] for index in range(count)]
+        rng = random.Random(_derived_seed(seed, space.method))
+        self._chosen = [grid[index] for index in sorted(rng.sample(range(len(grid)), min(budget, len(grid))))]
 
     def suggest(self, index: int, known: Known) -> Parameters | None:
         """See `Searcher`."""

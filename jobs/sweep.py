@@ -1,0 +1,36 @@
+"""Search every method's configurations, record each trial in MLflow, and select the best by CNRG."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from unirex_ray.config import build_config, flatten, job_parser, parse_job
+from unirex_ray.errors import exit_on_user_error
+from unirex_ray.sweep.run import run_sweep, show
+from unirex_ray.sweep.space import load_space
+
+QUICK = Path(__file__).resolve().parent.parent / "search_spaces" / "quick.yaml"
+
+
+def main() -> None:
+    """Parse, build, call."""
+    parser = job_parser("sweep.py", __doc__ or "")
+    parser.add_argument(
+        "--space", metavar="YAML", default=str(QUICK), help="What to search, and presets; default: quick.yaml."
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="Go on with the sweep in --output; start it if there is none."
+    )
+    options, tree = parse_job(parser, sys.argv[1:])
+    space = load_space(options.space)
+    config = build_config(space.presets, tree)
+    given = {key for key, _ in flatten(tree)}
+    outcome = run_sweep(config, space, fixed=given, resume=options.resume)
+    show(outcome, config)
+    if outcome.best is None:
+        raise SystemExit("no configuration completed: see the reasons above")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,112 @@
+"""Which Ray cluster a sweep runs on, and how many of its trials that cluster holds at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from unirex_ray.config import Config
+from unirex_ray.errors import UserError
+
+_DRIVER_CPUS = 0.1
+"""What a trial's own process takes beside its workers; it only waits for them."""
+
+Resources = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What one trial takes.
+
+    Attributes:
+        concurrency: how many trials run at once, at least 1.
+        trial: resources of the trial's own process; it trains in it where there is one worker.
+        worker: resources of each Ray Train worker; None where there is one worker.
+    """
+
+    concurrency: int
+    trial: Resources
+    worker: Resources | None
+
+
+def connect() -> None:
+    """Connect to the cluster that this process belongs to, or start one on this machine, reachable from it alone.
+
+    A submitted job and a process with `RAY_ADDRESS` belong to a cluster. An existing connection is kept.
+
+    Raises:
+        UserError: if no cluster answers at `RAY_ADDRESS`.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"no Ray cluster at RAY_ADDRESS={address!r} ({reason}); unset it to start one on this machine"
+            ) from None
+        return
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        dashboard_host="127.0.0.1",
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+
+
+def node_resources() -> list[dict[str, float]]:
+    """Resources of every living node of the connected cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def place(config: Config, nodes: Sequence[Resources]) -> Placement:
+    """How trials are laid out on the nodes.
+
+    A worker takes `train.threads` CPUs (1 by default) and, with `train.gpu`, one GPU. Of the CPUs of a trial with
+    several workers, 0.1 are its own process'.
+
+    Raises:
+        UserError: if not even one trial fits, with the arithmetic.
+    """
+    workers, threads = config.train.workers, config.train.threads or 1
+    cpus, gpus = sum(n.get("CPU", 0) for n in nodes), sum(n.get("GPU", 0) for n in nodes)
+    if config.train.gpu and workers > gpus:
+        raise UserError(
+            f"{_count(workers, 'worker')} x 1 GPU = {_count(workers, 'GPU')} per trial, but the cluster has {gpus:g}; "
+            f"lower train.workers, or set --train.gpu=false"
+        )
+    slots = sum(
+        min(int(node.get("CPU", 0) // threads), int(node.get("GPU", 0)) if config.train.gpu else math.inf)
+        for node in nodes
+    )
+    if slots < workers:
+        largest = (
+            f" (at most {max((n.get('CPU', 0) for n in nodes), default=0):g} on one node)" if len(nodes) > 1 else ""
+        )
+        raise UserError(
+            f"{_count(workers, 'worker')} x {_count(threads, 'CPU')} = {_count(workers * threads, 'CPU')} per trial, "
+            f"but the cluster has {cpus:g}{largest}; lower train.workers or train.threads"
+        )
+    fits = int(slots // workers)
+    concurrency = min(fits, config.sweep.concurrency or fits)
+    gpu = {"GPU": 1.0} if config.train.gpu else {}
+    if workers == 1:
+        return Placement(concurrency=concurrency, trial={"CPU": float(threads), **gpu}, worker=None)
+    # Ray counts in ten-thousandths.
+    share = math.floor((threads - _DRIVER_CPUS / workers) * 1e4) / 1e4
+    return Placement(concurrency=concurrency, trial={"CPU": _DRIVER_CPUS}, worker={"CPU": share, **gpu})
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

@@ -1,0 +1,58 @@
+"""What travels between a sweep's driver and its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from unirex_ray.config import Config
+from unirex_ray.data.schema import Corpus
+from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.trial import TrialResult
+
+Trainer = Callable[[Config, Corpus, Runtime], TrialResult]
+
+MESSAGE = "message"
+"""The one key under which a trial reports; its value is no mapping, so that Tune takes it as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial to run.
+
+    Attributes:
+        config: resolved, with the trial's method, seed and parameters.
+        folder: of the trial's files; the same for the same trial, whichever process runs it.
+    """
+
+    trial_id: str
+    config: Config
+    folder: str
+
+    def checkpoints(self) -> CheckpointStore:
+        """Where the trial's checkpoints lie."""
+        return CheckpointStore(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """A trial's dev metrics after an epoch."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFailed:
+    """A trial raised; running it again would raise again."""
+
+    reason: str
+
+
+Message = EpochDone | TrialResult | TrialFailed
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for a run's record: the error's type and message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

@@ -1,0 +1,131 @@
+"""Trials with several workers: a Ray Train worker group inside a Tune trial."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from ray import train
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.queue import Empty, Queue
+from torch import Tensor
+
+from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
+from unirex_ray.distributed.tune_runtime import send, shared_corpus
+from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.trial import TrainingError
+
+_POLL_SECONDS = 0.2
+
+
+class TrainRuntime:
+    """One worker of a Ray Train group; sums over gloo (CPU) or NCCL (GPU)."""
+
+    def __init__(self, checkpoints: CheckpointStore) -> None:
+        self.rank = int(train.get_context().get_world_rank())
+        self.world = int(train.get_context().get_world_size())
+        self.device: torch.device = get_device()
+        self.checkpoints = checkpoints
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Sum `tensor` over all workers, in place."""
+        dist.all_reduce(tensor)
+
+    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Hand on an epoch's metrics; rank 0's are taken."""
+        train.report({MESSAGE: EpochDone(epoch=epoch, metrics=dict(metrics))})
+
+
+class _Forward(train.UserCallback):  # type: ignore[misc]
+    """Takes rank 0's reports out of Ray Train's controller, a process of its own."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self._queue.put(metrics[0][MESSAGE])
+
+
+def run_on_workers(
+    config: dict[str, Any],
+    *,
+    corpus: list[ray.ObjectRef],
+    trainer: Trainer,
+    worker: Mapping[str, float],
+    storage: str,
+    max_failures: int,
+) -> None:
+    """A Tune trial function: train `config["job"]` in a worker group, and pass on what it reports.
+
+    Args:
+        worker: resources of each worker.
+        storage: folder for Ray Train's own files, which are of no use after the trial.
+        max_failures: restarts of the group after the loss of a worker; it goes on from the trial's checkpoint.
+    """
+    job: Job = config["job"]
+    # Every report waits for the controller's next look at its workers.
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)
+    queue = Queue(actor_options={"num_cpus": 0})
+    group = TorchTrainer(
+        _work,
+        train_loop_config={"job": job, "corpus": corpus, "trainer": trainer},
+        torch_config=TorchConfig(backend="nccl" if job.config.train.gpu else "gloo"),
+        scaling_config=train.ScalingConfig(
+            num_workers=job.config.train.workers, use_gpu=job.config.train.gpu, resources_per_worker=dict(worker)
+        ),
+        run_config=train.RunConfig(
+            name=f"train-{job.trial_id}",
+            storage_path=storage,
+            callbacks=[_Forward(queue)],
+            failure_config=train.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    fitting = _beside(group.fit)
+    while not fitting.done() or not queue.empty():
+        try:
+            send(queue.get(timeout=_POLL_SECONDS))
+        except Empty:
+            continue
+    queue.shutdown()
+    try:
+        message: Message = fitting.result().return_value
+    except train.WorkerGroupError as error:
+        worker_error = next(iter(error.worker_failures.values()), error)
+        message = TrialFailed(reason=reason_of(worker_error))
+    except train.TrainingFailedError as error:
+        message = TrialFailed(reason=reason_of(error))
+    send(message)
+
+
+def _beside(function: Callable[[], Any]) -> Future[Any]:
+    """Run in a thread of its own, as only the trial's thread may report to Tune.
+
+    A daemon: where the sweep stops the trial, this process ends, and its workers with it.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _work(loop: dict[str, Any]) -> Message:
+    job: Job = loop["job"]
+    torch.set_num_threads(job.config.train.threads or 1)
+    trainer: Trainer = loop["trainer"]
+    try:
+        return trainer(job.config, shared_corpus(loop["corpus"][0]), TrainRuntime(job.checkpoints()))
+    except TrainingError as error:
+        # Every worker raises it at the same place; another try would end there as well.
+        return TrialFailed(reason=reason_of(error))

@@ -1,0 +1,56 @@
+"""One-worker trials: they train inside a Tune actor that is reused, so that imports and caches are warm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from torch import Tensor
+
+from unirex_ray.data.schema import Corpus
+from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
+
+
+class TuneRuntime:
+    """A Tune actor that trains alone; `report` hands epochs to the sweep, which may end the trial there."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, job: Job) -> None:
+        self.device = torch.device("cuda" if job.config.train.gpu else "cpu")
+        self.checkpoints = job.checkpoints()
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Nothing to sum: there is one worker."""
+
+    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """Send an epoch's metrics; does not return where the sweep stops the trial."""
+        send(EpochDone(epoch=epoch, metrics=dict(metrics)))
+
+
+def run_in_actor(config: dict[str, Any], *, corpus: list[ray.ObjectRef], trainer: Trainer) -> None:
+    """A Tune trial function: train `config["job"]` in this process."""
+    job: Job = config["job"]
+    torch.set_num_threads(job.config.train.threads or 1)
+    try:
+        message: Message = trainer(job.config, shared_corpus(corpus[0]), TuneRuntime(job))
+    except Exception as error:
+        message = TrialFailed(reason=reason_of(error))
+    send(message)
+
+
+def send(message: Message) -> None:
+    """Report to the driver of the sweep."""
+    tune.report({MESSAGE: message})
+
+
+@lru_cache(maxsize=1)
+def shared_corpus(corpus: ray.ObjectRef) -> Corpus:
+    """The sweep's corpus, unpacked once per process."""
+    unpacked: Corpus = ray.get(corpus)
+    return unpacked

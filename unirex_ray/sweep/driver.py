@@ -1,0 +1,224 @@
+"""A sweep's driver: the schedule's hands in Ray Tune, and the only writer to the run store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher as TuneSearcher
+
+from unirex_ray.config import Config, config_hash, flatten, to_yaml
+from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, reason_of
+from unirex_ray.metrics.table import TASK_SCORE
+from unirex_ray.report.html import rationale_page
+from unirex_ray.sweep.progress import Progress
+from unirex_ray.sweep.schedule import Schedule, Signal
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
+from unirex_ray.tracking.store import CONFIG_HASH, RunStore
+from unirex_ray.training.trial import TrialResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of one trial.
+
+    Attributes:
+        wall_s: from its suggestion until everything about it was recorded.
+        train_s, evaluate_s: what it reported.
+    """
+
+    wall_s: float
+    train_s: float
+    evaluate_s: float
+
+    @property
+    def fixed_s(self) -> float:
+        """What the trial cost beyond training and evaluating."""
+        return self.wall_s - self.train_s - self.evaluate_s
+
+
+class Driver:
+    """Takes each event to the schedule, the store and the screen.
+
+    A trial is on record before it starts, and its status is the last thing to be recorded when it ends: whenever the
+    driver is killed, the store says `running` of exactly the trials that have to run again.
+
+    Args:
+        resolve: a trial's whole configuration.
+        folder: where a trial's checkpoints lie.
+        tags: of every run.
+        concurrency: most trials at once.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        store: RunStore,
+        progress: Progress,
+        *,
+        resolve: Callable[[TrialSpec], Config],
+        folder: Callable[[str], str],
+        tags: dict[str, str],
+        concurrency: int,
+    ) -> None:
+        self._schedule, self._store, self._progress = schedule, store, progress
+        self._resolve, self._folder, self._tags = resolve, folder, tags
+        self._concurrency = concurrency
+        self._live: dict[str, tuple[TrialSpec, float]] = {}
+        self._ended: set[str] = set()
+        self._seconds: dict[str, tuple[float, float]] = {}
+        self.timings: dict[str, Timing] = {}
+
+    def suggest(self) -> Job | Signal:
+        """The next trial, on record as running; `WAIT` also while enough trials run."""
+        if len(self._live) >= self._concurrency:
+            return Signal.WAIT
+        began = time.perf_counter()
+        spec = self._schedule.next()
+        if isinstance(spec, Signal):
+            return spec
+        config = self._resolve(spec)
+        flat = dict(flatten(config.model_dump(mode="json")))
+        self._store.open_trial(spec, params=flat, tags={**self._tags, CONFIG_HASH: config_hash(config)})
+        self._live[spec.trial_id] = (spec, began)
+        self._progress.started(spec)
+        return Job(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id))
+
+    def take(self, trial_id: str, message: Message) -> bool:
+        """Take in what a trial reports; returns whether it goes on."""
+        spec, _ = self._live[trial_id]
+        if isinstance(message, EpochDone):
+            record = self._schedule.on_report(trial_id, message.epoch, message.metrics)
+            if record.status == "failed":
+                self._end(record)
+                return False
+            self._store.log_epoch(trial_id, message.epoch, message.metrics)
+            self._progress.epoch(spec, message.epoch, message.metrics)
+            if record.status == "stopped":
+                self._end(record)
+            return record.status == "running"
+        if isinstance(message, TrialResult):
+            seconds = message.metrics.get("time/train_s", 0.0), message.metrics.get("time/evaluate_s", 0.0)
+            self._seconds[trial_id] = seconds
+            record = self._schedule.on_complete(trial_id, message.metrics)
+            if record.status == "completed":
+                self._keep_artifacts(spec, message)
+        else:
+            record = self._schedule.on_fail(trial_id, message.reason)
+        self._end(record)
+        return True
+
+    def lost(self, trial_id: str, reason: str) -> None:
+        """Take in that a trial's process is gone for good."""
+        self._end(self._schedule.on_fail(trial_id, reason))
+
+    def over(self, trial_id: str) -> None:
+        """Take in that a trial has left the cluster."""
+        spec, began = self._live.pop(trial_id)
+        if trial_id in self._seconds:
+            train_s, evaluate_s = self._seconds[trial_id]
+            wall_s = time.perf_counter() - began
+            self.timings[trial_id] = Timing(wall_s=wall_s, train_s=train_s, evaluate_s=evaluate_s)
+        else:
+            # Nothing happens to a trial that has ended already.
+            self.lost(spec.trial_id, "ended without a result")
+
+    def _keep_artifacts(self, spec: TrialSpec, result: TrialResult) -> None:
+        score = result.metrics.get(TASK_SCORE.on("test"))
+        page = rationale_page(
+            result.highlights,
+            title=f"{spec.method} {spec.configuration:04d}, seed {spec.seed}",
+            subtitle="" if score is None else f"test {TASK_SCORE.label.lower()} {score:.2f}, best epoch {result.epoch}",
+        )
+        self._store.log_text(spec.trial_id, "rationales.html", page)
+
+    def _end(self, record: TrialRecord) -> None:
+        trial_id = record.spec.trial_id
+        if trial_id in self._ended:
+            return
+        self._ended.add(trial_id)
+        self._store.log_text(trial_id, "config.yaml", to_yaml(self._resolve(record.spec)))
+        if record.tags:
+            self._store.log_text(trial_id, "rungs.txt", "".join(f"{k}: {v}\n" for k, v in record.tags.items()))
+        self._store.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
+        self._progress.ended(record)
+
+
+class _Unsaved:
+    """Tune pickles itself for a restore that is never used: a sweep is resumed from its run store."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Suggestions(_Unsaved, TuneSearcher):  # type: ignore[misc]
+    """The driver as Tune's searcher."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+        self._ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune asks for a trial."""
+        job = self._driver.suggest()
+        if job is Signal.WAIT:
+            return None
+        if isinstance(job, Signal):
+            return str(TuneSearcher.FINISHED)
+        self._ids[trial_id] = job.trial_id
+        return {"job": job}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tune is done with a trial; of one in error, `Events` knows the reason."""
+        if not error:
+            self._driver.over(self._ids[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Unsaved`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Unsaved`."""
+
+
+class Decisions(_Unsaved, FIFOScheduler):  # type: ignore[misc]
+    """The driver as Tune's scheduler."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Tune hands on a report; the one that it makes up when a trial returns has no message."""
+        message = result.get(MESSAGE)
+        goes_on = message is None or self._driver.take(trial.config["job"].trial_id, message)
+        return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
+
+
+class Events(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
+    """The driver as Tune's callback, in the place of the one that prints."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Nothing to print."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Drop what was taken in, so that Tune keeps no copy."""
+        result.pop(MESSAGE, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's process was lost more often than allowed."""
+        trial_id = trial.config["job"].trial_id
+        error = trial.get_error()
+        self._driver.lost(trial_id, reason_of(error) if error else "its process was lost")
+        self._driver.over(trial_id)

@@ -1,0 +1,341 @@
+"""A sweep from its configuration to its leaderboard."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shlex
+import shutil
+import signal
+import statistics
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from unirex_ray.config import Config, override, to_yaml
+from unirex_ray.data.load import load_corpus
+from unirex_ray.data.schema import Corpus
+from unirex_ray.distributed.cluster import Placement, connect, node_resources, place
+from unirex_ray.distributed.job import Trainer, reason_of
+from unirex_ray.distributed.train_runtime import run_on_workers
+from unirex_ray.distributed.tune_runtime import run_in_actor
+from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
+from unirex_ray.report.leaderboard import Place, leaderboard
+from unirex_ray.report.tables import console as make_console
+from unirex_ray.report.tables import leaderboard_rows, print_leaderboard, to_csv
+from unirex_ray.selection import configurations, select_variants
+from unirex_ray.sweep.driver import Decisions, Driver, Events, Suggestions, Timing
+from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder, settings_of
+from unirex_ray.sweep.progress import make_progress
+from unirex_ray.sweep.provenance import code_version
+from unirex_ray.sweep.schedule import Plan, Schedule
+from unirex_ray.sweep.searcher import Searcher, make_searcher
+from unirex_ray.sweep.space import Space
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
+from unirex_ray.tracking.store import DATA_DIGEST, GIT_VERSION, RunStore, resolve_tracking_uri
+from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
+from unirex_ray.training.trial import train_trial
+
+_DEFAULT_BUDGET = 9
+
+_TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+"""Tune's own screen, files and signals are off: the sweep has its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """A finished sweep.
+
+    Attributes:
+        places: every configuration, best first.
+        best: resolved configuration of the best one with the sweep's first seed; None where none completed.
+        output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
+    """
+
+    sweep_id: str
+    places: tuple[Place, ...]
+    best: Config | None
+    output: Path
+
+
+def run_sweep(
+    config: Config,
+    space: Space,
+    *,
+    fixed: Collection[str] = (),
+    resume: bool = False,
+    trainer: Trainer = train_trial,
+    open_store: Callable[[str], RunStore] = MlflowStore,
+    console: Console | None = None,
+) -> SweepOutcome:
+    """Search every method's configurations, record each trial, and select.
+
+    Args:
+        config: presets of the space, `--config` and command line, merged.
+        fixed: keys that the user gave; as parameters they leave the space.
+        resume: go on with the sweep in `output`; start it where there is none.
+        trainer: trains one trial; must be importable by the workers.
+
+    Raises:
+        UserError: before any trial starts, for whatever the user can put right.
+    """
+    console = console or make_console()
+    methods = config.sweep.methods or (config.method,)
+    for name in methods:
+        get_method(name)
+    if len(set(methods)) < len(methods):
+        raise UserError(f"sweep.methods must be distinct, but got {list(methods)}")
+    if config.train.threads is None:
+        config = override(config, {"train.threads": 1})
+    space, left = space.without(fixed)
+    if left:
+        console.print(f"fixed by you, so not searched: {', '.join(left)}", markup=False)
+    space = space.checked(config)
+    budgets, searchers = _searchers(config, space, methods)
+    folder = SweepFolder(config.output)
+    try:
+        found = folder.find(resume=resume)
+        if resume and found is None:
+            console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
+        corpus = load_corpus(config.data)
+        _check_gold(corpus, methods)
+        store = open_store(resolve_tracking_uri(config))
+        connect()
+        placement = place(config, node_resources())
+        begun = folder.begin(settings_of(config, space, methods=methods, digest=corpus.digest()), found)
+        plan = Plan(
+            sweep_id=begun["sweep_id"],
+            budgets=budgets,
+            seeds=config.sweep.seeds,
+            rungs=config.sweep.rungs,
+            reduction=config.sweep.reduction,
+            weights=config.sweep.nrg_weights,
+        )
+        return _Sweep(config, space, plan, folder, store, corpus, placement, begun, console).run(searchers, trainer)
+    finally:
+        folder.close()
+
+
+@dataclass
+class _Sweep:
+    config: Config
+    space: Space
+    plan: Plan
+    folder: SweepFolder
+    store: RunStore
+    corpus: Corpus
+    placement: Placement
+    begun: dict[str, Any]
+    console: Console
+
+    def run(self, searchers: Mapping[str, Searcher], trainer: Trainer) -> SweepOutcome:
+        tags = {DATA_DIGEST: self.corpus.digest(), GIT_VERSION: code_version()}
+        self.store.open_sweep(
+            experiment=self.corpus.name,
+            sweep_id=self.plan.sweep_id,
+            seeds=self.plan.seeds,
+            params=self.begun["settings"],
+            tags=tags,
+        )
+        before = tuple(self.store.trials(history=True))
+        for note in self.corpus.notes:
+            self.console.print(note, markup=False)
+        size = ", ".join(f"{method} {budget}" for method, budget in self.plan.budgets.items())
+        self.console.print(
+            f"sweep {self.plan.sweep_id}: configurations: {size}; seeds {', '.join(map(str, self.plan.seeds))}; "
+            f"{self.placement.concurrency} at once; {sum(r.status != 'running' for r in before)} trials done before",
+            markup=False,
+            soft_wrap=True,
+        )
+        schedule = Schedule(self.plan, searchers, before)
+        with make_progress(self.console, self.plan, before) as progress:
+            driver = Driver(
+                schedule,
+                self.store,
+                progress,
+                resolve=self.resolve,
+                folder=self.folder.trial,
+                tags=tags,
+                concurrency=self.placement.concurrency,
+            )
+            try:
+                with _terminable():
+                    self._fit(driver, trainer)
+            except BaseException as error:
+                self.store.fail_sweep("interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
+                raise
+        return self._finish(driver.timings)
+
+    def resolve(self, spec: TrialSpec) -> Config:
+        return override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+
+    def _fit(self, driver: Driver, trainer: Trainer) -> None:
+        scratch = str(self.folder.scratch)
+        corpus = [ray.put(self.corpus)]
+        failures = self.config.sweep.max_failures
+        if self.placement.worker is None:
+            trainable = tune.with_parameters(run_in_actor, corpus=corpus, trainer=trainer)
+        else:
+            trainable = tune.with_parameters(
+                run_on_workers,
+                corpus=corpus,
+                trainer=trainer,
+                worker=dict(self.placement.worker),
+                storage=scratch,
+                max_failures=failures,
+            )
+        os.environ.update(_TUNE_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(self.placement.concurrency))
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, dict(self.placement.trial)),
+            tune_config=tune.TuneConfig(
+                search_alg=Suggestions(driver),
+                scheduler=Decisions(driver),
+                num_samples=-1,
+                # A trial that waits for its workers cannot be stopped within its process.
+                reuse_actors=self.placement.worker is None,
+                trial_name_creator=lambda trial: trial.config["job"].trial_id,
+                trial_dirname_creator=lambda trial: trial.config["job"].trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=f"tune-{self.plan.sweep_id}",
+                storage_path=scratch,
+                callbacks=[Events(driver)],
+                failure_config=tune.FailureConfig(max_failures=failures),
+                verbose=0,
+            ),
+        )
+        for name in ("ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        tuner.fit()
+
+    def _finish(self, timings: Mapping[str, Timing]) -> SweepOutcome:
+        order = list(self.plan.budgets)
+        records = sorted(
+            self.store.trials(), key=lambda r: (order.index(r.spec.method), r.spec.configuration, r.spec.seed)
+        )
+        configs = configurations(records, seeds=self.plan.seeds)
+        places = leaderboard(configs, self.plan.weights)
+        files = [self.folder.write(LEADERBOARD, to_csv(leaderboard_rows(places)))]
+        best = next((place.configuration for place in places if place.best), None)
+        best_config = None
+        if best is not None:
+            best_config = self.resolve(best.records[0].spec)
+            best_config = override(best_config, {"train.seed": self.plan.seeds[0]})
+            files.append(self.folder.write(BEST_CONFIG, to_yaml(best_config)))
+        files.append(self.folder.write(SWEEP, json.dumps(self._summary(records, timings), indent=2)))
+        for file in files:
+            self.store.log_file(None, file)
+        self.store.log_text(None, "search_space.txt", "".join(f"{p.describe()}\n" for p in self.space.parameters))
+        if self.config.sweep.keep_weights == "selected":
+            selected = {(c.method, c.index) for c in select_variants(configs, self.plan.weights).values()}
+        else:
+            selected = {(record.spec.method, record.spec.configuration) for record in records}
+        for record in records:
+            checkpoints = CheckpointStore(self.folder.trial(record.spec.trial_id))
+            checkpoints.delete(LAST)
+            if (record.spec.method, record.spec.configuration) not in selected:
+                checkpoints.delete(BEST)
+        self.store.finish_sweep(metrics={}, tags={})
+        shutil.rmtree(self.folder.scratch, ignore_errors=True)
+        return SweepOutcome(sweep_id=self.plan.sweep_id, places=places, best=best_config, output=self.folder.path)
+
+    def _summary(self, records: Sequence[TrialRecord], timings: Mapping[str, Timing]) -> dict[str, Any]:
+        before = self.begun.get("seconds", {})
+        seconds = {
+            trial_id: {"wall": t.wall_s, "train": t.train_s, "evaluate": t.evaluate_s, "fixed": t.fixed_s}
+            for trial_id, t in timings.items()
+        }
+        after_first = [timing.fixed_s for timing in list(timings.values())[1:]]
+        fixed = statistics.median(after_first) if after_first else self.begun.get("fixed_s_median_after_first")
+        return {
+            **self.begun,
+            "status": "completed",
+            "concurrency": self.placement.concurrency,
+            "trials": {r.spec.trial_id: r.reason or r.status for r in records},
+            "fixed_s_median_after_first": fixed,
+            "seconds": {**before, **seconds},
+        }
+
+
+def next_commands(outcome: SweepOutcome, config: Config) -> list[str]:
+    """What to type after a sweep."""
+    output, again = shlex.quote(config.output), shlex.quote(f"{config.output.rstrip('/')}-best")
+    same_store = f"--data.name={shlex.quote(config.data.name)} --output={output}"
+    if config.tracking.uri:
+        same_store += f" --tracking.uri={shlex.quote(config.tracking.uri)}"
+    return [
+        f"python jobs/compare.py {same_store}",
+        f"python jobs/export_best.py {same_store}",
+        f"python jobs/train.py --config {output}/{BEST_CONFIG} --output={again}",
+        f"mlflow ui --backend-store-uri {shlex.quote(resolve_tracking_uri(config))}",
+    ]
+
+
+def show(outcome: SweepOutcome, config: Config, console: Console | None = None) -> None:
+    """Print the leaderboard, where it lies, and the next commands."""
+    console = console or make_console()
+    print_leaderboard(outcome.places, console)
+    written = [LEADERBOARD, *([BEST_CONFIG] if outcome.best else []), SWEEP]
+    console.print(f"written to {outcome.output}: {', '.join(written)}", markup=False, soft_wrap=True)
+    console.print("next:")
+    for command in next_commands(outcome, config):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _searchers(config: Config, space: Space, methods: Sequence[str]) -> tuple[dict[str, int], dict[str, Searcher]]:
+    """Budgets and searchers by method; no budget is larger than the method's space."""
+    budgets: dict[str, int] = {}
+    searchers: dict[str, Searcher] = {}
+    for method in methods:
+        mine = space.for_method(method, config)
+        size = len(mine.grid()) if mine.finite else math.inf
+        wanted = config.sweep.configurations or (size if config.sweep.searcher == "grid" else _DEFAULT_BUDGET)
+        budget = int(min(wanted, size)) if wanted is not math.inf else 1
+        budgets[method] = budget
+        searchers[method] = make_searcher(
+            config.sweep.searcher, mine, budget=budget, seed=config.sweep.seed, weights=config.sweep.nrg_weights
+        )
+    return budgets, searchers
+
+
+def _check_gold(corpus: Corpus, methods: Sequence[str]) -> None:
+    needing = [method for method in methods if get_method(method).needs_gold]
+    if needing and not corpus.has_gold:
+        raise UserError(
+            f"{corpus.name} has no gold rationales, from which {', '.join(needing)} learn; "
+            "leave them out of --sweep.methods"
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that a stopped job leaves no run open."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
