@@ -1,1 +1,32 @@
-"""Makes the helpers that lie in this folder importable from every test."""
+"""Makes the helpers that lie in this folder importable from every test, and saves tiny encoders once."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import pytest
+import torch
+from tiny import FAMILIES, save_encoder, tiny_config, tiny_corpus, trained_model
+
+from unirex_ray.models.rationale_model import RationaleModel
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folder of a tiny encoder per family: `bert` (token types, positions from 0), `roberta` (positions from 2)."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for family in FAMILIES:
+        save_encoder(folder / family, family)
+    return {family: str(folder / family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def trained(encoders: dict[str, str]) -> Callable[..., RationaleModel]:
+    """A trained model by family, extractor and number of choices; shared, so leave its weights as they are."""
+
+    @lru_cache(maxsize=None)
+    def train(family: str, extractor: str, choices: int = 1) -> RationaleModel:
+        return trained_model(tiny_config(encoders[family]), extractor, tiny_corpus(choices=choices))
+
+    return train

@@ -1,0 +1,261 @@
+import string
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from unirex_ray.config import (
+    Config,
+    build_config,
+    config_hash,
+    config_keys,
+    flatten,
+    job_parser,
+    load_yaml,
+    merge,
+    override,
+    parse_job,
+    to_yaml,
+    unflatten,
+)
+from unirex_ray.errors import UserError, exit_on_user_error
+
+PROMISED_KEYS = """data.name data.source data.limit data.seed method model.encoder model.layers model.head loss.comp_weight
+    loss.suff_weight loss.plaus_weight train.epochs train.batch_size train.learning_rate train.patience train.workers
+    train.gpu train.seed tracking.uri output""".split()
+
+
+def parse(*argv: str) -> Config:
+    return build_config(parse_job(job_parser("job", "A job."), argv)[1])
+
+
+def test_promised_keys_exist_and_defaults_are_the_papers():
+    assert set(PROMISED_KEYS) <= set(config_keys())
+    config = Config()
+    assert (config.train.learning_rate, config.train.weight_decay, config.train.warmup) == (2e-5, 0.0, 0.1)
+    assert (config.train.batch_size, config.train.epochs, config.train.patience) == (32, 10, 5)
+    assert (config.loss.comp, config.loss.comp_margin) == ("margin", 1.0)
+    assert (config.loss.suff, config.loss.suff_margin) == ("margin", 0.1)
+    assert config.loss.top_k_percents == (1, 5, 10, 20, 50)
+    assert config.model.ig_steps == 3
+    assert config.sweep.seeds == (0, 1, 2)
+
+
+def test_the_tree_is_frozen():
+    config = Config()
+    with pytest.raises(ValidationError):
+        config.train.epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("tree", "parts"),
+    [
+        ({"train": {"epoch": 3}}, ["unknown key 'train.epoch'", "did you mean 'train.epochs'", "train.patience"]),
+        ({"trian": {"epochs": 3}}, ["unknown key 'trian'"]),
+        ({"train": {"epochs": 0}}, ["train.epochs = 0", "greater than or equal to 1"]),
+        ({"train": {"epochs": "many"}}, ["train.epochs = 'many'", "integer"]),
+        ({"train": {"epochs": 2.5}}, ["train.epochs = 2.5"]),
+        ({"train": {"learning_rate": float("nan")}}, ["train.learning_rate = nan", "finite"]),
+        ({"train": {"learning_rate": 0}}, ["train.learning_rate = 0", "greater than 0"]),
+        ({"train": {"precision": "fp16"}}, ["train.precision = 'fp16'", "'fp32'", "'bf16'"]),
+        ({"loss": {"comp": "kl"}}, ["loss.comp = 'kl'", "'margin'", "'diff'"]),
+        ({"loss": {"comp_weight": -1}}, ["loss.comp_weight = -1"]),
+        ({"loss": {"top_k_percents": []}}, ["loss.top_k_percents = []"]),
+        ({"loss": {"top_k_percents": [0]}}, ["loss.top_k_percents = 0"]),
+        ({"loss": {"top_k_percents": [101]}}, ["loss.top_k_percents = 101"]),
+        ({"model": {"dropout": 1.0}}, ["model.dropout = 1.0", "less than 1"]),
+        ({"model": {"layers": 0}}, ["model.layers = 0"]),
+        ({"model": {"head": "mlp"}}, ["model.head = 'mlp'", "mlp-2048-2"]),
+        ({"sweep": {"seeds": [1, 1]}}, ["sweep.seeds must be distinct", "[1, 1]"]),
+        ({"sweep": {"rungs": [2, 1]}}, ["sweep.rungs must be increasing", "[2, 1]"]),
+        ({"sweep": {"nrg_weights": [0, 0, 0]}}, ["sweep.nrg_weights", "not all 0"]),
+        ({"train": 3}, ["train = 3"]),
+        ({"train": None}, ["train = None"]),
+    ],
+)
+def test_wrong_values_are_refused_by_name(tree, parts):
+    with pytest.raises(UserError) as caught:
+        build_config(tree)
+    message = str(caught.value)
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+
+
+def test_every_wrong_key_is_named_at_once():
+    with pytest.raises(UserError, match=r"loss\.suff_weight = -2.*; train\.epochs = 0"):
+        build_config({"train": {"epochs": 0}, "loss": {"suff_weight": -2}})
+
+
+def test_a_changed_config_comes_back_from_yaml(tmp_path):
+    config = parse(
+        "--method=aa-ig",
+        "--data.source=null",
+        "--data.limit=7",
+        "--model.layers=2",
+        "--loss.top_k_percents=5,20",
+        "--train.learning_rate=1e-4",
+        "--train.gpu=true",
+        "--sweep.methods=aa-ig,unirex-dlm-p",
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+    assert build_config(load_yaml(path)) == config
+    assert parse(f"--config={path}") == config
+    assert yaml.safe_load(to_yaml(Config())).keys() == Config().model_dump().keys()
+
+
+def test_dotted_options_override_the_file_which_overrides_the_defaults(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("data: {name: sst, source: corpus.zip}\ntrain:\n  epochs: 4\n  batch_size: 8\n")
+    config = parse("--config", str(path), "--train.epochs=3", "--data.source", "null")
+    assert (config.train.epochs, config.train.batch_size, config.train.patience) == (3, 8, 5)
+    assert (config.data.name, config.data.source) == ("sst", None)
+
+
+@pytest.mark.parametrize("form", ["5,20", "[5, 20]", "[5,20]"])
+def test_tuples_are_read(form):
+    assert parse(f"--loss.top_k_percents={form}").loss.top_k_percents == (5, 20)
+
+
+def test_tuples_of_one_and_of_words_are_read():
+    assert parse("--loss.top_k_percents=10").loss.top_k_percents == (10,)
+    assert parse("--sweep.seeds=3").sweep.seeds == (3,)
+    assert parse("--data.labels=no,yes").data.labels == ("no", "yes")
+    assert parse("--sweep.nrg_weights=1,0.5,2").sweep.nrg_weights == (1.0, 0.5, 2.0)
+
+
+def test_unknown_options_are_refused_with_a_hint():
+    with pytest.raises(UserError, match=r"unknown option --train\.epoch .*did you mean 'train\.epochs'"):
+        parse("--train.epoch=3")
+
+
+def test_wrong_options_are_refused_by_name():
+    with pytest.raises(UserError, match=r"train\.epochs = 'x'"):
+        parse("--train.epochs=x")
+    with pytest.raises(UserError, match=r"train\.gpu = 'perhaps'"):
+        parse("--train.gpu=perhaps")
+
+
+def test_help_lists_every_key(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"--{key}" in text for key in config_keys())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[1, 2]", "must hold a YAML mapping"), ("a: [", "not valid YAML"), ("", "must hold a YAML mapping")],
+)
+def test_broken_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load_yaml(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot read"):
+        load_yaml(tmp_path / "absent.yaml")
+    with pytest.raises(UserError, match="cannot read"):
+        load_yaml(tmp_path)
+
+
+def test_overrides_are_validated_again():
+    config = override(Config(), {"train.epochs": 3, "loss.comp_weight": 0.5})
+    assert (config.train.epochs, config.loss.comp_weight) == (3, 0.5)
+    with pytest.raises(UserError, match=r"train\.epochs"):
+        override(config, {"train.epochs": -1})
+    with pytest.raises(UserError, match="unknown key"):
+        override(config, {"train.epoch": 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("output", "elsewhere"),
+        ("tracking.uri", "http://host"),
+        ("data.cache", "/tmp/x"),
+        ("data.source", "copy.zip"),
+        ("sweep.seeds", (5,)),
+        ("sweep.configurations", 3),
+    ],
+)
+def test_paths_and_the_search_do_not_change_the_hash(key, value):
+    assert config_hash(override(Config(), {key: value})) == config_hash(Config())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("method", "aa-ig"),
+        ("data.name", "sst"),
+        ("data.limit", 10),
+        ("data.seed", 1),
+        ("data.max_length", 64),
+        ("model.encoder", "other"),
+        ("model.layers", 3),
+        ("model.dropout", 0.0),
+        ("loss.plaus_weight", 0.7),
+        ("train.epochs", 9),
+        ("train.learning_rate", 1e-5),
+        ("train.seed", 1),
+        ("train.workers", 2),
+    ],
+)
+def test_science_changes_the_hash(key, value):
+    assert config_hash(override(Config(), {key: value})) != config_hash(Config())
+
+
+def test_the_hash_is_that_of_the_values_not_of_how_they_were_written():
+    assert config_hash(build_config({"train": {"learning_rate": "2e-5"}})) == config_hash(Config())
+    assert config_hash(build_config({"loss": {"comp_weight": 1}})) == config_hash(Config())
+
+
+def test_sections_and_leaves_do_not_mix():
+    with pytest.raises(UserError, match="'train' in 'train.epochs' must be a section"):
+        unflatten({"train": 3, "train.epochs": 3})
+
+
+names = st.text(string.ascii_lowercase, min_size=1, max_size=4)
+leaves = st.one_of(st.none(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
+trees = st.recursive(
+    st.dictionaries(names, leaves, min_size=1, max_size=3),
+    lambda inner: st.dictionaries(names, st.one_of(leaves, inner), min_size=1, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(trees)
+def test_flattening_and_back_is_the_same_tree(tree):
+    assert unflatten(dict(flatten(tree))) == tree
+    assert merge(tree) == tree
+    assert merge(tree, tree) == tree
+
+
+flat_trees = st.dictionaries(st.sampled_from(["a.x", "a.y", "a.b.z", "c", "d.w"]), leaves, max_size=5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(flat_trees, flat_trees, flat_trees)
+def test_later_trees_win_key_by_key(one, two, three):
+    merged = merge(unflatten(one), unflatten(two), unflatten(three))
+    assert dict(flatten(merged)) == {**one, **two, **three}
+
+
+def test_user_errors_end_a_job_with_one_line_and_code_2(capsys):
+    def main() -> None:
+        raise UserError("train.epochs = 0: must be at least 1")
+
+    with pytest.raises(SystemExit) as caught:
+        exit_on_user_error(main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: train.epochs = 0: must be at least 1\n"
+
+    def broken() -> None:
+        raise ValueError("a defect")
+
+    with pytest.raises(ValueError, match="a defect"):
+        exit_on_user_error(broken)
