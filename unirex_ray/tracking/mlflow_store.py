@@ -20,6 +20,8 @@ from typing import Any
 
 # MLflow sends usage statistics unless told not to; it is told here, before it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# With a server, MLflow prints two lines of addresses at the end of every run.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
