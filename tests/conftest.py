@@ -1,7 +1,7 @@
 """Makes the helpers that lie in this folder importable from every test, and saves tiny encoders once."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def trained(encoders: dict[str, str]) -> Callable[..., RationaleModel]:
     """A trained model by family, extractor and number of choices; shared, so leave its weights as they are."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def train(family: str, extractor: str, choices: int = 1) -> RationaleModel:
         return trained_model(tiny_config(encoders[family]), extractor, tiny_corpus(choices=choices))
 

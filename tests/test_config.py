@@ -22,9 +22,28 @@ from unirex_ray.config import (
 )
 from unirex_ray.errors import UserError, exit_on_user_error
 
-PROMISED_KEYS = """data.name data.source data.limit data.seed method model.encoder model.layers model.head loss.comp_weight
-    loss.suff_weight loss.plaus_weight train.epochs train.batch_size train.learning_rate train.patience train.workers
-    train.gpu train.seed tracking.uri output""".split()
+PROMISED_KEYS = [
+    "data.name",
+    "data.source",
+    "data.limit",
+    "data.seed",
+    "method",
+    "model.encoder",
+    "model.layers",
+    "model.head",
+    "loss.comp_weight",
+    "loss.suff_weight",
+    "loss.plaus_weight",
+    "train.epochs",
+    "train.batch_size",
+    "train.learning_rate",
+    "train.patience",
+    "train.workers",
+    "train.gpu",
+    "train.seed",
+    "tracking.uri",
+    "output",
+]
 
 
 def parse(*argv: str) -> Config:
@@ -214,7 +233,7 @@ def test_the_hash_is_that_of_the_values_not_of_how_they_were_written():
 
 
 def test_sections_and_leaves_do_not_mix():
-    with pytest.raises(UserError, match="'train' in 'train.epochs' must be a section"):
+    with pytest.raises(UserError, match=r"'train' in 'train\.epochs' must be a section"):
         unflatten({"train": 3, "train.epochs": 3})
 
 

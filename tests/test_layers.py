@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def layer(module: str) -> int:
     return LAYERS[max(prefixes, key=len)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def imports(path: Path) -> list[tuple[str, ...]]:
     """Absolute names that a file imports, wherever in it; `from a import b` gives both a.b and a."""
     return list(_imports(path))

@@ -14,7 +14,7 @@ def naive_cross_entropy(logits: list[float], label: int) -> float:
 
 
 def naive_bce(score: float, gold: bool, weight: float) -> float:
-    """-w y log σ(s) - (1 - y) log(1 - σ(s)), with log σ(s) = -log(1 + exp(-s))."""
+    """-w y log p - (1 - y) log(1 - p) for p = 1 / (1 + exp(-score))."""
 
     def softplus(value: float) -> float:
         return max(value, 0.0) + math.log1p(math.exp(-abs(value)))

@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -115,5 +116,5 @@ def test_rationales_grow_with_k(rows):
         scores, lengths = torch.tensor([row]), torch.tensor([len(row)])
         ranks = token_ranks(scores, lengths)
         kept = [keep_rationale(ranks, sizes)[0] for sizes in selection_sizes(lengths, [1, 5, 10, 20, 50, 100])]
-        assert all(bool((smaller <= larger).all()) for smaller, larger in zip(kept, kept[1:], strict=False))
+        assert all(bool((smaller <= larger).all()) for smaller, larger in pairwise(kept))
         assert bool(kept[-1].all())
