@@ -163,25 +163,17 @@ def cut_by_length(lengths: tuple[int, ...], pass_cost: int, token_budget: int) -
     Returns:
         The end of each run; the last is `len(lengths)`.
     """
-    values, counts = np.unique(np.asarray(lengths), return_counts=True)
-    # Inputs of one length are cut only where the budget demands it, so runs of equal lengths are the unit.
-    units: list[tuple[int, int]] = []
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        most = max(1, token_budget // value)
-        units += [(value, min(most, count - start)) for start in range(0, count, most)]
-    value = np.array([unit[0] for unit in units])
-    ends = np.concatenate([[0], np.cumsum([unit[1] for unit in units])])
-    best = np.zeros(len(units) + 1)
-    previous = np.zeros(len(units) + 1, dtype=int)
-    for end in range(1, len(units) + 1):
-        held = ends[end] - ends[:end]
-        tokens = held * value[end - 1]
-        cost = best[:end] + tokens + pass_cost
-        cost[(tokens > token_budget) & (np.arange(end) < end - 1)] = np.inf
-        previous[end] = int(np.argmin(cost))
-        best[end] = cost[previous[end]]
-    cuts, end = [], len(units)
+    best = np.zeros(len(lengths) + 1)
+    previous = np.zeros(len(lengths) + 1, dtype=int)
+    for end in range(1, len(lengths) + 1):
+        longest = lengths[end - 1]
+        first = max(0, end - max(1, token_budget // longest))
+        cost = best[first:end] + longest * np.arange(end - first, 0, -1)
+        least = int(np.argmin(cost))
+        previous[end] = first + least
+        best[end] = cost[least] + pass_cost
+    cuts, end = [], len(lengths)
     while end:
-        cuts.append(int(ends[end]))
+        cuts.append(end)
         end = int(previous[end])
     return tuple(reversed(cuts))
