@@ -291,7 +291,7 @@ def _describe(problem: Mapping[str, Any]) -> str:
         section = key.rpartition(".")[0]
         allowed = [k for k in config_keys() if k.rpartition(".")[0] == section or not section]
         return f"unknown key {key!r}{_did_you_mean(key, config_keys())}; allowed here: {', '.join(allowed)}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message: str = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
     return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

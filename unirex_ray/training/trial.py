@@ -137,11 +137,12 @@ class Trainer:
             torch.set_num_threads(config.train.threads)
         keep_freed_memory()
         tokenizer = load_tokenizer(config.model)
-        self.tokens = Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id)
         self.model = build_model(config, corpus).to(runtime.device)
         cache = Path(config.data.cache).expanduser() if config.data.cache else None
         length = input_length(config, corpus, self.model.task_model.encoder, tokenizer)
-        self.data = encode_corpus(corpus, tokenizer, max_length=length, cache=cache).splits
+        encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
+        self.data = encoded.splits
+        self.tokens = Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
         gpu = runtime.device.type == "cuda"
         self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and gpu)
         self.plan = Plan(
