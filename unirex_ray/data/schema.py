@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from unirex_ray.metrics.table import Split
@@ -65,6 +66,10 @@ class Corpus:
 
     def digest(self) -> str:
         """16 hex digits over labels, rules and every instance of every split."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         sha = hashlib.sha256()
         header = [self.name, self.labels, self.task_metric, self.multi_choice, self.max_length, self.truncation]
         sha.update(json.dumps(header).encode())

@@ -61,14 +61,32 @@ def run_on_workers(
     storage: str,
     max_failures: int,
 ) -> None:
-    """A Tune trial function: train `config["job"]` in a worker group, and pass on what it reports.
+    """A Tune trial function: train `config["job"]` in a worker group, and pass on what it reports."""
+    job: Job = config["job"]
+    send(fit_group(job, corpus, trainer, worker=worker, storage=storage, max_failures=max_failures, pass_on=send))
+
+
+def fit_group(
+    job: Job,
+    corpus: list[ray.ObjectRef],
+    trainer: Trainer,
+    *,
+    worker: Mapping[str, float],
+    storage: str,
+    max_failures: int,
+    pass_on: Callable[[Message], None],
+) -> Message:
+    """Train a job in a Ray Train worker group.
 
     Args:
         worker: resources of each worker.
         storage: folder for Ray Train's own files, which are of no use after the trial.
         max_failures: restarts of the group after the loss of a worker; it goes on from the trial's checkpoint.
+        pass_on: takes what rank 0 reports, in this thread.
+
+    Returns:
+        The trial's result, or why it failed.
     """
-    job: Job = config["job"]
     # Every report waits for the controller's next look at its workers.
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)
     queue = Queue(actor_options={"num_cpus": 0})
@@ -89,7 +107,7 @@ def run_on_workers(
     fitting = _beside(group.fit)
     while not fitting.done() or not queue.empty():
         try:
-            send(queue.get(timeout=_POLL_SECONDS))
+            pass_on(queue.get(timeout=_POLL_SECONDS))
         except Empty:
             continue
     queue.shutdown()
@@ -100,7 +118,7 @@ def run_on_workers(
         message = TrialFailed(reason=reason_of(worker_error))
     except train.TrainingFailedError as error:
         message = TrialFailed(reason=reason_of(error))
-    send(message)
+    return message
 
 
 def _beside(function: Callable[[], Any]) -> Future[Any]:

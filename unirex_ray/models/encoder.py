@@ -128,6 +128,14 @@ def load_encoder(config: ModelConfig) -> Encoder:
     return Encoder(backbone, settings)
 
 
+def bare_encoder(folder: Path, *, trust_remote_code: bool = False) -> Encoder:
+    """The architecture that a folder's `config.json` describes, with random weights."""
+    with _quiet():
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        backbone = AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    return Encoder(backbone, settings)
+
+
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer that belongs to a configuration's encoder.
 

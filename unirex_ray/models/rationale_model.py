@@ -15,10 +15,12 @@ from unirex_ray.models.extractor import AttributionExtractor, DualExtractor, Ext
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.views import Plan, perturbed_views
 
-EXTRACTORS: dict[str, Callable[[ModelConfig, Encoder], Extractor]] = {
-    "aa-ig": lambda config, encoder: AttributionExtractor(config.ig_steps),
-    "dlm": lambda config, encoder: DualExtractor(load_encoder(config), config.head),
-    "slm": lambda config, encoder: SharedExtractor(encoder.hidden_size, config.head),
+EncoderFactory = Callable[[ModelConfig], Encoder]
+
+EXTRACTORS: dict[str, Callable[[ModelConfig, Encoder, EncoderFactory], Extractor]] = {
+    "aa-ig": lambda config, encoder, make: AttributionExtractor(config.ig_steps),
+    "dlm": lambda config, encoder, make: DualExtractor(make(config), config.head),
+    "slm": lambda config, encoder, make: SharedExtractor(encoder.hidden_size, config.head),
 }
 
 
@@ -28,16 +30,19 @@ class RationaleModel(nn.Module):
     Args:
         extractor: `aa-ig`, `dlm` or `slm`.
         outputs: number of classes, or 1 for multi-choice.
+        make_encoder: makes each encoder that the method needs; pre-trained by default.
     """
 
     task_model: TaskModel
     extractor: nn.Module
 
-    def __init__(self, config: ModelConfig, extractor: str, outputs: int) -> None:
+    def __init__(
+        self, config: ModelConfig, extractor: str, outputs: int, make_encoder: EncoderFactory = load_encoder
+    ) -> None:
         super().__init__()
-        encoder = load_encoder(config)
+        encoder = make_encoder(config)
         self.task_model = TaskModel(encoder, outputs)
-        self.extractor = EXTRACTORS[extractor](config, encoder)  # type: ignore[assignment]
+        self.extractor = EXTRACTORS[extractor](config, encoder, make_encoder)  # type: ignore[assignment]
 
     def read(self, batch: Batch, plan: Plan, target: Target) -> tuple[Tensor, Tensor]:
         """Task logits [R, O] and importance scores [R, T] of whole rows."""

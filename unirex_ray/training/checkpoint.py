@@ -12,6 +12,7 @@ from pyarrow import fs
 LAST = "last.pt"
 BEST = "best.pt"
 RESULT = "result.json"
+CONFIG = "config.yaml"
 
 
 class CheckpointStore:

@@ -39,7 +39,7 @@ class Runtime(Protocol):
 
 
 class LocalRuntime:
-    """A plain process of its own; reports go to an optional callback."""
+    """A plain process of its own; reports are printed."""
 
     rank = 0
     world = 1
@@ -53,5 +53,9 @@ class LocalRuntime:
 
     def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
         """Print one line per epoch."""
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-        print(f"epoch {epoch}  {shown}", flush=True)
+        print_epoch(metrics, epoch)
+
+
+def print_epoch(metrics: Mapping[str, float], epoch: int) -> None:
+    """An epoch's metrics in one line."""
+    print(f"epoch {epoch}  " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)

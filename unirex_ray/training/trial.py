@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
-from unirex_ray.config import Config, config_hash
+from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.data.batching import Tokens, collate, epoch_batches, micro_batches, share
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.schema import Corpus
@@ -25,8 +25,9 @@ from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import TASK_SCORE, Split
 from unirex_ray.models.encoder import Encoder, load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, dropping_error
+from unirex_ray.models.store import ModelCard
 from unirex_ray.models.views import Plan
-from unirex_ray.training.checkpoint import BEST, LAST, RESULT
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.memory import keep_freed_memory
 from unirex_ray.training.runtime import Runtime
@@ -93,6 +94,7 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
     if done is not None:
         stored = json.loads(done)
         trainer.check_identity(stored.pop("identity"))
+        del stored["card"]
         trainer.load_best()
         return TrialResult(**stored, highlights=trainer.highlights())
     trainer.restore()
@@ -144,6 +146,15 @@ class Trainer:
         self.data = encoded.splits
         self.tokens = Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
         gpu = runtime.device.type == "cuda"
+        self.card = ModelCard(
+            method=config.method,
+            extractor=self.method.extractor,
+            labels=corpus.labels,
+            task_metric=corpus.task_metric,
+            multi_choice=corpus.multi_choice,
+            max_length=length,
+            truncation=corpus.truncation,
+        )
         self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and gpu)
         self.plan = Plan(
             token_budget=config.train.token_budget,
@@ -201,7 +212,9 @@ class Trainer:
         )
         if self.runtime.rank == 0:
             stored = {name: value for name, value in vars(result).items() if name != "highlights"}
-            self.runtime.checkpoints.write(RESULT, json.dumps({"identity": self.identity, **stored}).encode())
+            self.runtime.checkpoints.write(CONFIG, to_yaml(self.config).encode())
+            content = {"identity": self.identity, "card": asdict(self.card), **stored}
+            self.runtime.checkpoints.write(RESULT, json.dumps(content).encode())
             self.runtime.checkpoints.delete(LAST)
         return result
 

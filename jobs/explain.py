@@ -1,0 +1,37 @@
+"""Predict a text with an exported model and show the rationale, in the terminal or as an HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from unirex_ray.errors import UserError, exit_on_user_error
+from unirex_ray.export import explain
+from unirex_ray.report.html import rationale_page, rationale_text
+from unirex_ray.report.tables import console
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="explain.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="What jobs/export_best.py wrote.")
+    parser.add_argument("--text", required=True, help="The text to predict.")
+    parser.add_argument("--top-k-percent", type=int, default=20, help="Size of the rationale; default: 20.")
+    parser.add_argument("--html", metavar="FILE", help="Write a page instead of printing.")
+    options = parser.parse_args()
+    if not 1 <= options.top_k_percent <= 100:
+        raise UserError(f"--top-k-percent must be from 1 to 100, but got {options.top_k_percent}")
+    shown = explain(Path(options.model), options.text, top_k_percent=options.top_k_percent)
+    if options.html:
+        page = rationale_page([shown], title=f"Rationale by {options.model}")
+        try:
+            Path(options.html).write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write --html {options.html!r}: {error.strerror}") from None
+        console().print(f"written to {options.html}", markup=False, soft_wrap=True)
+        return
+    out = console()
+    out.print(rationale_text(shown, plain=not out.is_terminal), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

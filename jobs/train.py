@@ -1,0 +1,41 @@
+"""Train and evaluate one configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from unirex_ray.config import build_config, job_parser, override, parse_job, to_yaml
+from unirex_ray.data.load import load_corpus
+from unirex_ray.distributed.train import train_anywhere
+from unirex_ray.errors import exit_on_user_error
+from unirex_ray.metrics.table import METRICS
+from unirex_ray.report.html import rationale_page
+from unirex_ray.report.tables import console
+
+
+def main() -> None:
+    parser = job_parser("train.py", __doc__)
+    _, tree = parse_job(parser, sys.argv[1:])
+    config = build_config(tree)
+    if config.train.threads is None:
+        threads = max(1, (os.cpu_count() or 1) // config.train.workers)
+        config = override(config, {"train.threads": threads})
+    output = Path(config.output)
+    result = train_anywhere(config, load_corpus(config.data))
+    (output / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    (output / "metrics.json").write_text(json.dumps(dict(sorted(result.metrics.items())), indent=2), encoding="utf-8")
+    page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
+    (output / "rationales.html").write_text(page, encoding="utf-8")
+    out = console()
+    for split in ("dev", "test"):
+        values = [(m, result.metrics[m.on(split)]) for m in METRICS if m.on(split) in result.metrics]
+        out.print(f"{split}: " + "  ".join(f"{m.label} {value:.{m.decimals}f}" for m, value in values), soft_wrap=True)
+    out.print(f"best epoch {result.epoch}; losses hid tokens the {result.perturbation} way", markup=False)
+    out.print(f"written to {output}: config.yaml, metrics.json, rationales.html", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,55 @@
+"""One trial outside a sweep: in this process, or in a Ray Train worker group."""
+
+from __future__ import annotations
+
+import tempfile
+
+import ray
+import torch
+
+from unirex_ray.config import Config
+from unirex_ray.data.schema import Corpus
+from unirex_ray.distributed.cluster import connect, node_resources, place
+from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
+from unirex_ray.distributed.train_runtime import fit_group
+from unirex_ray.errors import UserError
+from unirex_ray.training.runtime import LocalRuntime, print_epoch
+from unirex_ray.training.trial import TrainingError, TrialResult, train_trial
+
+
+def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
+    """Train a configuration in its output folder; several workers run on the Ray cluster that `connect` finds.
+
+    Raises:
+        UserError: if there is no GPU where one is asked for, or the cluster is too small.
+        TrainingError: if training fails.
+    """
+    if config.train.workers == 1:
+        if config.train.gpu and not torch.cuda.is_available():
+            raise UserError("train.gpu = True, but this machine has no GPU that torch can use; set --train.gpu=false")
+        return train_trial(config, corpus, LocalRuntime(config.output, gpu=config.train.gpu))
+    connect()
+    worker = place(config, node_resources()).worker
+    if worker is None:
+        raise AssertionError("several workers are placed as a group")
+    job = Job(trial_id="trial", config=config, folder=LocalRuntime(config.output).checkpoints.folder)
+
+    def show(message: Message) -> None:
+        if isinstance(message, EpochDone):
+            print_epoch(message.metrics, message.epoch)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        message = fit_group(
+            job,
+            [ray.put(corpus)],
+            train_trial,
+            worker=worker,
+            storage=scratch,
+            max_failures=config.sweep.max_failures,
+            pass_on=show,
+        )
+    if isinstance(message, TrialFailed):
+        raise TrainingError(message.reason)
+    if not isinstance(message, TrialResult):
+        raise AssertionError(f"a worker group ended with {message!r}")
+    return message

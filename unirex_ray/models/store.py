@@ -1,0 +1,77 @@
+"""Trained models as folders: safetensors, JSON and tokenizer files; nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from unirex_ray.config import ModelConfig
+from unirex_ray.errors import UserError
+from unirex_ray.models.encoder import bare_encoder
+from unirex_ray.models.rationale_model import RationaleModel
+
+WEIGHTS = "model.safetensors"
+MODEL = "rationale_model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a folder needs beside weights and tokenizer to read texts as in training.
+
+    Attributes:
+        labels: class names by index.
+        max_length: tokens per input.
+        truncation: see `data.schema.Corpus`.
+    """
+
+    method: str
+    extractor: str
+    labels: tuple[str, ...]
+    task_metric: str
+    multi_choice: bool
+    max_length: int
+    truncation: str
+
+
+def save_model(
+    folder: Path, model: RationaleModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, card: ModelCard
+) -> None:
+    """Write weights, tokenizer, the encoder's configuration and the card into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    tokenizer.save_pretrained(folder)
+    model.task_model.encoder.backbone.config.save_pretrained(folder)
+    described = {**asdict(card), "model": config.model_dump(mode="json")}
+    (folder / MODEL).write_text(json.dumps(described, indent=2), encoding="utf-8")
+
+
+def load_model(folder: Path) -> tuple[RationaleModel, PreTrainedTokenizerBase, ModelCard]:
+    """Read what `save_model` wrote; the pre-trained encoder is not needed.
+
+    Raises:
+        UserError: if the folder is no exported model, or damaged.
+    """
+    if not (folder / MODEL).is_file():
+        raise UserError(f"{str(folder)!r} is no exported model (no {MODEL}); write one with python jobs/export_best.py")
+    try:
+        described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        config = ModelConfig.model_validate(described.pop("model"))
+        card = ModelCard(**{**described, "labels": tuple(described["labels"])})
+        outputs = 1 if card.multi_choice else len(card.labels)
+        model = RationaleModel(
+            config,
+            card.extractor,
+            outputs,
+            lambda config: bare_encoder(folder, trust_remote_code=config.trust_remote_code),
+        )
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{str(folder)!r} is damaged: {reason}; export the model again") from None
+    return model.eval(), tokenizer, card
