@@ -14,6 +14,7 @@ from unirex_ray.errors import exit_on_user_error
 from unirex_ray.metrics.table import METRICS
 from unirex_ray.report.html import rationale_page
 from unirex_ray.report.tables import console
+from unirex_ray.training.trial import TrainingError
 
 
 def main() -> None:
@@ -24,7 +25,10 @@ def main() -> None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)
         config = override(config, {"train.threads": threads})
     output = Path(config.output)
-    result = train_anywhere(config, load_corpus(config.data))
+    try:
+        result = train_anywhere(config, load_corpus(config.data))
+    except TrainingError as error:
+        raise SystemExit(f"training failed: {error}") from None
     (output / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     (output / "metrics.json").write_text(json.dumps(dict(sorted(result.metrics.items())), indent=2), encoding="utf-8")
     page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
