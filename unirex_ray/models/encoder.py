@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -100,7 +101,7 @@ def load_encoder(config: ModelConfig) -> Encoder:
     """Load the encoder of a configuration, its first `layers` layers and its dropout.
 
     Raises:
-        UserError: if it cannot be found, or has fewer layers than asked for.
+        UserError: if it cannot be found or read, or has fewer layers than asked for.
     """
     name, revision = _locate(config)
     options = {"revision": revision, "trust_remote_code": config.trust_remote_code}
@@ -121,7 +122,7 @@ def load_encoder(config: ModelConfig) -> Encoder:
                 # Block-sparse attention would make dropping inexact, and the library leaves it for good on short input.
                 settings.attention_type = "original_full"
             backbone = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"cannot load model.encoder = {config.encoder!r}: {_first_line(error)}") from None

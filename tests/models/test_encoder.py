@@ -1,0 +1,184 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import FAMILIES, MAX_LENGTH, encode, tiny_config, tiny_corpus, whole_batch
+from transformers import AutoModel
+
+from unirex_ray.config import ModelConfig
+from unirex_ray.errors import UserError
+from unirex_ray.models import encoder as module
+from unirex_ray.models.encoder import embedded_folder, load_encoder, load_tokenizer
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.views import Plan
+
+
+def embedded_or_skip() -> Path:
+    folder = embedded_folder()
+    if folder is None:
+        pytest.skip("the embedded encoder's package is not installed")
+    return folder
+
+
+@pytest.mark.parametrize(("family", "first"), [("bert", 0), ("roberta", 2)])
+def test_positions_begin_where_the_family_begins(encoders, family, first):
+    encoder = load_encoder(ModelConfig(encoder=encoders[family])).eval()
+    assert encoder.first_position == first
+    assert encoder.max_length == MAX_LENGTH
+    assert encoder.hidden_size == 32
+    ids = torch.randint(5, 100, (2, MAX_LENGTH))
+    zeros = torch.zeros_like(ids)
+    states, pooled = encoder(
+        input_ids=ids, positions=torch.arange(MAX_LENGTH).expand(2, -1), token_types=zeros, attention_mask=None
+    )
+    plain = AutoModel.from_pretrained(encoders[family]).eval()(input_ids=ids)
+    assert torch.allclose(states, plain.last_hidden_state, atol=1e-6)
+    assert torch.allclose(pooled, plain.pooler_output, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_nothing(encoders, family):
+    encoder = load_encoder(ModelConfig(encoder=encoders[family])).eval()
+    split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((4, 1, 1), pair=True).splits["train"])
+    batch = whole_batch(split, tokens)
+    plain = AutoModel.from_pretrained(encoders[family]).eval()
+    width = batch.input_ids.shape[1]
+    states, _ = encoder(
+        input_ids=batch.input_ids,
+        positions=torch.arange(width).expand(4, -1),
+        token_types=batch.token_types,
+        attention_mask=batch.attended,
+    )
+    for row in range(4):
+        length = int(batch.lengths[row])
+        types = {"token_type_ids": batch.token_types[row : row + 1, :length]} if family == "bert" else {}
+        alone = plain(input_ids=batch.input_ids[row : row + 1, :length], **types).last_hidden_state[0]
+        assert torch.allclose(states[row, :length], alone, atol=1e-5)
+
+
+def test_token_types_matter_where_the_encoder_has_them(encoders):
+    for family, has in (("bert", True), ("roberta", False)):
+        encoder = load_encoder(ModelConfig(encoder=encoders[family])).eval()
+        ids, places = torch.tensor([[2, 30, 31, 3]]), torch.arange(4)[None]
+        one, other = (
+            encoder(input_ids=ids, positions=places, token_types=torch.full_like(ids, kind), attention_mask=None)[0]
+            for kind in (0, 1)
+        )
+        assert torch.equal(one, other) != has
+
+
+def test_the_first_layers_of_the_embedded_encoder_are_kept():
+    folder = embedded_or_skip()
+    encoder = load_encoder(ModelConfig(layers=2)).eval()
+    full = AutoModel.from_pretrained(folder).eval()
+    assert len(full.encoder.layer) == 6
+    assert len(encoder.backbone.encoder.layer) == 2
+    ids = torch.tensor([[101, 2023, 2003, 1037, 2204, 3185, 102]])
+    with torch.no_grad():
+        hidden = full(input_ids=ids, output_hidden_states=True).hidden_states[2]
+        pooled = full.pooler(hidden)
+        states, own = encoder(
+            input_ids=ids,
+            positions=torch.arange(7)[None],
+            token_types=torch.zeros_like(ids),
+            attention_mask=None,
+        )
+    assert torch.allclose(states, hidden, atol=1e-5)
+    assert torch.allclose(own, pooled, atol=1e-5)
+
+
+def test_more_layers_than_there_are_is_refused(encoders):
+    with pytest.raises(UserError, match=r"model\.layers = 3: .* has 2 layers"):
+        load_encoder(ModelConfig(encoder=encoders["bert"], layers=3))
+
+
+@pytest.mark.parametrize("load", [load_encoder, load_tokenizer])
+def test_an_unknown_encoder_is_refused_in_one_line(tmp_path, load):
+    for missing in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError, match="cannot load") as caught:
+            load(ModelConfig(encoder=str(missing)))
+        assert str(missing) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_broken_weights_are_refused(encoders, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(encoders["bert"], folder)
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match=r"cannot load model\.encoder"):
+        load_encoder(ModelConfig(encoder=str(folder)))
+
+
+def test_dropout_reaches_every_place(encoders):
+    def chances(dropout: float | None) -> set[float]:
+        model = load_encoder(ModelConfig(encoder=encoders["bert"], dropout=dropout)).backbone
+        found = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
+        assert model.config.attention_probs_dropout_prob == model.config.hidden_dropout_prob
+        return found
+
+    assert chances(None) == {0.1}
+    assert chances(0.0) == {0.0}
+    assert chances(0.3) == {0.3}
+
+
+def test_dropout_zero_makes_training_deterministic(encoders):
+    config = tiny_config(encoders["bert"], model__dropout=0.0)
+    split, tokens = encode(config, tiny_corpus((4, 1, 1)).splits["train"])
+    batch = whole_batch(split, tokens)
+    model = RationaleModel(config.model, "slm", 2).train()
+    once, again = (model.read(batch, Plan(), "gold") for _ in range(2))
+    assert torch.equal(once[0], again[0])
+    assert torch.equal(once[1], again[1])
+
+
+def test_loading_is_in_full_precision_whatever_the_file_holds(encoders, tmp_path):
+    folder = tmp_path / "half"
+    shutil.copytree(encoders["bert"], folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value.half() for name, value in weights.items()}, folder / "model.safetensors")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "dtype": "float16"}))
+    encoder = load_encoder(ModelConfig(encoder=str(folder)))
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_changed_file_of_the_embedded_encoder_is_refused(tmp_path, monkeypatch, file, damage):
+    source = embedded_or_skip()
+    folder = tmp_path / "package" / "model"
+    folder.mkdir(parents=True)
+    for name in module._EMBEDDED_SHA256:
+        (folder / name).symlink_to(source / name)
+    monkeypatch.setattr(module, "_EMBEDDED_PACKAGE", "copied_encoder")
+    package = tmp_path / "copied_encoder"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('its code must not be run')")
+    (package / "model").symlink_to(folder)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    embedded_folder.cache_clear()
+    try:
+        assert embedded_folder() == package / "model"
+        content = (folder / file).read_bytes()
+        (folder / file).unlink()
+        if damage == "changed":
+            (folder / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        embedded_folder.cache_clear()
+        with pytest.raises(UserError, match=f"{file} is missing or not the embedded encoder's"):
+            load_encoder(ModelConfig())
+    finally:
+        embedded_folder.cache_clear()
+
+
+def test_without_its_package_the_embedded_encoder_comes_from_the_pinned_revision(monkeypatch):
+    monkeypatch.setattr(module, "_EMBEDDED_PACKAGE", "no_such_package_here")
+    embedded_folder.cache_clear()
+    try:
+        name, revision = module._locate(ModelConfig())
+        assert name == "sentence-transformers/all-MiniLM-L6-v2"
+        assert revision == "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+    finally:
+        embedded_folder.cache_clear()
