@@ -114,12 +114,13 @@ def encode_views(
         The entries in the order of the views [V, ...].
     """
     drop = plan.drop or positions == "fresh"
-    widths = views.lengths if drop else batch.lengths[views.rows]
+    lengths = views.lengths.tolist()  # the only wait for the device
+    widths = lengths if drop else batch.lengths[views.rows].tolist()
     outputs, order = [], []
-    for bucket in _buckets(widths.tolist(), plan):
+    for bucket in _buckets(widths, plan):
         chosen = torch.tensor(bucket, device=views.rows.device)
         rows, kept = views.rows[chosen], views.kept[chosen]
-        width = int(widths[chosen].max())
+        width = widths[bucket[-1]]
         if drop:
             where = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
             mask = torch.arange(width, device=where.device) < views.lengths[chosen][:, None]
@@ -127,7 +128,7 @@ def encode_views(
             where = torch.arange(width, device=rows.device).expand(len(chosen), -1)
             mask = kept[:, :width]
         places = where if positions == "original" else torch.arange(width, device=where.device).expand_as(where)
-        padded = len(set(views.lengths[chosen].tolist())) > 1 if drop else not bool(mask.all())
+        padded = any(lengths[view] < width for view in bucket)
         arguments = (
             batch.input_ids[rows].gather(1, where).masked_fill(~mask, batch.pad_id)
             if drop
