@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,8 @@ class CheckpointStore:
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file in place, atomically on a local file system."""
-        self._fs.create_dir(self._root, recursive=True)
-        path = f"{self._root}/{name}"
-        with self._fs.open_output_stream(f"{path}.partial") as stream:
+        with self._replacing(name) as stream:
             stream.write(data)
-        self._fs.move(f"{path}.partial", path)
 
     def read(self, name: str) -> bytes | None:
         """A file's bytes; None where there is none."""
@@ -50,9 +49,16 @@ class CheckpointStore:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a state of tensors and plain values."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.write(name, buffer.getvalue())
+        with self._replacing(name) as stream:
+            torch.save(state, stream)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[Any]:
+        self._fs.create_dir(self._root, recursive=True)
+        path = f"{self._root}/{name}"
+        with self._fs.open_output_stream(f"{path}.partial", buffer_size=0) as stream:
+            yield stream
+        self._fs.move(f"{path}.partial", path)
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Read what `save` wrote, onto the CPU; None where there is none."""

@@ -174,8 +174,8 @@ class Trainer:
 
     def run_stage(self) -> None:
         """Train one stage to its last epoch or to early stopping, from wherever its progress stands."""
-        progress, train = self.progress, self.config.train
-        while progress.epoch < train.epochs and progress.epoch - progress.best_epoch < train.patience:
+        progress = self.progress
+        while self._goes_on():
             self._run_epoch()
             metrics = self._evaluate("dev")
             progress.epoch, progress.step = progress.epoch + 1, 0
@@ -184,7 +184,8 @@ class Trainer:
                 progress.best_epoch, progress.best_score, progress.best_metrics = progress.epoch, score, metrics
                 self._save(BEST, {"model": self.model.state_dict()})
             losses, progress.losses = progress.losses, {}
-            self._save_last()
+            if self._goes_on() or progress.stage + 1 < len(self.method.stages):
+                self._save_last()
             self.runtime.report({**losses, **metrics}, epoch=progress.epoch)
         self.load_best()
         self.progress = Progress(
@@ -277,6 +278,10 @@ class Trainer:
                 losses[name] = losses.get(name, 0) + term.detach().double()
         reduce_gradients(self.parameters, self.runtime)
         return losses
+
+    def _goes_on(self) -> bool:
+        train, progress = self.config.train, self.progress
+        return progress.epoch < train.epochs and progress.epoch - progress.best_epoch < train.patience
 
     def _start_stage(self) -> None:
         train, stage = self.config.train, self.method.stages[self.progress.stage]
