@@ -1,10 +1,12 @@
-"""A trainer without training, for tests: metrics follow from the configuration, delays and faults from the environment."""
+"""A trainer without training: metrics follow from the configuration, delays come from the environment."""
 
 import json
 import os
 import random
 import time
 from pathlib import Path
+
+import torch
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
@@ -22,22 +24,27 @@ def fake_metrics(config: Config, split: str, epoch: int) -> dict[str, float]:
 
 def train_fake(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     assert corpus.splits["test"]
-    note(runtime, "start")
-    start = 0
+    first = runtime.rank == 0
+    if first:
+        note(runtime, "start")
     last = runtime.checkpoints.read(LAST)
-    if last:
-        start = json.loads(last)["epoch"]
+    start = json.loads(last)["epoch"] if last else 0
     for epoch in range(start + 1, config.train.epochs + 1):
+        workers = torch.ones(1)
+        runtime.all_reduce(workers)
+        assert workers.item() == runtime.world == config.train.workers
         time.sleep(float(os.environ.get("FAKE_EPOCH_SECONDS", "0")))
         misbehave(config, runtime, epoch)
-        runtime.checkpoints.write(LAST, json.dumps({"epoch": epoch}).encode())
+        if first:
+            runtime.checkpoints.write(LAST, json.dumps({"epoch": epoch}).encode())
         runtime.report(fake_metrics(config, "dev", epoch), epoch=epoch)
-    runtime.checkpoints.write(BEST, b"weights")
+    if first:
+        runtime.checkpoints.write(BEST, b"weights")
+        note(runtime, "end")
     metrics = fake_metrics(config, "dev", config.train.epochs) | fake_metrics(config, "test", config.train.epochs)
     if config.loss.comp_margin == 13:
         metrics["dev/auprc"] = float("nan")
     metrics |= {"time/train_s": 0.0, "time/evaluate_s": 0.0}
-    note(runtime, "end")
     return TrialResult(metrics=metrics, epoch=config.train.epochs, perturbation="dropped", highlights=(highlight(),))
 
 
@@ -45,7 +52,7 @@ def misbehave(config: Config, runtime: Runtime, epoch: int) -> None:
     """Margins are the signals: 66 raises, 13 ends in NaN, 99 kills its process once."""
     if config.loss.comp_margin == 66:
         raise TrainingError(f"train/task became nan in epoch {epoch}, step 1; lower train.learning_rate")
-    if config.loss.comp_margin == 99 and epoch == 2 and runtime.checkpoints.read("died") is None:
+    if config.loss.comp_margin == 99 and epoch == 2 and runtime.rank == 0 and runtime.checkpoints.read("died") is None:
         runtime.checkpoints.write("died", b"")
         os._exit(1)
 

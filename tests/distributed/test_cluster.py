@@ -1,0 +1,63 @@
+import pytest
+
+from unirex_ray.config import Config, build_config
+from unirex_ray.distributed.cluster import place
+from unirex_ray.errors import UserError
+
+
+def config(**train: object) -> Config:
+    sweep = {"concurrency": train.pop("concurrency", None)}
+    return build_config({"train": train, "sweep": sweep})
+
+
+@pytest.mark.parametrize(
+    ("train", "nodes", "concurrency"),
+    [
+        ({}, [{"CPU": 2.0}], 2),
+        ({"threads": 2}, [{"CPU": 5.0}], 2),
+        ({"threads": 3}, [{"CPU": 5.0}, {"CPU": 4.0}], 2),
+        ({"concurrency": 1}, [{"CPU": 2.0}], 1),
+        ({"concurrency": 9}, [{"CPU": 2.0}], 2),
+        ({"gpu": True}, [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 4.0}], 3),
+        ({"workers": 2}, [{"CPU": 2.0}], 1),
+        ({"workers": 3}, [{"CPU": 4.0}, {"CPU": 4.0}], 2),
+        ({"workers": 4, "gpu": True}, [{"CPU": 16.0, "GPU": 8.0}], 2),
+    ],
+)
+def test_concurrency_follows_from_the_nodes(train: dict, nodes: list, concurrency: int) -> None:
+    assert place(config(**train), nodes).concurrency == concurrency
+
+
+def test_a_worker_group_and_its_trial_take_whole_cpus() -> None:
+    placement = place(config(workers=3, threads=2), [{"CPU": 6.0}])
+    assert placement.trial == {"CPU": 0.1}
+    assert placement.worker is not None
+    assert 5.99 < placement.trial["CPU"] + 3 * placement.worker["CPU"] <= 6
+    assert place(config(threads=2), [{"CPU": 6.0}]).trial == {"CPU": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("train", "nodes", "message"),
+    [
+        (
+            {"workers": 3},
+            [{"CPU": 2.0}],
+            "3 workers x 1 CPU = 3 CPUs per trial, but the cluster has 2; lower train.workers",
+        ),
+        (
+            {"threads": 4},
+            [{"CPU": 3.0}] * 2,
+            r"1 worker x 4 CPUs = 4 CPUs per trial, but the cluster has 6 \(at most 3 on",
+        ),
+        (
+            {"gpu": True},
+            [{"CPU": 2.0}],
+            "1 worker x 1 GPU = 1 GPU per trial, but the cluster has 0; .*--train.gpu=false",
+        ),
+        ({"gpu": True, "workers": 2}, [{"CPU": 8.0, "GPU": 1.0}], "2 workers x 1 GPU = 2 GPUs per trial"),
+        ({}, [], "the cluster has 0"),
+    ],
+)
+def test_an_infeasible_plan_shows_the_arithmetic(train: dict, nodes: list, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        place(config(**train), nodes)

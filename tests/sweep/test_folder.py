@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from unirex_ray.config import Config, override
+from unirex_ray.errors import UserError
+from unirex_ray.sweep.folder import SWEEP, SweepFolder, settings_of
+from unirex_ray.sweep.space import parse_space
+
+SPACE = parse_space({"parameters": {"train.warmup": {"uniform": [0, 0.5]}}}, "s")
+
+
+def settings(digest: str = "d", **overrides: object) -> dict:
+    config = override(Config(), {key.replace("__", "."): value for key, value in overrides.items()})
+    return settings_of(config, SPACE, methods=("aa-ig",), digest=digest)
+
+
+def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
+    folder = SweepFolder(str(tmp_path / "out"))
+    assert folder.find(resume=True) is None
+    begun = folder.begin(settings(), None)
+    with pytest.raises(UserError, match=f"already holds the sweep {begun['sweep_id']}; add --resume"):
+        folder.find(resume=False)
+    free = settings(output="elsewhere", sweep__concurrency=1, data__source="moved", tracking__uri="sqlite:////x")
+    assert folder.begin(free, folder.find(resume=True)) == begun
+
+
+def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
+    folder = SweepFolder(str(tmp_path))
+    folder.begin(settings(), None)
+    found = folder.find(resume=True)
+    with pytest.raises(UserError, match=r"train\.epochs was 10, now 3; ") as caught:
+        folder.begin(settings(train__epochs=3, loss__comp="diff"), found)
+    assert 'loss.comp was "margin", now "diff"' in str(caught.value)
+    with pytest.raises(UserError, match=r'data\.digest was "d", now "e"'):
+        folder.begin(settings(digest="e"), found)
+    other = settings_of(Config(), parse_space({}, "s"), methods=("aa-ig",), digest="d")
+    with pytest.raises(UserError, match=r"space train.warmup was .*, now null"):
+        folder.begin(other, found)
+
+
+def test_only_one_process_works_in_it(tmp_path: Path) -> None:
+    folder = SweepFolder(str(tmp_path))
+    with pytest.raises(UserError, match="another process runs a sweep"):
+        SweepFolder(str(tmp_path))
+    folder.close()
+    SweepFolder(str(tmp_path)).close()
+
+
+def test_unwritable_or_broken_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write output .*file/out.*choose another --output"):
+        SweepFolder(str(tmp_path / "file" / "out"))
+    with pytest.raises(UserError, match="must be a folder"):
+        SweepFolder("s3://bucket/x")
+    (tmp_path / SWEEP).write_text('{"sweep')
+    with pytest.raises(UserError, match=r"cannot read .*sweep.json"):
+        SweepFolder(str(tmp_path)).find(resume=True)

@@ -1,0 +1,234 @@
+"""Sweeps on a real local cluster, with a trainer that only pretends."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_trainer
+import pytest
+import ray
+import yaml
+
+from unirex_ray.config import Config, build_config, load_yaml, override
+from unirex_ray.distributed.cluster import connect
+from unirex_ray.errors import UserError
+from unirex_ray.report.leaderboard import leaderboard
+from unirex_ray.report.tables import leaderboard_rows, to_csv
+from unirex_ray.selection import configurations
+from unirex_ray.sweep.run import SweepOutcome, run_sweep
+from unirex_ray.sweep.schedule import Plan, Schedule, Signal
+from unirex_ray.sweep.searcher import make_searcher
+from unirex_ray.sweep.space import Space, load_space, parse_space
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import TrialRecord
+from unirex_ray.tracking.store import resolve_tracking_uri
+
+HERE = Path(__file__).parent
+SPACE = {
+    "config": {
+        "data": {"limit": 20},
+        "train": {"epochs": 3},
+        "sweep": {"methods": ["aa-ig", "unirex-slm-fp"], "searcher": "grid", "seeds": [0, 1]},
+    },
+    "parameters": {
+        "train.learning_rate": {"choice": [1.0e-5, 2.0e-5, 3.0e-5], "when": {"method": ["aa-ig"]}},
+        "loss.comp_margin": {"choice": [1, 66, 13, 99], "when": {"method": ["unirex-slm-fp"]}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(HERE)
+    connect()
+    yield
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def sweep(tree: dict, output: Path, resume: bool = False, **overrides: object) -> tuple[SweepOutcome, Config]:
+    space = parse_space(tree, "test")
+    config = override(build_config(space.presets, {"output": str(output)}), overrides)
+    return run_sweep(config, space, resume=resume, trainer=fake_trainer.train_fake), config
+
+
+def records(output: Path, corpus: str = "reviews") -> dict[tuple[str, int, int], TrialRecord]:
+    (recorded,) = MlflowStore(resolve_tracking_uri(Config(output=str(output)))).sweeps(corpus)
+    assert recorded.status == "completed"
+    return {(r.spec.method, r.spec.configuration, r.spec.seed): r for r in recorded.trials}
+
+
+@pytest.mark.ray
+def test_failures_are_recorded_and_the_sweep_goes_on(
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome, config = sweep(SPACE, tmp_path, **{"sweep.max_failures": 1})
+    trials = records(tmp_path)
+    assert len(trials) == 2 * (3 + 4)
+    reasons = {(key[1], r.reason) for key, r in trials.items() if r.status == "failed"}
+    assert reasons == {
+        (1, "TrainingError: train/task became nan in epoch 1, step 1; lower train.learning_rate"),
+        (2, "dev/auprc is nan"),
+    }
+    assert Counter(r.status for r in trials.values()) == {"completed": 10, "failed": 4}
+    for (method, _, seed), record in trials.items():
+        if record.status == "completed":
+            mine = override(config, {**record.spec.parameters, "method": method, "train.seed": seed})
+            expected = fake_trainer.fake_metrics(mine, "dev", 3) | fake_trainer.fake_metrics(mine, "test", 3)
+            assert {k: v for k, v in record.metrics.items() if not k.startswith("time/")} == pytest.approx(expected)
+
+    # best_config.yaml is a configuration tree that runs the best trial again
+    assert outcome.best is not None
+    assert build_config(load_yaml(tmp_path / "best_config.yaml")) == outcome.best
+    best = next(place.configuration for place in outcome.places if place.best)
+    assert (outcome.best.method, outcome.best.train.seed, outcome.best.train.threads) == (best.method, 0, 1)
+    again = fake_trainer.fake_metrics(outcome.best, "dev", 3)
+    assert best.records[0].metrics["dev/auprc"] == pytest.approx(again["dev/auprc"])
+
+    # only the selected configurations' weights stay
+    kept = {path.parent.name.split(outcome.sweep_id)[1] for path in tmp_path.glob("trials/*/best.pt")}
+    selected = {(p.configuration.method, p.configuration.index) for p in outcome.places if p.rank == 1}
+    assert kept == {f"-{method}-{index:04d}-s{seed}" for method, index in selected for seed in (0, 1)}
+    assert not list(tmp_path.glob("trials/*/last.pt"))
+
+    # actors are reused: fewer processes than trials, though two trials killed theirs
+    processes = {line.split()[2] for line in (tmp_path / "events.txt").read_text().splitlines()}
+    assert len(processes) <= 2 + 2 + 2
+    summary = json.loads((tmp_path / "sweep.json").read_text())
+    assert summary["status"] == "completed"
+    assert 0 < summary["fixed_s_median_after_first"] < 10
+    shown = capsys.readouterr().out
+    assert "unirex-slm-fp 0001 s0    failed    TrainingError" in shown
+    assert "Trial status" not in shown
+
+    # the folder holds one sweep; resuming a finished one changes nothing
+    board = (tmp_path / "leaderboard.csv").read_bytes()
+    with pytest.raises(UserError, match="already holds the sweep"):
+        sweep(SPACE, tmp_path)
+    with pytest.raises(UserError, match=r"train\.epochs was 3, now 4"):
+        sweep(SPACE, tmp_path, resume=True, **{"train.epochs": 4})
+    sweep(SPACE, tmp_path, resume=True, **{"sweep.max_failures": 1})
+    assert (tmp_path / "leaderboard.csv").read_bytes() == board
+    assert len(records(tmp_path)) == 14
+
+
+@pytest.mark.ray
+def test_rungs_stop_trials_and_free_their_place(cluster: None, tmp_path: Path) -> None:
+    tree = {
+        "config": {
+            "data": {"limit": 20},
+            "train": {"epochs": 4},
+            "sweep": {
+                "methods": ["aa-ig"],
+                "searcher": "random",
+                "configurations": 6,
+                "seeds": [5, 6],
+                "rungs": [1, 2],
+            },
+        },
+        "parameters": {"train.learning_rate": {"log_uniform": [1.0e-6, 1.0e-3]}},
+    }
+    sweep(tree, tmp_path)
+    trials = records(tmp_path)
+    stopped = [key for key, record in trials.items() if record.status == "stopped"]
+    assert len([key for key in trials if key[2] == 5]) == 6
+    assert stopped
+    assert all(seed == 5 and "rank" in (trials[(m, i, seed)].reason or "") for m, i, seed in stopped)
+    for (method, index, seed), record in trials.items():
+        if seed == 5:
+            assert ((method, index, 6) in trials) == (record.status == "completed")
+    ends = [line for line in (tmp_path / "events.txt").read_text().splitlines() if line.startswith("end")]
+    assert len(ends) == len(trials) - len(stopped)
+
+
+@pytest.mark.ray
+def test_two_workers_share_a_trial(cluster: None, tmp_path: Path) -> None:
+    tree = {
+        "config": {
+            "data": {"limit": 20},
+            "train": {"epochs": 2, "workers": 2},
+            "sweep": {"methods": ["unirex-slm-fp"], "searcher": "grid", "seeds": [0], "max_failures": 1},
+        },
+        "parameters": {"loss.comp_margin": {"choice": [66, 99]}},
+    }
+    sweep(tree, tmp_path)
+    trials = records(tmp_path)
+    assert [(index, record.status) for (_, index, _), record in trials.items()] == [(0, "failed"), (1, "completed")]
+    events = [line.split()[0] for line in (tmp_path / "events.txt").read_text().splitlines() if "0001-s0" in line]
+    assert events == ["start", "start", "end"]
+
+
+KILL_SPACE = {
+    "config": {
+        "data": {"limit": 20},
+        "train": {"epochs": 2},
+        "sweep": {"methods": ["aa-ig", "unirex-slm-fp"], "configurations": 3, "seeds": [0, 1]},
+    },
+    "parameters": {"train.learning_rate": {"log_uniform": [1.0e-6, 1.0e-3]}, "loss.comp_weight": {"uniform": [0, 1]}},
+}
+
+
+def expected_board(space: Space, config: Config) -> str:
+    """The leaderboard of an undisturbed sweep, one trial after the other, without a cluster."""
+    config = override(config, {"train.threads": 1})
+    plan = Plan(sweep_id="x", budgets=dict.fromkeys(config.sweep.methods or (), 3), seeds=config.sweep.seeds)
+    checked = space.checked(config)
+    searchers = {m: make_searcher(config.sweep.searcher, checked.for_method(m, config), budget=3) for m in plan.budgets}
+    schedule = Schedule(plan, searchers)
+    while not isinstance(spec := schedule.next(), Signal):
+        mine = override(config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+        schedule.on_complete(spec.trial_id, fake_trainer.fake_metrics(mine, "dev", mine.train.epochs))
+    return to_csv(leaderboard_rows(leaderboard(configurations(schedule.records, seeds=plan.seeds))))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("searcher", ["random", "tpe"])
+def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
+    space_file, output = tmp_path / "space.yaml", tmp_path / "out"
+    space_file.write_text(yaml.safe_dump(KILL_SPACE))
+    space = load_space(space_file)
+    options = [
+        f"--output={output}",
+        f"--sweep.searcher={searcher}",
+        f"--sweep.concurrency={1 + (searcher == 'random')}",
+    ]
+    command = [sys.executable, str(HERE / "fake_sweep.py"), "--space", str(space_file), *options]
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "FAKE_EPOCH_SECONDS": "0.3"}
+    events = output / "events.txt"
+
+    driver = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        wanted = random.Random(searcher).randint(2, 6)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and driver.poll() is None:
+            if events.exists() and events.read_text().count("end ") >= wanted:
+                break
+            time.sleep(0.05)
+        assert driver.poll() is None, "the sweep ended before it could be killed"
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    finished = {line.split()[1] for line in events.read_text().splitlines() if line.startswith("end")}
+    resumed = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=180)
+    assert resumed.returncode == 0, resumed.stderr
+
+    trials = records(output)
+    assert Counter(r.status for r in trials.values()) == {"completed": 12}
+    starts = Counter(line.split()[1] for line in events.read_text().splitlines() if line.startswith("start"))
+    recorded_before = {r.spec.trial_id for r in trials.values() if starts[r.spec.trial_id] == 1}
+    # trials that had ended but were not yet on record may run again; there is one per place at most
+    assert len(finished - recorded_before) <= 2
+    assert sum(starts.values()) <= 12 + 2
+    config = override(build_config(space.presets), {"sweep.searcher": searcher})
+    assert (output / "leaderboard.csv").read_text() == expected_board(space, config)
