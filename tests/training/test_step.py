@@ -1,0 +1,220 @@
+"""The losses of a step: against SPEC by loops over instances and passes, and over any split of a batch."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import FAMILIES, Group, encode, make_split, relative_difference, tiny_config, tiny_corpus
+from torch import nn
+
+from unirex_ray.config import LossConfig
+from unirex_ray.data.batching import collate
+from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.views import Plan
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
+from unirex_ray.training.trial import Trainer
+
+CRITERIA = ("task", "comp", "suff", "plaus")
+
+
+def naive_losses(model: RationaleModel, split: EncodedSplit, instances, config: LossConfig) -> dict[str, float]:
+    """SLM's losses by loops: whole rows go through the library's model, with an attention mask where tokens hide."""
+    backbone, choices = model.task_model.encoder.backbone, split.choices
+    has_types = backbone.config.type_vocab_size > 1
+
+    def run(row: int, hidden: set[int]):
+        part = slice(int(split.offsets[row]), int(split.offsets[row + 1]))
+        ids = split.input_ids[part][None].long()
+        mask = torch.tensor([[int(place not in hidden) for place in range(ids.shape[1])]])
+        types = {"token_type_ids": split.token_types[part][None].long()} if has_types else {}
+        output = backbone(input_ids=ids, attention_mask=mask, **types)
+        logits = model.task_model.head(output.pooler_output)[0].tolist()
+        return logits, model.extractor.head(output.last_hidden_state)[0].tolist()
+
+    def entropy(logits: list[float], label: int) -> float:
+        return math.log(sum(math.exp(value) for value in logits)) - logits[label]
+
+    def joined(results) -> list[float]:
+        return results[0] if choices == 1 else [logits[0] for logits in results]
+
+    sums = dict.fromkeys(CRITERIA, 0.0)
+    gold_rows = []
+    for instance in instances:
+        label = int(split.labels[instance])
+        rows = range(instance * choices, (instance + 1) * choices)
+        whole = [run(row, set()) for row in rows]
+        full = entropy(joined([logits for logits, _ in whole]), label)
+        sums["task"] += full / len(instances)
+        for percent in config.top_k_percents:
+            inside, outside = [], []
+            for row, (_, scores) in zip(rows, whole, strict=True):
+                order = sorted(range(1, len(scores)), key=lambda place: (-scores[place], place))
+                chosen = set(order[: max(1, round((len(scores) - 1) * percent / 100))])
+                outside.append(run(row, chosen)[0])
+                inside.append(run(row, set(order) - chosen)[0])
+            comp = full - entropy(joined(outside), label)
+            suff = entropy(joined(inside), label) - full
+            if config.comp == "margin":
+                comp = max(-config.comp_margin, comp) + config.comp_margin
+            if config.suff == "margin":
+                suff = max(-config.suff_margin, suff) + config.suff_margin
+            sums["comp"] += comp / len(config.top_k_percents) / len(instances)
+            sums["suff"] += suff / len(config.top_k_percents) / len(instances)
+        for row, (_, scores) in zip(rows, whole, strict=True):
+            gold = split.gold[int(split.offsets[row]) : int(split.offsets[row + 1])].tolist()
+            if any(gold):
+                gold_rows.append((scores, gold))
+    tokens = [pair for scores, gold in gold_rows for pair in zip(scores, gold, strict=True)]
+    positives = sum(gold for _, gold in tokens)
+    if positives:
+        weight = (len(tokens) - positives) / positives
+        terms = [weight * math.log1p(math.exp(-s)) if gold else math.log1p(math.exp(s)) for s, gold in tokens]
+        sums["plaus"] = sum(terms) / len(tokens)
+    return sums
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(),
+        LossConfig(comp="diff", suff="diff", top_k_percents=(20,)),
+        LossConfig(comp_margin=0.2, suff_margin=0.0, top_k_percents=(5, 50)),
+    ],
+)
+@pytest.mark.parametrize(("family", "choices"), [("bert", 1), ("roberta", 1), ("bert", 3)])
+def test_losses_are_those_of_the_definitions(encoders, trained, family, choices, config):
+    model = trained(family, "slm", choices)
+    corpus = tiny_corpus((5, 1, 1), choices=choices, gold=0.6, seed=5)
+    split, tokens = encode(tiny_config(encoders[family]), corpus.splits["train"])
+    counts = global_counts(split, range(5))
+    with dropout_off(model), torch.no_grad():
+        terms = loss_terms(model, collate(split, range(5), tokens), counts, CRITERIA, config, Plan())
+        expected = naive_losses(model, split, range(5), config)
+    assert 0 < int(split.has_gold.sum()) < len(split.has_gold)
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_the_weighted_sum_by_hand():
+    terms = {name: torch.tensor(value) for name, value in zip(CRITERIA, (1.0, 2.0, 3.0, 4.0), strict=True)}
+    config = LossConfig(comp_weight=0.5, suff_weight=0.7, plaus_weight=0.1)
+    assert float(weighted_sum(terms, config)) == pytest.approx(1 + 0.5 * 2 + 0.7 * 3 + 0.1 * 4)
+    assert float(weighted_sum({"plaus": terms["plaus"]}, config)) == pytest.approx(0.4)
+
+
+def test_counts_by_hand():
+    split = make_split(
+        [[2, 5, 3], [2, 5, 6, 7, 3], [2, 3], [2, 5, 5, 3]],
+        [0, 1, 0, 1],
+        gold=[[False, True, False], [False, True, True, False, False], [False] * 2, [False] * 4],
+    )
+    assert global_counts(split, [0, 1, 2, 3]) == GlobalCounts(4, 8, 5 / 3)
+    assert global_counts(split, [3, 0]) == GlobalCounts(2, 3, 2.0)
+    assert global_counts(split, [2, 3]) == GlobalCounts(2, 0, 1.0)
+    choices = make_split(
+        [[2, 5, 3], [2, 5, 6, 7, 3], [2, 3], [2, 5, 5, 3]],
+        [0, 1],
+        gold=[[False, True, False], [False] * 5, [False] * 2, [False] * 4],
+        choices=2,
+    )
+    assert global_counts(choices, [0]) == GlobalCounts(1, 3, 2.0)
+
+
+def test_a_batch_without_gold_has_no_plausibility_loss(encoders, trained):
+    model = trained("bert", "slm")
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1), gold=0.0).splits["train"])
+    terms = loss_terms(
+        model, collate(split, range(4), tokens), global_counts(split, range(4)), CRITERIA, LossConfig(), Plan()
+    )
+    assert float(terms["plaus"].detach()) == 0.0
+    model.zero_grad()
+    terms["plaus"].backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
+    model.zero_grad()
+
+
+def test_the_task_alone_needs_no_scores(encoders, trained):
+    model = trained("bert", "dlm")
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
+    model.zero_grad()
+    counts = global_counts(split, range(4))
+    terms = loss_terms(model, collate(split, range(4), tokens), counts, ("task",), LossConfig(), Plan())
+    assert set(terms) == {"task"}
+    terms["task"].backward()
+    assert all(parameter.grad is None for parameter in model.extractor.parameters())
+    model.zero_grad()
+
+
+@settings(max_examples=8, deadline=None)
+@given(cuts=st.sets(st.integers(1, 7), max_size=5), order=st.permutations(range(8)))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_split_of_a_batch_sums_to_the_whole(encoders, trained, family, cuts, order):
+    model, config = trained(family, "slm"), LossConfig()
+    split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((8, 1, 1), gold=0.5).splits["train"])
+    counts = global_counts(split, order)
+
+    def run(parts):
+        model.zero_grad()
+        sums = dict.fromkeys(CRITERIA, 0.0)
+        for part in parts:
+            terms = loss_terms(model, collate(split, part, tokens), counts, CRITERIA, config, Plan())
+            weighted_sum(terms, config).backward()
+            for name, term in terms.items():
+                sums[name] += float(term.detach())
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        model.zero_grad()
+        return sums, gradients
+
+    with dropout_off(model):
+        whole, gradients = run([order])
+        edges = [0, *sorted(cuts), 8]
+        parts, summed = run([order[start:end] for start, end in pairwise(edges)])
+    assert parts == pytest.approx(whole, rel=1e-5, abs=1e-6)
+    assert relative_difference(summed, gradients) < 5e-6
+
+
+@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize(("world", "micro"), [(2, None), (3, 1), (3, 2), (5, None)])
+def test_workers_and_micro_batches_give_the_gradients_of_one_process(encoders, tmp_path, world, micro, choices):
+    corpus = tiny_corpus((12, 3, 3), choices=choices, gold=0.5)
+    instances = [3, 1, 7, 10]  # less than five workers: one of them has nothing to do
+
+    def trainer(runtime, **overrides) -> Trainer:
+        config = tiny_config(encoders["roberta"], method="unirex-slm-fp", model__dropout=0.0, **overrides)
+        made = Trainer(config, corpus, runtime)
+        made.restore()
+        return made
+
+    alone = trainer(LocalRuntime(tmp_path / "alone"))
+    expected = alone.gradients(instances)
+    group = Group(world, tmp_path / "group")
+    trainers = [trainer(group.runtime(rank), train__micro_batch_size=micro) for rank in range(world)]
+    shares = group.run(lambda rank: trainers[rank].gradients(instances))
+    for name, value in expected.items():
+        total = sum(float(losses.get(name, 0.0)) for losses in shares)
+        assert total == pytest.approx(float(value), rel=2e-6, abs=2e-6)
+    gradients = [parameter.grad for parameter in alone.parameters]
+    for worker in trainers:
+        assert relative_difference([parameter.grad for parameter in worker.parameters], gradients) < 2e-6
+    assert all(
+        torch.equal(one.grad, other.grad)
+        for one, other in zip(trainers[0].parameters, trainers[-1].parameters, strict=True)
+    )
+
+
+def test_a_parameter_without_gradient_anywhere_keeps_none(tmp_path):
+    group = Group(2, tmp_path)
+    workers = [[nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(1))] for _ in "ab"]
+    workers[0][0].grad = torch.tensor([1.0, 2.0])
+    workers[1][0].grad = torch.tensor([10.0, 20.0])
+    workers[1][1].grad = torch.tensor([1.0, 1.0, 1.0])
+    group.run(lambda rank: reduce_gradients(workers[rank], group.runtime(rank)))
+    for first, second, third in workers:
+        assert first.grad.tolist() == [11.0, 22.0]
+        assert second.grad.tolist() == [1.0, 1.0, 1.0]
+        assert third.grad is None
