@@ -184,7 +184,7 @@ class Trainer:
                 progress.best_epoch, progress.best_score, progress.best_metrics = progress.epoch, score, metrics
                 self._save(BEST, {"model": self.model.state_dict()})
             losses, progress.losses = progress.losses, {}
-            if self._goes_on() or progress.stage + 1 < len(self.method.stages):
+            if self._goes_on():
                 self._save_last()
             self.runtime.report({**losses, **metrics}, epoch=progress.epoch)
         self.load_best()
@@ -198,6 +198,7 @@ class Trainer:
         if self.progress.stage < len(self.method.stages):
             self.progress.best_epoch = 0
             self._start_stage()
+            self._save_last()  # before this stage's first best checkpoint replaces the weights that it started from
 
     def finish(self) -> TrialResult:
         """Evaluate test with the best checkpoint, and leave the result beside it."""
