@@ -1,0 +1,78 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from pyarrow import fs
+
+from unirex_ray.training.checkpoint import BEST, CheckpointStore
+
+
+def test_states_come_back_exactly(tmp_path):
+    store = CheckpointStore(tmp_path / "new" / "folder")
+    state = {
+        "model": {"w": torch.tensor([1.0, math.nan, 1e-45]), "n": torch.tensor([2**40])},
+        "progress": {"best_score": -math.inf, "losses": {"train/loss": 0.1 + 0.2}, "epoch": 3},
+    }
+    assert store.load(BEST) is None
+    store.save(BEST, state)
+    loaded = store.load(BEST)
+    assert loaded is not None
+    assert loaded["progress"] == state["progress"]
+    assert torch.equal(loaded["model"]["n"], state["model"]["n"])
+    assert loaded["model"]["w"].numpy().tobytes() == state["model"]["w"].numpy().tobytes()
+    assert CheckpointStore(tmp_path / "new" / "folder").load(BEST) is not None
+
+
+def test_writing_replaces_and_deleting_removes(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.write("x", b"old")
+    store.write("x", b"new")
+    assert store.read("x") == b"new"
+    store.delete("x")
+    store.delete("x")
+    assert store.read("x") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.write("x", b"old")
+
+    class Broken:
+        def __init__(self, inner: fs.FileSystem) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str):
+            return getattr(self._inner, name)
+
+        def move(self, source: str, target: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_fs", Broken(store._fs))
+    with pytest.raises(KeyboardInterrupt):
+        store.write("x", b"half")
+    assert store.read("x") == b"old"
+    assert CheckpointStore(tmp_path).read("x") == b"old"
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path(tmp_path / "run").touch, ()
+
+    store = CheckpointStore(tmp_path)
+    store.save("evil.pt", {"model": Evil()})
+    with pytest.raises(Exception, match="Weights only load failed"):
+        store.load("evil.pt")
+    assert not (tmp_path / "run").exists()
+
+
+def test_any_file_system_that_pyarrow_knows(tmp_path, monkeypatch):
+    store = CheckpointStore((tmp_path / "a folder").as_uri())
+    store.write("x", b"1")
+    assert (tmp_path / "a folder" / "x").read_bytes() == b"1"
+    monkeypatch.chdir(tmp_path)
+    relative = CheckpointStore("a folder")
+    monkeypatch.chdir("/")
+    assert relative.read("x") == b"1"

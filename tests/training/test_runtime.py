@@ -1,0 +1,20 @@
+import torch
+
+from unirex_ray.training.memory import keep_freed_memory
+from unirex_ray.training.runtime import LocalRuntime
+
+
+def test_a_plain_process_works_alone_and_prints_epochs(tmp_path, capsys):
+    runtime = LocalRuntime(tmp_path)
+    assert (runtime.rank, runtime.world, runtime.device) == (0, 1, torch.device("cpu"))
+    tensor = torch.tensor([1.0, 2.0])
+    runtime.all_reduce(tensor)
+    assert tensor.tolist() == [1.0, 2.0]
+    runtime.report({"dev/auprc": 51.23456, "dev/sufficiency": 0.0}, epoch=2)
+    assert capsys.readouterr().out == "epoch 2  dev/auprc 51.23  dev/sufficiency 0\n"
+
+
+def test_keeping_freed_memory_works_wherever_it_is_called():
+    keep_freed_memory()
+    keep_freed_memory()
+    assert float(torch.ones(1000, 1000).sum()) == 1e6

@@ -1,0 +1,380 @@
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Group, tiny_config, tiny_corpus
+
+from unirex_ray.config import Config, build_config, load_yaml, override
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.methods import METHODS, Method, Stage
+from unirex_ray.training import trial
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.trial import Trainer, TrainingError, TrialResult, build_model, train_trial
+
+TWO_STAGES = Method(
+    name="two-stages",
+    label="Two stages",
+    extractor="dlm",
+    stages=(Stage(criteria=("task",), trains=("task_model",)), Stage(criteria=("plaus",), trains=("extractor",))),
+)
+
+
+class Killed(BaseException):
+    """Nothing may catch it."""
+
+
+class Recorder(LocalRuntime):
+    """Keeps what is reported and written; may end right after the n-th write."""
+
+    def __init__(self, folder: Path, *, kill_at: int | None = None) -> None:
+        super().__init__(folder)
+        self.reports: list[tuple[int, dict[str, float]]] = []
+        self.written: list[str] = []
+        self._kill_at = kill_at
+        self.checkpoints.write = self._recorded(self.checkpoints.write)
+        self.checkpoints.save = self._recorded(self.checkpoints.save)
+
+    def _recorded(self, put):
+        def call(name, content):
+            put(name, content)
+            self.written.append(name)
+            if len(self.written) == self._kill_at:
+                raise Killed
+
+        return call
+
+    def report(self, metrics, *, epoch):
+        self.reports.append((epoch, dict(metrics)))
+
+
+def run(config: Config, corpus: Corpus, runtime: LocalRuntime) -> TrialResult:
+    # What came before in the process must not matter.
+    torch.manual_seed(int(torch.randint(0, 1000, ()).item()) + 17)
+    return train_trial(config, corpus, runtime)
+
+
+def lasting(metrics) -> dict[str, float]:
+    return {key: value for key, value in metrics.items() if not key.startswith("time/")}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = CheckpointStore(folder).load(BEST)
+    assert state is not None
+    return state["model"]
+
+
+def assert_equal_weights(one, other) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus((20, 10, 10))
+
+
+@pytest.fixture(scope="module")
+def config(encoders) -> Config:
+    return tiny_config(
+        encoders["bert"], train__epochs=3, train__batch_size=7, train__seed=3, loss__top_k_percents=(10, 50)
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, corpus, tmp_path_factory):
+    """A trial that nothing disturbs: its folder, runtime and result."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    runtime = Recorder(folder)
+    return folder, runtime, run(config, corpus, runtime)
+
+
+def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(config, undisturbed):
+    folder, runtime, result = undisturbed
+    assert [epoch for epoch, _ in runtime.reports] == [1, 2, 3]
+    keys = {
+        "loss",
+        "task_score",
+        "accuracy",
+        "macro_f1",
+        "comprehensiveness",
+        "sufficiency",
+        "csd",
+        "auprc",
+        "token_f1",
+    }
+    losses = {f"train/{key}loss" for key in ("", "task_", "comp_", "suff_", "plaus_")}
+    expected = {f"dev/{key}" for key in keys} | losses
+    assert all(set(metrics) == expected for _, metrics in runtime.reports)
+    assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys}
+    assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, RESULT}
+    assert build_config(load_yaml(folder / CONFIG)) == config
+    assert result.perturbation == "dropped"
+    assert result.metrics["time/total_s"] >= result.metrics["time/train_s"] + result.metrics["time/evaluate_s"] > 0
+    best = runtime.reports[result.epoch - 1][1]
+    assert all(result.metrics[key] == value for key, value in best.items() if key.startswith("dev/"))
+    assert best["dev/task_score"] == max(metrics["dev/task_score"] for _, metrics in runtime.reports)
+    total = {key: value for key, value in runtime.reports[0][1].items() if key.startswith("train/")}
+    assert total["train/loss"] == pytest.approx(sum(value for key, value in total.items() if key != "train/loss"))
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, corpus, undisturbed, tmp_path):
+    folder, runtime, result = undisturbed
+    again = Recorder(tmp_path / "again")
+    repeated = run(config, corpus, again)
+    assert lasting(repeated.metrics) == lasting(result.metrics)
+    assert again.reports == runtime.reports
+    assert repeated.highlights == result.highlights
+    assert_equal_weights(weights(tmp_path / "again"), weights(folder))
+    other = run(override(config, {"train.seed": 1}), corpus, Recorder(tmp_path / "other"))
+    assert lasting(other.metrics) != lasting(result.metrics)
+
+
+def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch):
+    folder, _, result = undisturbed
+    monkeypatch.setattr(Trainer, "run_stage", lambda self: pytest.fail("it runs again"))
+    monkeypatch.setattr(Evaluator, "__call__", lambda self, split: pytest.fail("it is evaluated again"))
+    runtime = Recorder(folder)
+    again = run(config, corpus, runtime)
+    assert again == result
+    assert runtime.written == []
+    assert runtime.reports == []
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 4, 6, 7, 10, 12])
+def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpus, undisturbed, tmp_path, kill_at):
+    # Writes, with three steps an epoch: last, last, perhaps best, last; again; last, last; configuration and result.
+    folder, runtime, result = undisturbed
+    config = override(config, {"train.checkpoint_steps": 1})
+    with suppress(Killed):
+        run(config, corpus, Recorder(tmp_path, kill_at=kill_at))
+    resumed = Recorder(tmp_path)
+    again = run(config, corpus, resumed)
+    assert lasting(again.metrics) == lasting(result.metrics)
+    assert (again.epoch, again.highlights) == (result.epoch, result.highlights)
+    for report in resumed.reports:
+        expected = runtime.reports[report[0] - 1][1]
+        assert report[1] == pytest.approx(expected, rel=1e-12)  # summed in parts, so that the last digit may differ
+    assert_equal_weights(weights(tmp_path), weights(folder))
+    assert {path.name for path in tmp_path.iterdir()} - {LAST} == {BEST, CONFIG, RESULT}
+
+
+def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corpus, undisturbed, tmp_path):
+    folder, _, _ = undisturbed
+    other = override(config, {"loss.comp_weight": 0.5})
+    with pytest.raises(UserError, match=r"holds a trial of another configuration .*--output"):
+        run(other, corpus, Recorder(folder))
+    with pytest.raises(UserError, match="or other data"):
+        run(config, tiny_corpus((20, 10, 10), seed=1), Recorder(folder))
+    with pytest.raises(Killed):
+        run(config, corpus, Recorder(tmp_path, kill_at=2))
+    with pytest.raises(UserError, match="holds a trial of another configuration"):
+        run(other, corpus, Recorder(tmp_path))
+
+
+def test_a_finished_trial_without_its_weights_is_refused(config, corpus, tmp_path):
+    run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path))
+    (tmp_path / BEST).unlink()
+    with pytest.raises(UserError, match=f"has lost its {BEST}"):
+        run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path))
+
+
+def scripted(monkeypatch, scores: list[float]) -> list[tuple[int, dict[str, torch.Tensor]]]:
+    """Dev scores by the script; returns every evaluation's split size and the weights that it saw."""
+    seen: list[tuple[int, dict[str, torch.Tensor]]] = []
+    evaluate = Evaluator.__call__
+    script = iter(scores)
+
+    def call(self, split):
+        seen.append((len(split), {name: value.clone() for name, value in self.model.state_dict().items()}))
+        metrics = evaluate(self, split)
+        return metrics if len(split) == 7 else {**metrics, "task_score": next(script)}
+
+    monkeypatch.setattr(Evaluator, "__call__", call)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs", "best"),
+    [
+        ([50.0, 60.0, 60.0, 55.0, 99.0], 4, 2),  # equal is not better; two epochs of patience
+        ([50.0, 40.0, 51.0, 40.0, 52.0], 5, 5),
+        ([50.0, 40.0, 30.0], 3, 1),
+        ([0.0, 0.0, 0.0], 3, 1),  # a score of 0 is a score
+    ],
+)
+def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch, tmp_path, scores, epochs, best):
+    seen = scripted(monkeypatch, scores)
+    config = override(config, {"train.epochs": 5, "train.patience": 2})
+    runtime = Recorder(tmp_path)
+    result = run(config, tiny_corpus((9, 5, 7)), runtime)
+    assert [size for size, _ in seen] == [5] * epochs + [7]
+    assert [epoch for epoch, _ in runtime.reports] == list(range(1, epochs + 1))
+    assert result.epoch == best
+    assert result.metrics["dev/task_score"] == scores[best - 1]
+    assert_equal_weights(seen[-1][1], seen[best - 1][1])
+    assert_equal_weights(seen[-1][1], weights(tmp_path))
+    if epochs != best:
+        assert not torch.equal(seen[-1][1]["task_model.head.weight"], seen[epochs - 1][1]["task_model.head.weight"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path):
+    terms = trial.loss_terms
+    calls = []
+
+    def poisoned(*arguments):
+        found = terms(*arguments)
+        calls.append(1)
+        return {**found, "comp": found["comp"] * math.nan} if len(calls) == 2 else found
+
+    monkeypatch.setattr(trial, "loss_terms", poisoned)
+    with pytest.raises(TrainingError, match=r"train/loss became nan in epoch 1, .*learning_rate"):
+        run(config, corpus, Recorder(tmp_path))
+    assert not list(tmp_path.glob("result*"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path, value):
+    evaluate = Evaluator.__call__
+    monkeypatch.setattr(Evaluator, "__call__", lambda self, split: {**evaluate(self, split), "auprc": value})
+    with pytest.raises(TrainingError, match=f"dev/auprc became {value} after epoch 1"):
+        run(config, corpus, Recorder(tmp_path))
+
+
+def test_weights_that_are_not_finite_end_the_trial(config, corpus, monkeypatch, tmp_path):
+    def broken(*arguments):
+        model = build_model(*arguments)
+        torch.nn.init.constant_(model.task_model.head.weight, math.nan)
+        return model
+
+    monkeypatch.setattr(trial, "build_model", broken)
+    with pytest.raises(TrainingError, match=r"train/\w+ became nan"):
+        run(config, corpus, Recorder(tmp_path))
+
+
+@pytest.fixture
+def two_stages(monkeypatch) -> Method:
+    monkeypatch.setitem(METHODS, TWO_STAGES.name, TWO_STAGES)
+    return TWO_STAGES
+
+
+def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
+    config = override(config, {"method": two_stages.name, "train.epochs": 2})
+    runtime = Recorder(tmp_path)
+    first: dict[str, torch.Tensor] = {}
+    report = runtime.report
+
+    def spy(metrics, *, epoch):
+        report(metrics, epoch=epoch)
+        if "train/task_loss" in metrics:
+            first.update(weights(tmp_path))
+
+    runtime.report = spy
+    result = run(config, corpus, runtime)
+    kinds = ["plaus" if "train/plaus_loss" in metrics else "task" for _, metrics in runtime.reports]
+    assert kinds == ["task", "task", "plaus", "plaus"]
+    start, end = build_model(config, corpus).state_dict(), weights(tmp_path)
+    moved = [name for name in start if not torch.equal(start[name], first[name])]
+    assert moved
+    assert all(name.startswith("task_model.") for name in moved)
+    moved = [name for name in start if not torch.equal(first[name], end[name])]
+    assert moved
+    assert all(name.startswith("extractor.") for name in moved)
+    assert result.metrics["dev/task_score"] == runtime.reports[-1][1]["dev/task_score"]
+
+
+def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers(config, corpus, two_stages, tmp_path):
+    # Writes: last, best; last as the second stage begins; last, best; configuration and result.
+    config = override(config, {"method": two_stages.name, "train.epochs": 1, "train.checkpoint_steps": 2})
+    reference = Recorder(tmp_path / "whole")
+    result = run(config, corpus, reference)
+    for kill_at in range(1, len(reference.written) + 1):
+        folder = tmp_path / f"kill-{kill_at}"
+        with pytest.raises(Killed):
+            run(config, corpus, Recorder(folder, kill_at=kill_at))
+        again = run(config, corpus, Recorder(folder))
+        assert (kill_at, lasting(again.metrics)) == (kill_at, lasting(result.metrics))
+        assert_equal_weights(weights(folder), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("choices", [1, 3])
+def test_three_workers_train_as_one(encoders, tmp_path, choices):
+    corpus = tiny_corpus((13, 7, 7), choices=choices)
+    config = tiny_config(
+        encoders["roberta"], model__dropout=0.0, train__epochs=2, train__learning_rate=1e-3, train__batch_size=7
+    )
+    alone = run(config, corpus, Recorder(tmp_path / "alone"))
+    group = Group(3, tmp_path / "group")
+    trainers = [Trainer(config, corpus, group.runtime(rank)) for rank in range(3)]
+
+    def work(rank: int) -> TrialResult:
+        trainer = trainers[rank]
+        trainer.restore()
+        while trainer.progress.stage < len(trainer.method.stages):
+            trainer.run_stage()
+        return trainer.finish()
+
+    results = group.run(work)
+    assert all(lasting(result.metrics) == lasting(results[0].metrics) for result in results)
+    assert group.reports[0] == group.reports[1] == group.reports[2]
+    assert lasting(results[0].metrics) == pytest.approx(lasting(alone.metrics), rel=1e-3, abs=1e-3)
+    assert json.loads(group.checkpoints.read(RESULT))["epoch"] == alone.epoch
+
+
+def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp_path):
+    monkeypatch.setattr(trial, "dropping_error", lambda model, batch: 1.0)
+    assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
+    monkeypatch.setattr(trial, "dropping_error", lambda model, batch: math.nan)
+    assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
+    for choice in ("dropped", "masked"):
+        chosen = override(config, {"train.perturbation": choice})
+        assert Trainer(chosen, corpus, LocalRuntime(tmp_path)).plan.drop == (choice == "dropped")
+
+
+def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
+    config = override(config, {"model.dropout": 0.0, "train.learning_rate": 1e-3})
+    dropped, masked, streamed = (
+        run(override(config, change), corpus, Recorder(tmp_path / name))
+        for name, change in {
+            "dropped": {},
+            "masked": {"train.perturbation": "masked"},
+            "streamed": {"train.stream": True},
+        }.items()
+    )
+    assert (dropped.perturbation, masked.perturbation) == ("dropped", "masked")
+    assert lasting(masked.metrics) == pytest.approx(lasting(dropped.metrics), rel=1e-3, abs=1e-3)
+    assert lasting(streamed.metrics) == lasting(dropped.metrics)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_runs_in_half_precision_and_in_micro_batches(config, corpus, tmp_path, method):
+    changes = {"method": method, "train.precision": "bf16", "train.micro_batch_size": 3, "train.epochs": 1}
+    result = run(override(config, changes), corpus, Recorder(tmp_path))
+    assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
+    config = override(config, {"train.epochs": 5, "train.warmup": 0.2, "train.learning_rate": 1e-2})
+    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
+    trainer.restore()
+    rates = []
+    for _ in range(15):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        trainer.schedule.step()
+    peak = 1e-2
+    expected = [0, peak / 3, 2 * peak / 3, *(peak * (15 - step) / 12 for step in range(3, 15))]
+    assert rates == pytest.approx(expected)
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.0
+
+
+def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config, corpus, tmp_path):
+    with pytest.raises(UserError, match=r"data\.max_length = 97: .* takes at most 96 tokens"):
+        Trainer(override(config, {"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
+    trainer = Trainer(override(config, {"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
+    assert int(trainer.data["train"].lengths.max()) == 8
