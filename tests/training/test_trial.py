@@ -1,11 +1,14 @@
+import dataclasses
 import json
 import math
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import Group, tiny_config, tiny_corpus
+from transformers import ModernBertConfig, ModernBertModel
 
 from unirex_ray.config import Config, build_config, load_yaml, override
 from unirex_ray.data.schema import Corpus
@@ -334,6 +337,24 @@ def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp
     for choice in ("dropped", "masked"):
         chosen = override(config, {"train.perturbation": choice})
         assert Trainer(chosen, corpus, LocalRuntime(tmp_path)).plan.drop == (choice == "dropped")
+
+
+def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, corpus, tmp_path):
+    folder = tmp_path / "windowed"
+    shutil.copytree(encoders["bert"], folder)
+    (folder / "model.safetensors").unlink()
+    shape = {"vocab_size": 144, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+    settings = ModernBertConfig(
+        **shape, **special, intermediate_size=64, local_attention=16, initializer_range=0.15, max_position_embeddings=96
+    )
+    torch.manual_seed(0)
+    ModernBertModel(settings).save_pretrained(folder)
+    by_length = sorted(corpus.splits["train"], key=lambda instance: len(instance.inputs[0].segments[0]))
+    short = dataclasses.replace(corpus, splits={**corpus.splits, "train": tuple(by_length[:4])})
+    mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": tuple(by_length)})
+    assert Trainer(tiny_config(str(folder)), short, LocalRuntime(tmp_path)).plan.drop
+    assert not Trainer(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).plan.drop
 
 
 def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):

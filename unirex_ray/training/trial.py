@@ -363,6 +363,8 @@ class Trainer:
         choice = self.config.train.perturbation
         if choice != "auto":
             return choice == "dropped"
-        few = range(min(4, len(self.data["train"])))
-        probe = collate(self.data["train"], few, self.tokens).to(self.runtime.device)
+        train = self.data["train"]
+        # The longest, as attention within a window is exact up to the window's length.
+        longest = train.lengths.view(-1, train.choices).amax(dim=1).topk(min(2, len(train))).indices
+        probe = collate(train, longest.tolist(), self.tokens).to(self.runtime.device)
         return dropping_error(self.model.task_model, probe) < DROPPING_TOLERANCE
