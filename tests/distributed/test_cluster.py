@@ -1,7 +1,9 @@
+import socket
+
 import pytest
 
 from unirex_ray.config import Config, build_config
-from unirex_ray.distributed.cluster import place
+from unirex_ray.distributed.cluster import connect, place
 from unirex_ray.errors import UserError
 
 
@@ -61,3 +63,13 @@ def test_a_worker_group_and_its_trial_take_whole_cpus() -> None:
 def test_an_infeasible_plan_shows_the_arithmetic(train: dict, nodes: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
         place(config(**train), nodes)
+
+
+def test_an_address_without_a_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(UserError, match=f"no Ray cluster at RAY_ADDRESS='{address}'"):
+        connect()
