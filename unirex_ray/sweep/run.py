@@ -181,7 +181,9 @@ class _Sweep:
             except BaseException as error:
                 self.store.fail_sweep("interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
                 raise
-        return self._finish(driver.timings)
+        # A trial that was resumed reports the seconds of its earlier run as well.
+        timings = {k: v for k, v in driver.timings.items() if k not in {r.spec.trial_id for r in before}}
+        return self._finish(timings)
 
     def resolve(self, spec: TrialSpec) -> Config:
         return override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
