@@ -33,9 +33,9 @@ LABELS = ("negative", "positive")
 
 # Shares. They trade what a small encoder learns from some 600 instances against what a bag of words can reach.
 _NEGATED = (0.25, 0.12)  # of the phrases, by polarity; as in real reviews, "not good" is commoner than "not bad"
-_CONTRASTED = 0.25  # of the reviews
+_CONTRASTED = 0.2  # of the reviews
 _UNDISTURBED = 0.2  # of the reviews: with a neutral sentence instead of a distractor
-_OPPOSED = 0.35  # of the distractors: against the label
+_OPPOSED = 0.2  # of the distractors: against the label
 _HELD_OUT = 0.2  # of the draws in dev and test
 
 Kind = Literal["any", "tale", "person", "dish", "place", "part", "sound"]
