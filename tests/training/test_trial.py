@@ -23,7 +23,7 @@ from unirex_ray.training.trial import Trainer, TrainingError, TrialResult, build
 TWO_STAGES = Method(
     name="two-stages",
     label="Two stages",
-    extractor="dlm",
+    extractor="slm",  # shares the task model's encoder, which the second stage must leave alone
     stages=(Stage(criteria=("task",), trains=("task_model",)), Stage(criteria=("plaus",), trains=("extractor",))),
 )
 
@@ -392,6 +392,21 @@ def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
     expected = [0, peak / 3, 2 * peak / 3, *(peak * (15 - step) / 12 for step in range(3, 15))]
     assert rates == pytest.approx(expected)
     assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.0
+
+
+def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeypatch, tmp_path):
+    gradients = Trainer.gradients
+    seeds: list[int] = []
+    monkeypatch.setattr(
+        Trainer, "gradients", lambda self, chosen: (seeds.append(torch.initial_seed()), gradients(self, chosen))[1]
+    )
+    config = override(config, {"train.epochs": 2})
+    run(config, corpus, Recorder(tmp_path / "first"))
+    second_of_two = Recorder(tmp_path / "second")
+    second_of_two.rank, second_of_two.world = 1, 2
+    with pytest.raises(UserError, match="has lost"):  # only the first worker writes
+        run(config, corpus, second_of_two)
+    assert len(seeds) == len(set(seeds)) == 12
 
 
 def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config, corpus, tmp_path):
