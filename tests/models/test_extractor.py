@@ -107,3 +107,17 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
         dense = other.pooler[0]
         expected = other.head(torch.tanh(states[:, 0] @ dense.weight.T + dense.bias))
         assert torch.allclose(other.full_logits(batch, Plan()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("extractor", ["slm", "dlm"])
+def test_half_precision_ties_no_scores_and_rounds_no_logits(encoders, trained, extractor):
+    model, batch = trained("bert", extractor), batch_of(encoders["bert"])
+    with dropout_off(model), torch.no_grad():
+        logits, scores = model.read(batch, Plan(), "predicted")
+        with torch.autocast("cpu", torch.bfloat16):
+            half_logits, half_scores = model.read(batch, Plan(), "predicted")
+    for full, half in ((logits, half_logits), (scores[batch.attended], half_scores[batch.attended])):
+        assert half.dtype == torch.float32
+        assert torch.allclose(half, full, atol=0.1)
+        assert float((half == half.bfloat16()).float().mean()) < 0.2  # not rounded at the end
+    assert half_scores[batch.attended].unique().numel() == scores[batch.attended].unique().numel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 _HIDDEN = {"linear": (0, 0), "mlp-2048-2": (2048, 2), "mlp-4096-3": (4096, 3)}
@@ -23,6 +24,9 @@ class TokenHead(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(width if depth else hidden_size, 1))
 
     def forward(self, states: Tensor) -> Tensor:
-        """States [R, T, H] to scores [R, T]."""
-        scores: Tensor = self.layers(states).squeeze(-1)
+        """States [R, T, H] to scores [R, T], single precision under autocast as well."""
+        hidden = self.layers[:-1](states)
+        # Half precision has so few values that tokens would tie, and ties go to the first of them.
+        with torch.autocast(states.device.type, enabled=False):
+            scores: Tensor = self.layers[-1](hidden.float()).squeeze(-1)
         return scores

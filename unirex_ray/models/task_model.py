@@ -5,6 +5,7 @@ Shapes: R rows, T tokens, H hidden size, O outputs (classes, or 1 for multi-choi
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from unirex_ray.data.batching import Batch
@@ -25,9 +26,12 @@ class TaskModel(nn.Module):
         self.head = nn.Linear(encoder.hidden_size, outputs)
 
     def read(self, states: Tensor, pooled: Tensor | None) -> Tensor:
-        """Logits [R, O] from what the encoder gave: token states [R, T, H] and its pooled first token."""
+        """Logits [R, O], single precision, from what the encoder gave: states [R, T, H] and its pooled first token."""
         first = pooled if self.pooler is None else self.pooler(states[:, 0])
-        logits: Tensor = self.head(self.dropout(first))
+        assert first is not None
+        # Comprehensiveness and sufficiency are small differences, which half precision would round away.
+        with torch.autocast(first.device.type, enabled=False):
+            logits: Tensor = self.head(self.dropout(first.float()))
         return logits
 
     def logits(self, batch: Batch, views: Views, plan: Plan, *, positions: Positions = "original") -> Tensor:
