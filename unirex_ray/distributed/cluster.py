@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray.util
 
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError
@@ -42,7 +44,7 @@ def connect() -> None:
     A submitted job and a process with `RAY_ADDRESS` belong to a cluster. An existing connection is kept.
 
     Raises:
-        UserError: if no cluster answers at `RAY_ADDRESS`.
+        UserError: if no cluster answers at `RAY_ADDRESS`; if a cluster of this process' own would listen to others.
     """
     address = os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
@@ -58,6 +60,7 @@ def connect() -> None:
                 f"no Ray cluster at RAY_ADDRESS={address!r} ({reason}); unset it to start one on this machine"
             ) from None
         return
+    _refuse_to_be_heard()
     ray.init(
         address="local",
         include_dashboard=False,
@@ -65,6 +68,16 @@ def connect() -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def _refuse_to_be_heard() -> None:
+    """Ray listens on its own idea of this machine's address as well, whatever address it is given."""
+    own = ray.util.get_node_ip_address()
+    if not ipaddress.ip_address(own).is_loopback:
+        raise UserError(
+            f"Ray would listen on {own}, as it was imported before unirex_ray.distributed; import that first, "
+            "or set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
+        )
 
 
 def _probe(address: str) -> None:

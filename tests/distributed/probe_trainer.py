@@ -1,0 +1,33 @@
+"""A trainer that takes no step: it leaves the gradients of one batch, and returns its losses and dev metrics."""
+
+from pathlib import Path
+
+import torch
+
+from unirex_ray.config import Config
+from unirex_ray.data.schema import Corpus
+from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.trial import Trainer, TrialResult
+
+BATCH = [3, 1, 7, 10, 5, 0, 8]
+
+
+def gradients_file(runtime: Runtime, rank: int) -> Path:
+    return Path(runtime.checkpoints.folder) / f"gradients-{rank}.pt"
+
+
+def probe(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
+    trainer = Trainer(config, corpus, runtime)
+    trainer.restore()
+    trainer.model.train()
+    losses = trainer.gradients(BATCH)
+    shares = torch.stack([losses[name] for name in sorted(losses)])
+    runtime.all_reduce(shares)
+    found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
+    file = gradients_file(runtime, runtime.rank)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(found, file)
+    dev = trainer.evaluator(trainer.data["dev"])
+    metrics = dict(zip(sorted(losses), shares.tolist(), strict=True)) | {f"dev/{key}": dev[key] for key in dev}
+    runtime.report(metrics, epoch=1)
+    return TrialResult(metrics=metrics, epoch=runtime.world, perturbation="dropped", highlights=())

@@ -1,0 +1,110 @@
+"""Real Ray Train workers give one process' losses, gradients and metrics."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from probe_trainer import BATCH, gradients_file, probe
+from tiny import relative_difference, tiny_config, tiny_corpus
+
+from unirex_ray.distributed.cluster import node_resources, place
+from unirex_ray.distributed.job import EpochDone, Job, Message
+from unirex_ray.distributed.train_runtime import fit_group
+from unirex_ray.metrics.table import METRICS
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.trial import TrialResult
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a cluster that has room for three workers on any machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE))
+        context = ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+        )
+        assert context.address_info["node_ip_address"] == "127.0.0.1"
+        yield context.address_info["address"]
+        ray.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
+    cluster: str, encoders: dict[str, str], tmp_path: Path, workers: int
+) -> None:
+    corpus = tiny_corpus((12, 11, 4), gold=0.6)
+    one = tiny_config(encoders["bert"], method="unirex-slm-fp", model__dropout=0.0)
+    several = tiny_config(encoders["bert"], method="unirex-slm-fp", model__dropout=0.0, train__workers=workers)
+    assert len(BATCH) % workers
+    alone = LocalRuntime(tmp_path / "alone")
+    expected = probe(one, corpus, alone)
+    wanted = torch.load(gradients_file(alone, 0), weights_only=True)
+
+    worker = place(several, node_resources()).worker
+    assert worker is not None
+    job = Job(trial_id=f"probe-{workers}", config=several, folder=str(tmp_path / "group"))
+    passed_on: list[Message] = []
+    found = fit_group(
+        job,
+        [ray.put(corpus)],
+        probe,
+        worker=worker,
+        storage=str(tmp_path / "storage"),
+        max_failures=0,
+        pass_on=passed_on.append,
+    )
+    assert isinstance(found, TrialResult), found
+    assert found.epoch == workers  # as many as asked for took part
+    assert passed_on == [EpochDone(epoch=1, metrics=found.metrics)]
+
+    losses = {"loss", "task_loss", "comp_loss", "suff_loss", "plaus_loss"}
+    assert set(found.metrics) == set(expected.metrics) == losses | {metric.on("dev") for metric in METRICS}
+    assert all(expected.metrics[name] > 0 for name in losses)
+    assert found.metrics == pytest.approx(expected.metrics, rel=1e-5, abs=1e-7)
+    assert sum(float(gradient.abs().sum()) > 0 for gradient in wanted.values()) > 30
+    for rank in range(workers):
+        gradients = torch.load(gradients_file(LocalRuntime(job.folder), rank), weights_only=True)
+        assert gradients.keys() == wanted.keys()
+        assert relative_difference(list(gradients.values()), list(wanted.values())) < 1e-5
+
+
+@pytest.mark.ray
+def test_the_training_job_prints_the_same_with_two_workers(cluster: str, tmp_path: Path) -> None:
+    number = re.compile(r"-?\d+(?:\.\d+)?(?:e-\d+)?")
+
+    def run(workers: int) -> tuple[str, dict[str, float]]:
+        output = tmp_path / str(workers)
+        command = [sys.executable, "jobs/train.py", f"--output={output}", f"--data.cache={tmp_path / 'cache'}"]
+        command += ["--data.limit=15", "--model.layers=1", "--model.dropout=0", f"--train.workers={workers}"]
+        command += ["--train.batch_size=5", "--train.epochs=2", "--train.threads=1", "--train.learning_rate=1e-3"]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "RAY_ADDRESS": cluster}, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((output / "metrics.json").read_text())
+        shown = done.stdout.partition("written to ")[0]
+        return shown, {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+    shown, expected = run(1)
+    shown_by_two, found = run(2)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert [line.split()[0] for line in shown.splitlines()] == ["epoch", "epoch", "dev:", "test:", "best"]
+    assert number.sub("#", shown_by_two) == number.sub("#", shown)
+    printed, printed_by_two = ([float(value) for value in number.findall(text)] for text in (shown, shown_by_two))
+    assert printed_by_two == pytest.approx(printed, rel=1.1e-3, abs=1e-6)  # four digits are printed
