@@ -7,15 +7,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 import torch
 from probe_trainer import BATCH, gradients_file, probe
+from ray import train
+from ray.exceptions import RayActorError
 from tiny import relative_difference, tiny_config, tiny_corpus
 
+from unirex_ray.config import Config
+from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
-from unirex_ray.distributed.job import EpochDone, Job, Message
+from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
 from unirex_ray.distributed.train_runtime import fit_group
 from unirex_ray.metrics.table import METRICS
 from unirex_ray.training.runtime import LocalRuntime
@@ -82,6 +87,31 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
         gradients = torch.load(gradients_file(LocalRuntime(job.folder), rank), weights_only=True)
         assert gradients.keys() == wanted.keys()
         assert relative_difference(list(gradients.values()), list(wanted.values())) < 1e-5
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("cause", "max_failures", "tries"), [(RayActorError(), 2, 3), (RayActorError(), 0, 1), (ValueError("no"), 2, 1)]
+)
+def test_a_worker_lost_while_its_group_starts_is_replaced(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, max_failures: int, tries: int
+) -> None:
+    done = TrialResult(metrics={}, epoch=1, perturbation="dropped", highlights=())
+    fits: list[int] = []
+
+    def fit() -> SimpleNamespace:
+        fits.append(len(fits))
+        if len(fits) < 3:
+            raise train.ControllerError(cause)
+        return SimpleNamespace(return_value=done)
+
+    monkeypatch.setattr(train_runtime, "TorchTrainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    job = Job(trial_id="lost", config=Config(), folder=str(tmp_path))
+    message = fit_group(
+        job, [], probe, worker={}, storage=str(tmp_path), max_failures=max_failures, pass_on=lambda _: None
+    )
+    assert len(fits) == tries
+    assert message == done if tries == 3 else isinstance(message, TrialFailed)
 
 
 @pytest.mark.ray

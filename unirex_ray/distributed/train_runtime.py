@@ -12,6 +12,7 @@ import ray
 import torch
 import torch.distributed as dist
 from ray import train
+from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 from torch import Tensor
@@ -104,7 +105,7 @@ def fit_group(
             failure_config=train.FailureConfig(max_failures=max_failures),
         ),
     )
-    fitting = _beside(group.fit)
+    fitting = _beside(lambda: _fit(group, max_failures))
     while not fitting.done() or not queue.empty():
         try:
             pass_on(queue.get(timeout=_POLL_SECONDS))
@@ -119,6 +120,17 @@ def fit_group(
     except train.TrainingFailedError as error:
         message = TrialFailed(reason=reason_of(error))
     return message
+
+
+def _fit(group: TorchTrainer, max_failures: int) -> Any:
+    """Ray Train restarts a group that has lost a worker, but gives up where that happens while the group starts."""
+    for left in range(max_failures, -1, -1):
+        try:
+            return group.fit()
+        except train.ControllerError as error:
+            if not left or not isinstance(error.controller_failure, RayActorError):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _beside(function: Callable[[], Any]) -> Future[Any]:
