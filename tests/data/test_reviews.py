@@ -46,7 +46,7 @@ def gold_phrases(inp: Input) -> list[str]:
 
 
 def test_same_seed_gives_the_same_corpus_on_every_machine(corpus: Corpus) -> None:
-    assert corpus.digest() == make_reviews().digest() == "8e7fb0a8bf27d4b3"
+    assert corpus.digest() == make_reviews().digest() == "218b3c356a632b77"
 
 
 def test_seeds_give_different_texts(corpus: Corpus) -> None:

@@ -26,7 +26,7 @@ from typing import Literal, TypeVar
 from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
 from unirex_ray.metrics.table import Split
 
-SIZES: Mapping[Split, int] = MappingProxyType({"train": 1200, "dev": 300, "test": 400})
+SIZES: Mapping[Split, int] = MappingProxyType({"train": 1200, "dev": 100, "test": 160})
 """Instances per split, half of them positive."""
 
 LABELS = ("negative", "positive")

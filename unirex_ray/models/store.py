@@ -44,6 +44,7 @@ def save_model(
     """Write weights, tokenizer, the encoder's configuration and the card into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors creates it for its owner alone
     tokenizer.save_pretrained(folder)
     model.task_model.encoder.backbone.config.save_pretrained(folder)
     described = {**asdict(card), "model": config.model_dump(mode="json")}

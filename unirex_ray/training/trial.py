@@ -204,13 +204,16 @@ class Trainer:
         """Evaluate test with the best checkpoint, and leave the result beside it."""
         progress = self.progress
         metrics = {**progress.best_metrics, **self._evaluate("test")}
+        clock = time.perf_counter()
+        highlights = self.highlights()
+        progress.evaluate_s += time.perf_counter() - clock
         metrics["time/train_s"], metrics["time/evaluate_s"] = progress.train_s, progress.evaluate_s
         metrics["time/total_s"] = time.perf_counter() - self.started
         result = TrialResult(
             metrics=metrics,
             epoch=progress.best_epoch,
             perturbation="dropped" if self.plan.drop else "masked",
-            highlights=self.highlights(),
+            highlights=highlights,
         )
         if self.runtime.rank == 0:
             stored = {name: value for name, value in vars(result).items() if name != "highlights"}
