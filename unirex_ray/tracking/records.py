@@ -32,7 +32,7 @@ class TrialRecord:
 
     Attributes:
         status: `stopped` at a rung, `failed` with a reason, else `running` or `completed`.
-        metrics: the final ones, by logged key (`dev/auprc`, `test/task_score`, `time/train_s`); only of completed trials.
+        metrics: the final ones of a completed trial, by logged key (`dev/auprc`, `test/task_score`, `time/train_s`).
         history: dev metrics by epoch.
         run_id: the store's own identifier, where it has one.
     """
