@@ -334,9 +334,13 @@ def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp
     assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
     monkeypatch.setattr(trial, "dropping_error", lambda model, batch: math.nan)
     assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
-    for choice in ("dropped", "masked"):
-        chosen = override(config, {"train.perturbation": choice})
-        assert Trainer(chosen, corpus, LocalRuntime(tmp_path)).plan.drop == (choice == "dropped")
+    dropped, masked = (override(config, {"train.perturbation": choice}) for choice in ("dropped", "masked"))
+    assert not Trainer(masked, corpus, LocalRuntime(tmp_path)).plan.drop
+    with pytest.raises(UserError, match="not the same as masking"):
+        Trainer(dropped, corpus, LocalRuntime(tmp_path))
+    monkeypatch.setattr(trial, "dropping_error", lambda model, batch: 0.0)
+    assert Trainer(dropped, corpus, LocalRuntime(tmp_path)).plan.drop
+    assert not Trainer(masked, corpus, LocalRuntime(tmp_path)).plan.drop
 
 
 def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, corpus, tmp_path):

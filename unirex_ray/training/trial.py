@@ -184,9 +184,10 @@ class Trainer:
                 progress.best_epoch, progress.best_score, progress.best_metrics = progress.epoch, score, metrics
                 self._save(BEST, {"model": self.model.state_dict()})
             losses, progress.losses = progress.losses, {}
+            # Reported first: after a kill in between, an epoch is reported twice rather than never.
+            self.runtime.report({**losses, **metrics}, epoch=progress.epoch)
             if self._goes_on():
                 self._save_last()
-            self.runtime.report({**losses, **metrics}, epoch=progress.epoch)
         self.load_best()
         self.progress = Progress(
             stage=progress.stage + 1,
@@ -297,7 +298,9 @@ class Trainer:
         )
         self.steps = math.ceil(len(self.data["train"]) / train.batch_size)
         steps = self.steps * train.epochs
-        self.schedule = get_linear_schedule_with_warmup(self.optimizer, math.ceil(train.warmup * steps), steps)
+        self.schedule = get_linear_schedule_with_warmup(
+            self.optimizer, math.ceil(round(train.warmup * steps, 6)), steps
+        )
 
     def _run_epoch(self) -> None:
         progress, train, clock = self.progress, self.config.train, time.perf_counter()
@@ -316,13 +319,14 @@ class Trainer:
                 if not math.isfinite(value):
                     where = f"epoch {progress.epoch + 1}, at or before step {progress.step} of {self.steps}"
                     raise TrainingError(f"train/{key} became {value} in {where}; lower train.learning_rate")
-                progress.losses[f"train/{key}"] = progress.losses.get(f"train/{key}", 0.0) + value / self.steps
+                mean = value / len(self.data["train"])
+                progress.losses[f"train/{key}"] = progress.losses.get(f"train/{key}", 0.0) + mean
 
         for instances in batches[progress.step :]:
             seed = (train.seed, progress.stage, progress.epoch, progress.step, self.runtime.rank)
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
             for name, value in self.gradients(instances).items():
-                held[name] = held.get(name, 0) + value
+                held[name] = held.get(name, 0) + value * len(instances)
             self.optimizer.step()
             self.schedule.step()
             progress.step += 1
@@ -364,10 +368,17 @@ class Trainer:
 
     def _drops(self) -> bool:
         choice = self.config.train.perturbation
-        if choice != "auto":
-            return choice == "dropped"
+        if choice == "masked":
+            return False
         train = self.data["train"]
         # The longest, as attention within a window is exact up to the window's length.
         longest = train.lengths.view(-1, train.choices).amax(dim=1).topk(min(2, len(train))).indices
         probe = collate(train, longest.tolist(), self.tokens).to(self.runtime.device)
-        return dropping_error(self.model.task_model, probe) < DROPPING_TOLERANCE
+        error = dropping_error(self.model.task_model, probe)
+        exact = error < DROPPING_TOLERANCE
+        if choice == "dropped" and not exact:
+            raise UserError(
+                f"train.perturbation = 'dropped': for {self.config.model.encoder!r} that is not the same as masking "
+                f"(logits differ by {error:.1e}); set it to auto or masked"
+            )
+        return exact
