@@ -330,15 +330,19 @@ def test_three_workers_train_as_one(encoders, tmp_path, choices):
 
 
 def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp_path):
-    monkeypatch.setattr(trial, "dropping_error", lambda model, batch: 1.0)
+    def answer(error: float) -> None:
+        monkeypatch.setattr(trial, "_DROPPING_ERRORS", {})
+        monkeypatch.setattr(trial, "dropping_error", lambda model, batch: error)
+
+    answer(1.0)
     assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
-    monkeypatch.setattr(trial, "dropping_error", lambda model, batch: math.nan)
+    answer(math.nan)
     assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
     dropped, masked = (override(config, {"train.perturbation": choice}) for choice in ("dropped", "masked"))
     assert not Trainer(masked, corpus, LocalRuntime(tmp_path)).plan.drop
     with pytest.raises(UserError, match="not the same as masking"):
         Trainer(dropped, corpus, LocalRuntime(tmp_path))
-    monkeypatch.setattr(trial, "dropping_error", lambda model, batch: 0.0)
+    answer(0.0)
     assert Trainer(dropped, corpus, LocalRuntime(tmp_path)).plan.drop
     assert not Trainer(masked, corpus, LocalRuntime(tmp_path)).plan.drop
 

@@ -38,6 +38,9 @@ DROPPING_TOLERANCE = 1e-4
 CPU_PASS_COST, GPU_PASS_COST = 64, 2048
 CHECK_EVERY = 50
 
+_DROPPING_ERRORS: dict[tuple[object, ...], float] = {}
+"""By encoder and length: whether dropping is exact depends on the architecture, so a process asks once."""
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on: a loss or a metric is not finite."""
@@ -374,7 +377,11 @@ class Trainer:
         # The longest, as attention within a window is exact up to the window's length.
         longest = train.lengths.view(-1, train.choices).amax(dim=1).topk(min(2, len(train))).indices
         probe = collate(train, longest.tolist(), self.tokens).to(self.runtime.device)
-        error = dropping_error(self.model.task_model, probe)
+        settings = self.config.model
+        key = (settings.encoder, settings.revision, settings.layers, probe.input_ids.shape)
+        if key not in _DROPPING_ERRORS:
+            _DROPPING_ERRORS[key] = dropping_error(self.model.task_model, probe)
+        error = _DROPPING_ERRORS[key]
         exact = error < DROPPING_TOLERANCE
         if choice == "dropped" and not exact:
             raise UserError(
