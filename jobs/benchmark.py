@@ -16,7 +16,7 @@ from rich.table import Table
 
 from unirex_ray.benchmark import WORKLOADS, measure_engine
 from unirex_ray.config import build_config, job_parser, parse_job
-from unirex_ray.errors import exit_on_user_error
+from unirex_ray.errors import UserError, exit_on_user_error
 
 
 def main() -> None:
@@ -26,8 +26,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
+    if options.runs < 5:
+        raise UserError(f"--runs must be at least 5, but got {options.runs}")
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
-    results = {name: measure_engine(config, load, runs=max(5, options.runs)) for name, load in WORKLOADS.items()}
+    results = {name: measure_engine(config, load, runs=options.runs) for name, load in WORKLOADS.items()}
     if options.json:
         shown = {name: asdict(result) for name, result in results.items()}
         print(json.dumps({"method": config.method, "threads": torch.get_num_threads(), **shown}, indent=2))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from unirex_ray.config import Parser
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.export import explain
 from unirex_ray.report.html import rationale_page, rationale_text
@@ -12,7 +12,7 @@ from unirex_ray.report.tables import console
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="explain.py", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="explain.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="What jobs/export_best.py wrote.")
     parser.add_argument("--text", required=True, help="The text to predict.")
     parser.add_argument("--top-k-percent", type=int, default=20, help="Size of the rationale; default: 20.")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unirex_ray.compare import choose_sweeps
+from unirex_ray.compare import open_sweeps
 from unirex_ray.config import build_config, job_parser, parse_job
-from unirex_ray.errors import UserError, exit_on_user_error
+from unirex_ray.errors import exit_on_user_error
 from unirex_ray.export import export, select_trial
 from unirex_ray.report.tables import console
-from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.store import resolve_tracking_uri
 
 
 def main() -> None:
@@ -21,13 +19,10 @@ def main() -> None:
     parser.add_argument("--folder", help="Where to write; default: OUTPUT/model.")
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
-    uri = resolve_tracking_uri(config)
-    sweeps = choose_sweeps(MlflowStore(uri).sweeps(config.data.name), sweeps=options.sweep_id, digest=options.digest)
-    if not sweeps:
-        raise UserError(f"no finished trials on {config.data.name!r} at {uri}: run python jobs/sweep.py first")
+    store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
     selected = select_trial(sweeps, config.sweep.nrg_weights, tree.get("method"))
     folder = Path(options.folder or f"{config.output}/model")
-    exported = export(selected, Path(config.output), folder, tracking_uri=uri)
+    exported = export(selected, Path(config.output), folder, tracking_uri=store.uri)
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
     out.print("next:")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 
-from unirex_ray.config import build_config, job_parser, override, parse_job, to_yaml
+from unirex_ray.config import build_config, job_parser, override, parse_job
 from unirex_ray.data.load import load_corpus
 from unirex_ray.distributed.train import train_anywhere
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.metrics.table import METRICS
 from unirex_ray.report.html import rationale_page
 from unirex_ray.report.tables import console
+from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.trial import TrainingError
 
 
@@ -24,12 +24,11 @@ def main() -> None:
     if config.train.threads is None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)
         config = override(config, {"train.threads": threads})
-    output = Path(config.output)
+    output = writable_folder(config.output)
     try:
         result = train_anywhere(config, load_corpus(config.data))
     except TrainingError as error:
         raise SystemExit(f"training failed: {error}") from None
-    (output / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     (output / "metrics.json").write_text(json.dumps(dict(sorted(result.metrics.items())), indent=2), encoding="utf-8")
     page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
     (output / "rationales.html").write_text(page, encoding="utf-8")

@@ -6,8 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from unirex_ray.config import Config
+from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
 from unirex_ray.nrg import EQUAL_WEIGHTS, Population, Scores, Weights
 from unirex_ray.selection import (
     Configuration,
@@ -18,7 +22,8 @@ from unirex_ray.selection import (
     select_variants,
     why_incomplete,
 )
-from unirex_ray.tracking.store import DATA_DIGEST, RunStore, SweepRecord
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.store import DATA_DIGEST, RunStore, SweepRecord, resolve_tracking_uri
 
 NRG_PREFIX = "nrg/"
 
@@ -88,6 +93,31 @@ def choose_sweeps(
     if chosen and not matching:
         raise UserError(f"no sweep has --digest {digest!r}; there are {', '.join(sorted(by_digest))}")
     return [sweep for sweep in chosen if _digest(sweep) in matching]
+
+
+def open_sweeps(
+    config: Config, *, sweeps: Sequence[str] = (), digest: str | None = None
+) -> tuple[MlflowStore, list[SweepRecord]]:
+    """Connect to the store of a configuration, and choose among its sweeps on `data.name` (see `choose_sweeps`).
+
+    Raises:
+        UserError: also for an unknown corpus or method, and where nothing was recorded.
+    """
+    check_name(config.data.name)
+    get_method(config.method)
+    uri = resolve_tracking_uri(config)
+    nothing = UserError(
+        f"no finished trials on {config.data.name!r} at {uri}: "
+        f"run python jobs/sweep.py --data.name={config.data.name} first, or give its --output"
+    )
+    # To connect to a database that does not exist would create it.
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).expanduser().exists():
+        raise nothing
+    store = MlflowStore(uri)
+    chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest)
+    if not chosen:
+        raise nothing
+    return store, chosen
 
 
 def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = EQUAL_WEIGHTS) -> Comparison:

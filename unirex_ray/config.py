@@ -10,18 +10,20 @@ import argparse
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from unirex_ray.errors import UserError
 
 TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
+Place = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class _Section(BaseModel):
@@ -32,20 +34,20 @@ class DataConfig(_Section):
     """Which corpus, and how much of it."""
 
     name: str = Field("reviews", description="Corpus: reviews (embedded), sst, movies or eraser.")
-    source: str | None = Field(None, description="Folder, .zip or .tar.gz with the corpus as its authors publish it.")
+    source: Place | None = Field(None, description="Folder, .zip or .tar.gz with the corpus as its authors publish it.")
     labels: tuple[str, ...] | None = Field(None, description="Label list, in order, for data.name=eraser.")
     limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
     seed: int = Field(0, ge=0, description="Seed of everything drawn while preparing data.")
     max_length: int | None = Field(
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
     )
-    cache: str | None = Field(None, description="Folder of tokenised corpora; default: ~/.cache/unirex_ray.")
+    cache: Place | None = Field(None, description="Folder of tokenised corpora; default: ~/.cache/unirex_ray.")
 
 
 class ModelConfig(_Section):
     """The task model and the rationale extractor."""
 
-    encoder: str = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
+    encoder: Place = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
     revision: str | None = Field(None, description="Hub revision of the encoder.")
     trust_remote_code: bool = Field(False, description="Run Python code that ships with a hub encoder.")
     layers: int | None = Field(None, ge=1, description="Keep the encoder's first N layers; default: all.")
@@ -147,7 +149,7 @@ class Config(_Section):
     """Everything a job needs to know."""
 
     method: str = Field("unirex-slm-fp", description="A method of the paper, e.g. aa-ig or unirex-dlm-fp.")
-    output: str = Field("output", description="Folder for everything a job writes.")
+    output: Place = Field("output", description="Folder for everything a job writes.")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
@@ -222,7 +224,7 @@ def load_yaml(path: str | Path) -> Tree:
         UserError: if the file is missing, unreadable, broken, or no mapping.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from None
     except yaml.YAMLError as error:
@@ -241,8 +243,11 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Refuses with a `UserError`: argparse itself prints its usage as well."""
+
     def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             key = unknown.split()[0].split("=")[0].lstrip("-")
@@ -256,7 +261,7 @@ class _Settings(Config, BaseSettings):  # type: ignore[misc]
 
 def job_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """A parser to which a job adds options of its own before `parse_job`."""
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="YAML", help="Configuration file; dotted options override it.")
     return parser
 

@@ -28,7 +28,7 @@ from unirex_ray.selection import Configuration, configurations, select_best, sel
 from unirex_ray.sweep.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
-from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore, writable_folder
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.runtime import LocalRuntime
 
@@ -79,10 +79,10 @@ def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str)
         output: the sweep's output folder, which holds the trained weights.
 
     Raises:
-        UserError: if the weights are not there, or `folder` already holds something.
+        UserError: if the weights are not there, or `folder` cannot be written or already holds something.
     """
     record = selected.record
-    if folder.exists() and any(folder.iterdir()):
+    if any(writable_folder(folder, "folder").iterdir()):
         raise UserError(f"{str(folder)!r} is not empty; choose another --folder")
     store = CheckpointStore(output / "trials" / record.spec.trial_id)
     weights, result, text = store.load(BEST), store.read(RESULT), store.read(CONFIG)

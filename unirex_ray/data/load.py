@@ -22,10 +22,7 @@ def load_corpus(config: DataConfig) -> Corpus:
         UserError: for an unknown name, a missing or wrong source, broken files, an empty split, a label that the train
             split lacks, or a rationale that reaches beyond its text.
     """
-    if config.name not in _LOADERS:
-        close = difflib.get_close_matches(config.name, _LOADERS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"unknown data.name = {config.name!r}{hint}; choose one of {', '.join(_LOADERS)}")
+    check_name(config.name)
     if config.labels is not None and config.name != "eraser":
         raise UserError(f"data.labels is for data.name=eraser alone; leave it out for data.name={config.name}")
     corpus = _LOADERS[config.name](config)
@@ -38,6 +35,18 @@ def load_corpus(config: DataConfig) -> Corpus:
     )
     _check_labels(corpus, f"within data.limit = {config.limit}; raise it")
     return corpus
+
+
+def check_name(name: str) -> None:
+    """Refuse an unknown corpus.
+
+    Raises:
+        UserError: listing the known ones.
+    """
+    if name not in _LOADERS:
+        close = difflib.get_close_matches(name, _LOADERS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise UserError(f"unknown data.name = {name!r}{hint}; choose one of {', '.join(_LOADERS)}")
 
 
 def limit(instances: Sequence[Instance], size: int, *, seed: int) -> tuple[Instance, ...]:

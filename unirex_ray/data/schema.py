@@ -61,8 +61,8 @@ class Corpus:
 
     @property
     def has_gold(self) -> bool:
-        """Whether any instance of any split has a gold rationale."""
-        return any(inp.gold for split in self.splits.values() for instance in split for inp in instance.inputs)
+        """Whether any train instance has a gold rationale to learn from."""
+        return any(text.gold for instance in self.splits["train"] for text in instance.inputs)
 
     def digest(self) -> str:
         """16 hex digits over labels, rules and every instance of every split."""

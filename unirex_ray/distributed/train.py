@@ -5,14 +5,12 @@ from __future__ import annotations
 import tempfile
 
 import ray
-import torch
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import connect, node_resources, place
 from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
 from unirex_ray.distributed.train_runtime import fit_group
-from unirex_ray.errors import UserError
 from unirex_ray.training.runtime import LocalRuntime, print_epoch
 from unirex_ray.training.trial import TrainingError, TrialResult, train_trial
 
@@ -25,8 +23,6 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
         TrainingError: if training fails.
     """
     if config.train.workers == 1:
-        if config.train.gpu and not torch.cuda.is_available():
-            raise UserError("train.gpu = True, but this machine has no GPU that torch can use; set --train.gpu=false")
         return train_trial(config, corpus, LocalRuntime(config.output, gpu=config.train.gpu))
     connect()
     worker = place(config, node_resources()).worker

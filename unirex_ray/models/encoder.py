@@ -97,8 +97,11 @@ class Encoder(nn.Module):
         return output.last_hidden_state, getattr(output, "pooler_output", None)
 
 
-def load_encoder(config: ModelConfig) -> Encoder:
+def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
     """Load the encoder of a configuration, its first `layers` layers and its dropout.
+
+    Args:
+        weights: read them; without, the encoder can be asked what it takes, and computes nothing.
 
     Raises:
         UserError: if it cannot be found or read, or has fewer layers than asked for.
@@ -121,7 +124,11 @@ def load_encoder(config: ModelConfig) -> Encoder:
             if settings.model_type == "big_bird":
                 # Block-sparse attention would make dropping inexact, and the library leaves it for good on short input.
                 settings.attention_type = "original_full"
-            backbone = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
+            if weights:
+                backbone = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
+            else:
+                with torch.device("meta"):
+                    backbone = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)
         except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, UserError):
                 raise

@@ -13,6 +13,7 @@ from typing import IO, Any
 from unirex_ray.config import Config, flatten
 from unirex_ray.errors import UserError
 from unirex_ray.sweep.space import Space
+from unirex_ray.training.checkpoint import writable_folder
 
 SWEEP = "sweep.json"
 LEADERBOARD = "leaderboard.csv"
@@ -39,19 +40,11 @@ class SweepFolder:
     """
 
     def __init__(self, output: str) -> None:
-        if "://" in output:
-            raise UserError(f"output must be a folder (shared by all nodes of a cluster), but got {output!r}")
-        self.path = Path(output).expanduser().absolute()
+        self.path = writable_folder(output)
         self._lock = self._locked()
 
     def _locked(self) -> IO[str]:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".sweep.lock").open("a")
-        except OSError as error:
-            raise UserError(
-                f"cannot write output {str(self.path)!r}: {error.strerror}; choose another --output"
-            ) from None
+        lock = (self.path / ".sweep.lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -44,9 +44,16 @@ from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import Space
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
-from unirex_ray.tracking.store import DATA_DIGEST, GIT_VERSION, RunStore, resolve_tracking_uri
+from unirex_ray.tracking.store import (
+    DATA_DIGEST,
+    GIT_VERSION,
+    RunStore,
+    own_database,
+    resolve_tracking_uri,
+    store_options,
+)
 from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
-from unirex_ray.training.trial import train_trial
+from unirex_ray.training.trial import check_encoder, check_gold, train_trial
 
 _DEFAULT_BUDGET = 9
 
@@ -64,12 +71,14 @@ class SweepOutcome:
     """A finished sweep.
 
     Attributes:
+        digest: of the data.
         places: every configuration, best first.
         best: resolved configuration of the best one with the sweep's first seed; None where none completed.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
 
     sweep_id: str
+    digest: str
     places: tuple[Place, ...]
     best: Config | None
     output: Path
@@ -89,7 +98,7 @@ def run_sweep(
 
     Args:
         config: presets of the space, `--config` and command line, merged.
-        fixed: keys that the user gave; as parameters they leave the space.
+        fixed: keys that the user gave: as parameters they leave the space, and `method` is swept alone.
         resume: go on with the sweep in `output`; start it where there is none.
         trainer: trains one trial; must be importable by the workers.
 
@@ -97,7 +106,8 @@ def run_sweep(
         UserError: before any trial starts, for whatever the user can put right.
     """
     console = console or make_console()
-    methods = config.sweep.methods or (config.method,)
+    only = "method" in fixed and "sweep.methods" not in fixed
+    methods = (config.method,) if only or not config.sweep.methods else config.sweep.methods
     for name in methods:
         get_method(name)
     if len(set(methods)) < len(methods):
@@ -115,7 +125,11 @@ def run_sweep(
         if resume and found is None:
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
         corpus = load_corpus(config.data)
-        _check_gold(corpus, methods)
+        for name in methods:
+            check_gold(get_method(name), corpus)
+        encoders = {p.key: p.values for p in space.parameters}.get("model.encoder", (config.model.encoder,))
+        for encoder in encoders:
+            check_encoder(override(config, {"model.encoder": encoder}), corpus)
         store = open_store(resolve_tracking_uri(config))
         connect()
         placement = place(config, node_resources())
@@ -256,7 +270,13 @@ class _Sweep:
                 checkpoints.delete(BEST)
         self.store.finish_sweep(metrics={}, tags={})
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
-        return SweepOutcome(sweep_id=self.plan.sweep_id, places=places, best=best_config, output=self.folder.path)
+        return SweepOutcome(
+            sweep_id=self.plan.sweep_id,
+            digest=self.corpus.digest(),
+            places=places,
+            best=best_config,
+            output=self.folder.path,
+        )
 
     def _summary(self, records: Sequence[TrialRecord], timings: Mapping[str, Timing]) -> dict[str, Any]:
         before = self.begun.get("seconds", {})
@@ -278,15 +298,17 @@ class _Sweep:
 
 def next_commands(outcome: SweepOutcome, config: Config) -> list[str]:
     """What to type after a sweep."""
+    uri, same_store = resolve_tracking_uri(config), store_options(config)
+    view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    if outcome.best is None:
+        return [view]
     output, again = shlex.quote(config.output), shlex.quote(f"{config.output.rstrip('/')}-best")
-    same_store = f"--data.name={shlex.quote(config.data.name)} --output={output}"
-    if config.tracking.uri:
-        same_store += f" --tracking.uri={shlex.quote(config.tracking.uri)}"
+    shared = uri != own_database(config)
     return [
-        f"python jobs/compare.py {same_store}",
-        f"python jobs/export_best.py {same_store}",
+        f"python jobs/compare.py {same_store}" + (f" --digest={outcome.digest}" if shared else ""),
+        f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else ""),
         f"python jobs/train.py --config {output}/{BEST_CONFIG} --output={again}",
-        f"mlflow ui --backend-store-uri {shlex.quote(resolve_tracking_uri(config))}",
+        view,
     ]
 
 
@@ -315,15 +337,6 @@ def _searchers(config: Config, space: Space, methods: Sequence[str]) -> tuple[di
             config.sweep.searcher, mine, budget=budget, seed=config.sweep.seed, weights=config.sweep.nrg_weights
         )
     return budgets, searchers
-
-
-def _check_gold(corpus: Corpus, methods: Sequence[str]) -> None:
-    needing = [method for method in methods if get_method(method).needs_gold]
-    if needing and not corpus.has_gold:
-        raise UserError(
-            f"{corpus.name} has no gold rationales, from which {', '.join(needing)} learn; "
-            "leave them out of --sweep.methods"
-        )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,17 @@ def sort_key(record: TrialRecord) -> tuple[str, int, int]:
     return record.spec.method, record.spec.configuration, record.spec.seed
 
 
+def store_options(config: Config) -> str:
+    """The options with which another job finds the same runs and files, as a shell takes them."""
+    options = {"data.name": config.data.name, "output": config.output, "tracking.uri": config.tracking.uri}
+    return " ".join(f"--{key}={shlex.quote(value)}" for key, value in options.items() if value is not None)
+
+
 def resolve_tracking_uri(config: Config) -> str:
     """`tracking.uri`, else MLFLOW_TRACKING_URI, else an SQLite database in the output folder (absolute path)."""
-    database = Path(config.output).expanduser().absolute() / "mlflow.db"
-    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
+    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(config)
+
+
+def own_database(config: Config) -> str:
+    """The SQLite database in the output folder, which holds one sweep."""
+    return f"sqlite:///{Path(config.output).absolute() / 'mlflow.db'}"

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unirex_ray.errors import UserError
 from unirex_ray.training.checkpoint import CheckpointStore
 
 
@@ -39,12 +40,18 @@ class Runtime(Protocol):
 
 
 class LocalRuntime:
-    """A plain process of its own; reports are printed."""
+    """A plain process of its own; reports are printed.
+
+    Raises:
+        UserError: if there is no GPU where one is asked for.
+    """
 
     rank = 0
     world = 1
 
     def __init__(self, folder: str | Path, *, gpu: bool = False) -> None:
+        if gpu and not torch.cuda.is_available():
+            raise UserError("train.gpu = True, but this machine has no GPU that torch can use; set --train.gpu=false")
         self.device = torch.device("cuda" if gpu else "cpu")
         self.checkpoints = CheckpointStore(folder)
 

@@ -21,9 +21,9 @@ from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.highlight import HighlightedInstance
-from unirex_ray.methods import get_method
+from unirex_ray.methods import Method, get_method
 from unirex_ray.metrics.table import TASK_SCORE, Split
-from unirex_ray.models.encoder import Encoder, load_tokenizer
+from unirex_ray.models.encoder import Encoder, load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, dropping_error
 from unirex_ray.models.store import ModelCard
 from unirex_ray.models.views import Plan
@@ -106,6 +106,28 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
     return trainer.finish()
 
 
+def check_gold(method: Method, corpus: Corpus) -> None:
+    """Refuse a method that learns from gold rationales where there are none.
+
+    Raises:
+        UserError: naming the method and the corpus.
+    """
+    if method.needs_gold and not corpus.has_gold:
+        raise UserError(
+            f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
+            "choose another method"
+        )
+
+
+def check_encoder(config: Config, corpus: Corpus) -> None:
+    """Refuse, without reading any weights, an encoder that cannot be found, or is asked for more than it has.
+
+    Raises:
+        UserError: as a trial would.
+    """
+    input_length(config, corpus, load_encoder(config.model, weights=False), load_tokenizer(config.model))
+
+
 def build_model(config: Config, corpus: Corpus) -> RationaleModel:
     """The model of a configuration, its new parts initialised from `train.seed`."""
     torch.manual_seed(config.train.seed)
@@ -136,6 +158,7 @@ class Trainer:
         self.started = time.perf_counter()
         self.config, self.corpus, self.runtime = config, corpus, runtime
         self.method = get_method(config.method)
+        check_gold(self.method, corpus)
         self.identity = f"{config_hash(config)}-{corpus.digest()}"
         self.progress = Progress()
         if config.train.threads is not None:
@@ -143,7 +166,7 @@ class Trainer:
         keep_freed_memory()
         tokenizer = load_tokenizer(config.model)
         self.model = build_model(config, corpus).to(runtime.device)
-        cache = Path(config.data.cache).expanduser() if config.data.cache else None
+        cache = Path(config.data.cache) if config.data.cache else None
         length = input_length(config, corpus, self.model.task_model.encoder, tokenizer)
         encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
         self.data = encoded.splits
