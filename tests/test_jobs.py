@@ -74,7 +74,7 @@ def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> st
         (["--method=unirex-slm-pf"], ["'unirex-slm-pf'", "aa-ig, unirex-aa-f"]),
         (["--train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),
         (["--train.epochs=0"], ["train.epochs", "'0'", "greater than or equal to 1"]),
-        (["--data.limit=1"], ["negative", "data.limit = 1; raise it"]),
+        (["--data.limit=1"], ["positive", "data.limit = 1; raise it"]),
         (["--model.layers=99"], ["model.layers = 99", "has 6 layers"]),
         (["--data.max_length=999"], ["data.max_length = 999", "at most"]),
         (["--model.encoder=./absent"], ["./absent"]),
