@@ -7,7 +7,7 @@ from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.report.files import write_comparison
 from unirex_ray.report.tables import console, print_comparison
-from unirex_ray.tracking.store import store_options
+from unirex_ray.tracking.store import own_database, store_options
 
 
 def main() -> None:
@@ -31,12 +31,10 @@ def main() -> None:
         markup=False,
     )
     chosen = "".join(f" --sweep-id={name}" for name in options.sweep_id)
+    if not chosen and store.uri != own_database(config):
+        chosen = f" --digest={comparison.digest}"
     out.print("next:")
-    out.print(
-        f"  python jobs/export_best.py {store_options(config)}{chosen or f' --digest={comparison.digest}'}",
-        markup=False,
-        soft_wrap=True,
-    )
+    out.print(f"  python jobs/export_best.py {store_options(config)}{chosen}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

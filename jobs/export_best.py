@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,10 +27,10 @@ def main() -> None:
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
     out.print("next:")
-    out.print(f'  python jobs/explain.py --model {folder} --text "..."', markup=False, soft_wrap=True)
-    again = f"{exported.output.rstrip('/')}-again"
+    model, again = shlex.quote(str(folder)), shlex.quote(f"{exported.output.rstrip('/')}-again")
+    out.print(f'  python jobs/explain.py --model {model} --text "..."', markup=False, soft_wrap=True)
     out.print(
-        f"  python jobs/train.py --config {folder}/best_config.yaml --output={again}", markup=False, soft_wrap=True
+        f"  python jobs/train.py --config {model}/best_config.yaml --output={again}", markup=False, soft_wrap=True
     )
 
 

@@ -14,7 +14,7 @@ from unirex_ray.metrics.table import METRICS
 from unirex_ray.report.html import rationale_page
 from unirex_ray.report.tables import console
 from unirex_ray.training.checkpoint import writable_folder
-from unirex_ray.training.trial import TrainingError
+from unirex_ray.training.trial import TrainingError, prepare
 
 
 def main() -> None:
@@ -25,17 +25,20 @@ def main() -> None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)
         config = override(config, {"train.threads": threads})
     output = writable_folder(config.output)
+    corpus = load_corpus(config.data)
+    out = console()
+    for note in prepare(config, corpus):
+        out.print(note, markup=False, soft_wrap=True)
     try:
-        result = train_anywhere(config, load_corpus(config.data))
+        result = train_anywhere(config, corpus)
     except TrainingError as error:
         raise SystemExit(f"training failed: {error}") from None
     (output / "metrics.json").write_text(json.dumps(dict(sorted(result.metrics.items())), indent=2), encoding="utf-8")
     page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
     (output / "rationales.html").write_text(page, encoding="utf-8")
-    out = console()
     for split in ("dev", "test"):
         values = [(m, result.metrics[m.on(split)]) for m in METRICS if m.on(split) in result.metrics]
-        out.print(f"{split}: " + "  ".join(f"{m.label} {value:.{m.decimals}f}" for m, value in values), soft_wrap=True)
+        out.print(f"{split}: " + "  ".join(f"{m.label} {value:z.{m.decimals}f}" for m, value in values), soft_wrap=True)
     out.print(f"best epoch {result.epoch}; losses hid tokens the {result.perturbation} way", markup=False)
     out.print(f"written to {output}: config.yaml, metrics.json, rationales.html", markup=False, soft_wrap=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 
+from unirex_ray.compare import NRG_PREFIX
 from unirex_ray.config import Config, build_config, to_yaml
 from unirex_ray.data.batching import Tokens
 from unirex_ray.data.encode import encode_split
@@ -97,7 +98,8 @@ def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str)
     model.load_state_dict(weights["model"])
     save_model(folder, model, load_tokenizer(config.model), config.model, card)
     (folder / "best_config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    metrics = dict(sorted(record.metrics.items()))
+    # NRG depends on what else was compared: raw metrics are what this trial is known by.
+    metrics = {key: value for key, value in sorted(record.metrics.items()) if not key.startswith(NRG_PREFIX)}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     provenance = provenance_of(selected, tracking_uri)
     (folder / "provenance.json").write_text(json.dumps(provenance, indent=2), encoding="utf-8")
@@ -190,4 +192,4 @@ def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None 
 
 
 def _shown(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"
+    return "" if value is None else f"{value:z.{decimals}f}"

@@ -275,7 +275,7 @@ def _score(value: float | None) -> str:
 
 
 def _number(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"
+    return "" if value is None else f"{value:z.{decimals}f}"
 
 
 def _plus_minus(std: float | None, decimals: int) -> str:

@@ -137,7 +137,7 @@ def _cells(trial: _Running) -> tuple[str, ...]:
 
 def _dev(metrics: Mapping[str, float]) -> str:
     shown = [TASK_SCORE, *(metric for metric in NRG_METRICS if metric is not TASK_SCORE)]
-    return "  ".join(f"{m.label} {metrics[m.on('dev')]:.{m.decimals}f}" for m in shown if m.on("dev") in metrics)
+    return "  ".join(f"{m.label} {metrics[m.on('dev')]:z.{m.decimals}f}" for m in shown if m.on("dev") in metrics)
 
 
 def _most_trials(plan: Plan) -> int:

@@ -53,7 +53,7 @@ from unirex_ray.tracking.store import (
     store_options,
 )
 from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
-from unirex_ray.training.trial import check_encoder, check_gold, train_trial
+from unirex_ray.training.trial import check_gold, prepare, train_trial
 
 _DEFAULT_BUDGET = 9
 
@@ -128,8 +128,9 @@ def run_sweep(
         for name in methods:
             check_gold(get_method(name), corpus)
         encoders = {p.key: p.values for p in space.parameters}.get("model.encoder", (config.model.encoder,))
-        for encoder in encoders:
-            check_encoder(override(config, {"model.encoder": encoder}), corpus)
+        notes = [note for encoder in encoders for note in prepare(override(config, {"model.encoder": encoder}), corpus)]
+        for note in dict.fromkeys(notes):
+            console.print(note, markup=False, soft_wrap=True)
         store = open_store(resolve_tracking_uri(config))
         connect()
         placement = place(config, node_resources())
@@ -169,8 +170,6 @@ class _Sweep:
             tags=tags,
         )
         before = tuple(self.store.trials(history=True))
-        for note in self.corpus.notes:
-            self.console.print(note, markup=False)
         size = ", ".join(f"{method} {budget}" for method, budget in self.plan.budgets.items())
         self.console.print(
             f"sweep {self.plan.sweep_id}: configurations: {size}; seeds {', '.join(map(str, self.plan.seeds))}; "

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, get_linear_schedule_with_warmu
 from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.data.batching import Tokens, collate, epoch_batches, micro_batches, share
 from unirex_ray.data.encode import encode_corpus
+from unirex_ray.data.encoded import EncodedCorpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.highlight import HighlightedInstance
@@ -119,13 +120,23 @@ def check_gold(method: Method, corpus: Corpus) -> None:
         )
 
 
-def check_encoder(config: Config, corpus: Corpus) -> None:
-    """Refuse, without reading any weights, an encoder that cannot be found, or is asked for more than it has.
+def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
+    """Tokenise a corpus before the trials that will find it in the cache; no weights are read.
+
+    Returns:
+        What is worth telling of the corpus: its own notes, and how many inputs are cut.
 
     Raises:
-        UserError: as a trial would.
+        UserError: as a trial would, for an encoder that cannot be found, or is asked for more than it has.
     """
-    input_length(config, corpus, load_encoder(config.model, weights=False), load_tokenizer(config.model))
+    tokenizer = load_tokenizer(config.model)
+    return _encoded(config, corpus, load_encoder(config.model, weights=False), tokenizer).notes
+
+
+def _encoded(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> EncodedCorpus:
+    cache = Path(config.data.cache) if config.data.cache else None
+    length = input_length(config, corpus, encoder, tokenizer)
+    return encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
 
 
 def build_model(config: Config, corpus: Corpus) -> RationaleModel:
@@ -166,9 +177,7 @@ class Trainer:
         keep_freed_memory()
         tokenizer = load_tokenizer(config.model)
         self.model = build_model(config, corpus).to(runtime.device)
-        cache = Path(config.data.cache) if config.data.cache else None
-        length = input_length(config, corpus, self.model.task_model.encoder, tokenizer)
-        encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
+        encoded = _encoded(config, corpus, self.model.task_model.encoder, tokenizer)
         self.data = encoded.splits
         self.tokens = Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
         gpu = runtime.device.type == "cuda"
@@ -178,7 +187,7 @@ class Trainer:
             labels=corpus.labels,
             task_metric=corpus.task_metric,
             multi_choice=corpus.multi_choice,
-            max_length=length,
+            max_length=encoded.max_length,
             truncation=corpus.truncation,
         )
         self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and gpu)
