@@ -1,4 +1,4 @@
-"""Measure the engine: step and evaluation as multiples of plain fine-tuning and prediction.
+"""Measure the engine: step and evaluation as multiples of plain fine-tuning and prediction; --method=all: of each.
 
 python jobs/benchmark.py engine --json
 """
@@ -11,12 +11,13 @@ import sys
 from dataclasses import asdict
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from unirex_ray.benchmark import WORKLOADS, measure_engine
-from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.config import build_config, job_parser, override, parse_job
 from unirex_ray.errors import UserError, exit_on_user_error
+from unirex_ray.methods import METHODS
+from unirex_ray.report.layout import console
 
 
 def main() -> None:
@@ -25,22 +26,33 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")
     options, tree = parse_job(parser, sys.argv[1:])
-    config = build_config(tree)
+    methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
+    config = build_config(tree, {"method": methods[0]})
     if options.runs < 5:
         raise UserError(f"--runs must be at least 5, but got {options.runs}")
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
-    results = {name: measure_engine(config, load, runs=options.runs) for name, load in WORKLOADS.items()}
+    results = [
+        (method, name, result)
+        for method in methods
+        for name, load in WORKLOADS.items()
+        for result in measure_engine(override(config, {"method": method}), load, runs=options.runs)
+    ]
     if options.json:
-        shown = {name: asdict(result) for name, result in results.items()}
-        print(json.dumps({"method": config.method, "threads": torch.get_num_threads(), **shown}, indent=2))
+        rows = [{"method": method, "lengths": name, **asdict(result)} for method, name, result in results]
+        machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
+        print(json.dumps({**machine, "results": rows}, indent=2))
         return
-    table = Table(title=f"{config.method}, {config.model.encoder}, {torch.get_num_threads()} threads", box=None)
-    for column in ("lengths", "step", "evaluation", "logits differ", "loss differs", "gradient differs (relative)"):
+    table = Table(title=f"{config.model.encoder}, {torch.get_num_threads()} threads", box=None)
+    for column in ("method", "stage", "lengths"):
+        table.add_column(column)
+    for column in ("step", "evaluation", "logits differ", "loss differs", "gradient differs"):
         table.add_column(column, justify="right")
-    for name, result in results.items():
+    for method, name, result in results:
         differences = (result.logits_difference, result.loss_difference, result.gradient_difference)
-        table.add_row(name, f"{result.step:.2f}x", f"{result.evaluation:.2f}x", *(f"{d:.1e}" for d in differences))
-    Console().print(table, "step: of plain fine-tuning; evaluation: of plain prediction; lower is better")
+        cost = (f"{result.step:.2f}x", f"{result.evaluation:.2f}x")
+        table.add_row(method, result.stage, name, *cost, *(f"{d:.1e}" for d in differences))
+    console().print(table)
+    console().print("step: of plain fine-tuning; evaluation: of plain prediction; lower is better")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 import sys
 
-from unirex_ray.compare import compare, open_sweeps, write_back
+from unirex_ray.compare import compare, compare_with_paper, open_sweeps, write_back
 from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.errors import exit_on_user_error
+from unirex_ray.report.configuration_table import print_configurations
 from unirex_ray.report.files import write_comparison
-from unirex_ray.report.tables import console, print_comparison
+from unirex_ray.report.layout import console
+from unirex_ray.report.published import require_published
+from unirex_ray.report.published_table import print_published
+from unirex_ray.report.tables import print_comparison
 from unirex_ray.tracking.store import own_database, store_options
 
 
@@ -15,21 +19,26 @@ def main() -> None:
     parser = job_parser("compare.py", __doc__ or "")
     parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
+    parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
+    parser.add_argument("--published", action="store_true", help="Beside the paper's results of the same corpus.")
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
+    paper = require_published(config.data.name) if options.published else None
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
     comparison = compare(config.data.name, sweeps, config.sweep.nrg_weights)
+    beside = compare_with_paper(comparison.raw, paper, config.sweep.nrg_weights) if paper else None
 
-    write_comparison(comparison, config.output)
+    written = write_comparison(comparison, config.output, beside)
     write_back(store, comparison)
 
     out = console()
     print_comparison(comparison, out)
+    if options.configurations:
+        print_configurations(comparison.variants, out)
+    if beside:
+        print_published(beside, out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
-    out.print(
-        f"Wrote comparison.csv, .md and two charts to {config.output}, and NRG to the runs at {store.uri}.",
-        markup=False,
-    )
+    out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
     chosen = "".join(f" --sweep-id={name}" for name in options.sweep_id)
     if not chosen and store.uri != own_database(config):
         chosen = f" --digest={comparison.digest}"

@@ -8,7 +8,7 @@ from unirex_ray.config import Parser
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.export import explain
 from unirex_ray.report.html import rationale_page, rationale_text
-from unirex_ray.report.tables import console
+from unirex_ray.report.layout import console
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from unirex_ray.compare import open_sweeps
 from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.export import export, select_trial
-from unirex_ray.report.tables import console
+from unirex_ray.report.layout import console
 
 
 def main() -> None:

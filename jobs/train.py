@@ -12,9 +12,10 @@ from unirex_ray.distributed.train import train_anywhere
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.metrics.table import METRICS
 from unirex_ray.report.html import rationale_page
-from unirex_ray.report.tables import console
+from unirex_ray.report.layout import console
 from unirex_ray.training.checkpoint import writable_folder
-from unirex_ray.training.trial import TrainingError, prepare
+from unirex_ray.training.learner import TrainingError
+from unirex_ray.training.trial import prepare
 
 
 def main() -> None:

@@ -39,17 +39,17 @@ class MemoryStore:
 
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         run_id = self._id(spec.trial_id)
-        run = self.runs.setdefault(
-            run_id, {"parent": self._sweep, "params": {}, "tags": {}, "metrics": {}, "history": {}, "artifacts": {}}
-        )
+        names = ("params", "tags", "metrics", "history", "stages", "artifacts")
+        run = self.runs.setdefault(run_id, {"parent": self._sweep, **{name: {} for name in names}})
         run["spec"] = spec
         run["params"] = {**params, **run["params"]}
         run["tags"] |= {**tags, SWEEP_ID: self._sweep_id, TRIAL_ID: spec.trial_id, STATUS: "running"}
         run["tags"].pop(REASON, None)
         return run_id
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.runs[self._id(trial_id)]["history"].setdefault(epoch, dict(metrics))
+    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
+        run = self.runs[self._id(trial_id)]
+        (run["stages"].setdefault(stage, {}) if stage else run["history"]).setdefault(epoch, dict(metrics))
 
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None

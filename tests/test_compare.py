@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from memory_store import MemoryStore
 
-from unirex_ray.compare import choose_sweeps, compare, score_metrics, write_back
+from unirex_ray.compare import choose_sweeps, compare, compare_with_paper, score_metrics, write_back
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec, TrialStatus
@@ -176,6 +176,69 @@ def test_score_metrics_without_gold() -> None:
     }
 
 
+def numbers(comp: float, suff: float, auprc: float, f1: float, task: float) -> dict[str, float]:
+    return dict(zip(KEYS, (comp, suff, auprc, f1, task), strict=True))
+
+
+OURS = {
+    "aa-ig": numbers(0.1, 0.3, 40.0, 50.0, 90.0),
+    "mine": numbers(0.9, -0.5, 99.0, 99.0, 99.0),
+    "unirex-aa-f": numbers(0.3, 0.1, 60.0, 55.0, 80.0),
+    "unirex-dlm-fp": numbers(0.2, 0.0, 80.0, 70.0, 85.0),
+}
+PAPER = {
+    "sgt": numbers(0.0, 0.9, 10.0, 10.0, 10.0),
+    "aa-ig": numbers(0.2, 0.2, 50.0, 60.0, 90.0),
+    "unirex-aa-f": numbers(0.4, 0.1, 40.0, 40.0, 92.0),
+    "unirex-dlm-fp": numbers(0.3, 0.3, 90.0, 80.0, 91.0),
+}
+
+
+def test_beside_the_paper_both_are_scored_over_the_common_methods() -> None:
+    beside = compare_with_paper(OURS, PAPER)
+    dlm, aa_f, aa = beside.rows
+    assert [row.method for row in beside.rows] == ["unirex-dlm-fp", "unirex-aa-f", "aa-ig"]
+    # Ours: DLM-FP has FNRG (1/2 + 1)/2, PNRG 1, TNRG 1/2; AA-F (1 + 2/3)/2, (1/2 + 1/4)/2, 0; AA 0, 0, 1.
+    assert [row.cnrg for row in beside.rows] == pytest.approx([0.75, (5 / 6 + 3 / 8) / 3, 1 / 3])
+    # The paper's: DLM-FP (1/2 + 0)/2, 1, 1/2; AA-F 1, 0, 1; AA (0 + 1/2)/2, (1/5 + 1/2)/2, 0.
+    assert [row.paper_cnrg for row in beside.rows] == pytest.approx([1.75 / 3, 2 / 3, 0.2])
+    assert [(row.rank, row.paper_rank, row.moved) for row in beside.rows] == [(1, 2, 1), (2, 1, -1), (3, 3, 0)]
+    # 1 - 6 (1 + 1 + 0) / (3 (9 - 1))
+    assert beside.spearman == pytest.approx(0.5)
+    assert (beside.only_ours, beside.only_paper) == (("mine",), ("sgt",))
+    assert dlm.ours["auprc"] == 80.0
+    assert dlm.paper["auprc"] == 90.0
+    # Task performance alone.
+    only_task = {row.method: row for row in compare_with_paper(OURS, PAPER, (0.0, 0.0, 1.0)).rows}
+    assert [only_task[row.method].rank for row in (dlm, aa_f, aa)] == [2, 3, 1]
+    assert [only_task[row.method].paper_rank for row in (dlm, aa_f, aa)] == [2, 1, 3]
+
+
+def test_beside_the_paper_equal_scores_share_a_rank() -> None:
+    same = {**OURS, "unirex-aa-f": OURS["aa-ig"]}
+    assert [row.rank for row in compare_with_paper(same, PAPER).rows] == [1, 2, 2]
+    flat = dict.fromkeys(PAPER, OURS["aa-ig"])
+    beside = compare_with_paper(flat, PAPER)
+    assert {row.rank for row in beside.rows} == {1}
+    assert beside.spearman is None
+
+
+def test_beside_the_paper_with_few_methods_in_common() -> None:
+    two = compare_with_paper({m: OURS[m] for m in ("aa-ig", "unirex-dlm-fp")}, PAPER)
+    assert [row.method for row in two.rows] == ["unirex-dlm-fp", "aa-ig"]
+    assert two.spearman is None
+    none = compare_with_paper({"mine": OURS["mine"]}, PAPER)
+    assert (none.rows, none.only_ours, none.only_paper) == ((), ("mine",), tuple(PAPER))
+
+
+def test_beside_the_paper_without_gold_its_plausibility_is_left_out_too() -> None:
+    ours = {m: {k: v for k, v in row.items() if k not in ("auprc", "token_f1")} for m, row in OURS.items()}
+    rows = {row.method: row for row in compare_with_paper(ours, PAPER).rows}
+    assert rows["unirex-aa-f"].cnrg == pytest.approx(5 / 12)
+    assert rows["unirex-aa-f"].paper_cnrg == 1.0
+    assert rows["aa-ig"].paper_cnrg == pytest.approx(0.125)
+
+
 def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(JOB), *arguments], capture_output=True, text=True, timeout=120)
 
@@ -209,3 +272,23 @@ def test_job_without_runs_ends_with_one_line(output: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: no finished trials on 'sst'")
     assert done.stderr.count("\n") == 1
+
+
+def test_job_beside_the_paper(tmp_path: Path) -> None:
+    record(MlflowStore(f"sqlite:///{tmp_path}/mlflow.db"), TRIALS, corpus="sst")
+    arguments = (f"--output={tmp_path}", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", "--data.name=sst")
+    done = run_job(*arguments, "--published")
+    assert done.returncode == 0, done.stderr
+    assert "Only here: UNIREX (SLM-P), some-ablation." in done.stdout
+    assert "Wrote comparison.csv, comparison.md, configurations.csv, comparison_published.csv" in done.stdout
+    assert "Spearman" not in done.stdout
+    with (tmp_path / "comparison_published.csv").open(newline="") as stream:
+        dlm, aa = csv.DictReader(stream)
+    assert (dlm["method"], dlm["rank"], dlm["paper_rank"], dlm["moved"]) == ("unirex-dlm-fp", "1", "1", "0")
+    assert (float(dlm["cnrg"]), float(aa["cnrg"])) == (1.0, 0.0)
+    # SST: DLM-FP is better on all but the task, where both have 93.81.
+    assert float(dlm["paper_cnrg"]) == pytest.approx(2 / 3)
+    assert (float(aa["test/auprc"]), float(aa["paper/auprc"])) == (0.2, 49.94)
+    text = (tmp_path / "comparison.md").read_text()
+    assert text.startswith("sst: test, ")
+    assert "| UNIREX (DLM-FP) | 1.000 | 0.667 | 1 | 1 | same | 0.400 | 0.319 |" in text

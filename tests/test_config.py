@@ -56,7 +56,8 @@ def test_promised_keys_exist_and_defaults_are_the_papers():
     assert (config.train.learning_rate, config.train.weight_decay, config.train.warmup) == (2e-5, 0.0, 0.1)
     assert (config.train.batch_size, config.train.epochs, config.train.patience) == (32, 10, 5)
     assert (config.loss.comp, config.loss.comp_margin) == ("margin", 1.0)
-    assert (config.loss.suff, config.loss.suff_margin) == ("margin", 0.1)
+    assert (config.loss.suff, config.loss.suff_margin) == (None, 0.1)  # the method has its own
+    assert (config.loss.plaus, config.loss.plaus_margin, config.loss.agreement_weight) == ("bce", 0.1, 0.5)
     assert config.loss.top_k_percents == (1, 5, 10, 20, 50)
     assert config.model.ig_steps == 3
     assert config.sweep.seeds == (0, 1, 2)

@@ -71,7 +71,7 @@ def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> st
         (["--data.name=sst", "--data.source=absent.zip"], ["'absent.zip' does not exist"]),
         (["--data.name=sst", "--data.source=notes.txt"], ["'notes.txt'", "neither a folder nor a .zip"]),
         (["--data.name=revews"], ["'revews'", "did you mean 'reviews'", "sst, movies"]),
-        (["--method=unirex-slm-pf"], ["'unirex-slm-pf'", "aa-ig, unirex-aa-f"]),
+        (["--method=unirex-slm-pf"], ["'unirex-slm-pf'", "aa-ig, l2e, sgt, fresh"]),
         (["--train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),
         (["--train.epochs=0"], ["train.epochs", "'0'", "greater than or equal to 1"]),
         (["--data.limit=1"], ["positive", "data.limit = 1; raise it"]),
@@ -119,6 +119,12 @@ def test_nothing_to_read(refused: Refused, tmp_path: Path, job: str) -> None:
     assert "no finished trials on 'sst'" in refused(job, "--data.name=sst")
     assert "unknown data.name = 'revews'" in refused(job, "--data.name=revews")
     assert "unknown method 'x'" in refused(job, "--method=x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_that_the_paper_does_not_have(refused: Refused, tmp_path: Path) -> None:
+    line = refused("compare", "--published", "--data.name=reviews")
+    assert "'reviews'; it has sst, movies, cose, multirc, esnli" in line
     assert not list(tmp_path.iterdir())
 
 

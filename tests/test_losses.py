@@ -5,7 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirex_ray.losses import comprehensiveness_loss, cross_entropy, plausibility_bce, sufficiency_loss
+from unirex_ray.losses import (
+    agreement_loss,
+    comprehensiveness_loss,
+    cross_entropy,
+    imitation_loss,
+    plausibility_bce,
+    plausibility_kl,
+    plausibility_linear,
+    sufficiency_kl,
+    sufficiency_loss,
+)
 
 
 def naive_cross_entropy(logits: list[float], label: int) -> float:
@@ -148,3 +158,163 @@ def test_bce_gradients():
     scores = torch.randn(2, 5, dtype=torch.double, requires_grad=True)
     gold, counted = torch.rand(2, 5) > 0.5, torch.rand(2, 5) > 0.3
     assert torch.autograd.gradcheck(lambda values: plausibility_bce(values, gold, counted, 2.5), (scores,))
+
+
+def naive_softmax(logits: list[float]) -> list[float]:
+    top = max(logits)
+    return [math.exp(value - top) / sum(math.exp(other - top) for other in logits) for value in logits]
+
+
+def naive_kl(p: list[float], q: list[float]) -> float:
+    return sum(one * math.log(one / other) for one, other in zip(p, q, strict=True) if one > 0)
+
+
+def test_mae_by_hand():
+    full, alone = torch.tensor([0.5, 0.5]), torch.tensor([[0.7, 0.1], [3.0, 1.5]])
+    assert sufficiency_loss(full, alone, "mae", 0.1).tolist() == pytest.approx([(0.2 + 2.5) / 2, (0.4 + 1.0) / 2])
+
+
+def test_kl_by_hand():
+    # p = (3/4, 1/4) on the rationale, q = (1/2, 1/2) on the text: 3/4 log(3/2) + 1/4 log(1/2)
+    full, alone = torch.tensor([[0.0, 0.0]]), torch.tensor([[[math.log(3.0), 0.0]]])
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert sufficiency_kl(full, alone).tolist() == pytest.approx([expected])
+    # The other way round it is another number: log 2 - 1/2 log 3 + ...
+    assert sufficiency_kl(alone[0], full[None]).tolist() == pytest.approx([0.5 * math.log(2 / 3) + 0.5 * math.log(2)])
+
+
+def test_agreement_by_hand():
+    # p = (3/4, 1/4), q = (1/4, 3/4), their middle (1/2, 1/2): both divergences are 3/4 log(3/2) + 1/4 log(1/2)
+    one, other = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[0.0, math.log(3.0)]])
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert agreement_loss(one, other).tolist() == pytest.approx([expected])
+    assert agreement_loss(one, one[0]).tolist() == pytest.approx([0.0], abs=1e-7)
+    # Predictors that exclude each other are log 2 apart.
+    sure = torch.tensor([[1e4, -1e4]])
+    assert agreement_loss(sure[None], -sure).tolist() == pytest.approx([math.log(2)])
+
+
+def test_plausibility_kl_by_hand():
+    # softmax = (1/6, 3/6, 2/6); gold: the last two, 1/2 each; the fourth token is padding
+    scores = torch.tensor([[0.0, math.log(3.0), math.log(2.0), 9.0], [1.0, 2.0, 3.0, 4.0]])
+    gold = torch.tensor([[False, True, True, False], [False] * 4])
+    attended = torch.tensor([[True, True, True, False], [True] * 4])
+    expected = 0.5 * math.log(0.5 / (3 / 6)) + 0.5 * math.log(0.5 / (2 / 6))
+    assert plausibility_kl(scores, gold, attended).tolist() == pytest.approx([expected, 0.0], abs=1e-7)
+
+
+def test_plausibility_linear_by_hand():
+    scores = torch.tensor([[0.5, 2.0, -0.3, 9.0], [1.0, 2.0, 3.0, 4.0]])
+    gold = torch.tensor([[False, True, True, False], [False] * 4])
+    attended = torch.tensor([[True, True, True, False], [True] * 4])
+    # terms 0.5, -2.0, 0.3; with a margin of 0.1: 0.6, 0.0, 0.4
+    assert plausibility_linear(scores, gold, attended, None).tolist() == pytest.approx([-1.2 / 3, 0.0])
+    assert plausibility_linear(scores, gold, attended, 0.1).tolist() == pytest.approx([1.0 / 3, 0.0])
+
+
+def test_imitation_by_hand():
+    logits = torch.zeros(2, 2, 5)
+    logits[0, 1, 3] = math.log(4.0)
+    classes, counted = torch.tensor([[0, 3], [2, 2]]), torch.tensor([[True, True], [True, False]])
+    # chances 1/5 and 4/8; one token of the second row counts
+    expected = [math.log(5) + math.log(2), math.log(5)]
+    assert imitation_loss(logits, classes, counted).tolist() == pytest.approx(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(losses_inputs())
+def test_divergences_are_those_of_a_loop_over_instances(inputs):
+    full, other, labels = inputs
+    kl, agreement = sufficiency_kl(full, other), agreement_loss(other, full)
+    mae = sufficiency_loss(cross_entropy(full, labels), cross_entropy(other, labels), "mae", 0.1)
+    for number, label in enumerate(labels.tolist()):
+        q = naive_softmax(full[number].tolist())
+        whole = naive_cross_entropy(full[number].tolist(), label)
+        kls, divergences, errors = [], [], []
+        for logits in other[:, number].tolist():
+            p = naive_softmax(logits)
+            middle = [(one + two) / 2 for one, two in zip(p, q, strict=True)]
+            kls.append(naive_kl(p, q))
+            divergences.append((naive_kl(p, middle) + naive_kl(q, middle)) / 2)
+            errors.append(abs(naive_cross_entropy(logits, label) - whole))
+        assert float(kl[number]) == pytest.approx(sum(kls) / len(kls), abs=1e-10)
+        assert float(agreement[number]) == pytest.approx(sum(divergences) / len(divergences), abs=1e-10)
+        assert float(mae[number]) == pytest.approx(sum(errors) / len(errors), abs=1e-10)
+        assert -1e-12 <= float(agreement[number]) <= math.log(2) + 1e-12
+
+
+@st.composite
+def token_rows(draw):
+    """Scores with ties and extremes, gold, lengths from one token on."""
+    rows, width = draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    lengths = draw(st.lists(st.integers(1, width), min_size=rows, max_size=rows))
+    values = st.one_of(_finite, st.sampled_from([0.0, 1.0, -500.0, 500.0]))
+    scores = draw(st.lists(values, min_size=rows * width, max_size=rows * width))
+    flags = draw(st.lists(st.booleans(), min_size=rows * width, max_size=rows * width))
+    attended = torch.arange(width) < torch.tensor(lengths)[:, None]
+    gold = torch.tensor(flags).view(rows, width) & attended
+    return torch.tensor(scores, dtype=torch.double).view(rows, width), gold, attended
+
+
+@settings(max_examples=60, deadline=None)
+@given(token_rows(), st.sampled_from([0.0, 0.1, 2.0]))
+def test_plausibility_is_that_of_a_loop_over_tokens(inputs, margin):
+    scores, gold, attended = inputs
+    scores.requires_grad_()
+    found = {
+        "kl": plausibility_kl(scores, gold, attended),
+        "linear": plausibility_linear(scores, gold, attended, None),
+        "linear_margin": plausibility_linear(scores, gold, attended, margin),
+    }
+    for row, length in enumerate(attended.sum(1).tolist()):
+        values, flags = scores[row, :length].tolist(), gold[row, :length].tolist()
+        expected = dict.fromkeys(found, 0.0)
+        if any(flags):
+            top = max(values)
+            normaliser = top + math.log(sum(math.exp(value - top) for value in values))
+            share = 1 / sum(flags)
+            chosen = [value for value, flag in zip(values, flags, strict=True) if flag]
+            expected["kl"] = sum(share * (math.log(share) - (value - normaliser)) for value in chosen)
+            terms = [-value if flag else value for value, flag in zip(values, flags, strict=True)]
+            expected["linear"] = sum(terms) / length
+            expected["linear_margin"] = sum(max(-margin, term) + margin for term in terms) / length
+        for name, value in expected.items():
+            assert float(found[name][row].detach()) == pytest.approx(value, rel=1e-9, abs=1e-9), name
+    for terms in found.values():
+        (gradient,) = torch.autograd.grad(terms.sum(), scores, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert not gradient[~attended].any()
+        assert not gradient[~gold.any(1)].any()
+
+
+def test_divergences_and_plausibility_have_the_gradients_of_their_values():
+    torch.manual_seed(0)
+    full = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
+    other = torch.randn(2, 3, 4, dtype=torch.double, requires_grad=True)
+    scores = torch.randn(3, 5, dtype=torch.double, requires_grad=True)
+    attended = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    gold = (torch.rand(3, 5) > 0.5) & attended
+    labels = torch.tensor([0, 1, 3])
+
+    def mae(full, other):
+        return sufficiency_loss(cross_entropy(full, labels), cross_entropy(other, labels), "mae", 0.1)
+
+    for loss in (sufficiency_kl, mae, lambda full, other: agreement_loss(other, full)):
+        assert torch.autograd.gradcheck(loss, (full, other))
+        gradients = torch.autograd.grad(loss(full, other).sum(), (full, other))
+        assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
+    assert torch.autograd.gradcheck(lambda s: plausibility_kl(s, gold, attended), (scores,))
+    assert torch.autograd.gradcheck(lambda s: plausibility_linear(s, gold, attended, None), (scores,))
+    assert torch.autograd.gradcheck(lambda s: plausibility_linear(s, gold, attended, 0.1), (scores,))
+    classes = torch.randint(5, (2, 3))
+    token_logits = torch.randn(2, 3, 5, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: imitation_loss(t, classes, torch.rand(2, 3) > -1), (token_logits,))
+
+
+def test_divergences_of_extreme_logits_are_finite_with_finite_gradients():
+    full = torch.tensor([[1e4, -1e4], [0.0, 1e4]], requires_grad=True)
+    other = torch.tensor([[[-1e4, 1e4], [1e4, 0.0]]], requires_grad=True)
+    for loss in (sufficiency_kl(full, other), agreement_loss(other, full)):
+        gradients = torch.autograd.grad(loss.sum(), (full, other), retain_graph=True)
+        assert loss.isfinite().all()
+        assert all(gradient.isfinite().all() for gradient in gradients)

@@ -18,7 +18,7 @@ from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.schema import Corpus, Input, Instance
 from unirex_ray.metrics.table import Split
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.views import Plan
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
@@ -163,13 +163,14 @@ def whole_batch(split: EncodedSplit, tokens: Tokens) -> Batch:
 def trained_model(config: Config, extractor: str, corpus: Corpus, *, steps: int = 12, size: int = 8) -> RationaleModel:
     """A model after some steps on every loss, dropout on."""
     torch.manual_seed(0)
-    model = RationaleModel(config.model, extractor, 1 if corpus.multi_choice else len(corpus.labels))
+    outputs = 1 if corpus.multi_choice else len(corpus.labels)
+    model = RationaleModel(config.model, Design(extractor=extractor), outputs)
     split, tokens = encode(config, corpus.splits["train"])
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.learning_rate)
     for step in range(steps):
         chosen = [number % len(split) for number in range(step * size, (step + 1) * size)]
         counts = global_counts(split, chosen)
-        criteria = ("task", "comp", "suff", "plaus")
+        criteria = ("task", "comp", "suff", *(() if extractor.startswith("aa-") else ("plaus",)))
         terms = loss_terms(model, collate(split, chosen, tokens), counts, criteria, config.loss, Plan())
         optimizer.zero_grad()
         weighted_sum(terms, config.loss).backward()
@@ -187,6 +188,7 @@ class ThreadRuntime:
     """One of several workers that are threads of this process; sums in the order of the ranks."""
 
     device = torch.device("cpu")
+    shared = None
 
     def __init__(self, rank: int, group: "Group") -> None:
         self.rank, self.world, self._group = rank, group.world, group
@@ -195,7 +197,7 @@ class ThreadRuntime:
     def all_reduce(self, tensor: Tensor) -> None:
         self._group.sum(self.rank, tensor)
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
         self._group.reports[self.rank].append((epoch, dict(metrics)))
 
 

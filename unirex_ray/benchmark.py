@@ -21,11 +21,11 @@ from transformers import PreTrainedTokenizerBase
 from unirex_ray.config import Config
 from unirex_ray.data.batching import Batch, Tokens, collate
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.methods import get_method
+from unirex_ray.methods import Stage, get_method
 from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
 from unirex_ray.models.attribution import dropout_off
-from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.encoder import load_encoder, load_tokenizer
+from unirex_ray.models.rationale_model import RationaleModel, build_stage
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.views import Plan, perturbed_views
 from unirex_ray.training.evaluate import Evaluator
@@ -63,9 +63,10 @@ WORKLOADS = {
 
 @dataclass(frozen=True, kw_only=True)
 class EngineResult:
-    """One workload's figures.
+    """Figures of one stage of a method on one workload.
 
     Attributes:
+        stage: its name.
         plain_step_s, plain_prediction_s: medians in seconds, of forward + backward on a batch padded to its longest
             instance, and of the logits of the evaluated instances in such batches.
         step, evaluation: medians of the ratios to them, lower is better.
@@ -73,6 +74,7 @@ class EngineResult:
         gradient_difference: norm of the difference over the norm.
     """
 
+    stage: str
     plain_step_s: float
     step: float
     plain_prediction_s: float
@@ -82,19 +84,31 @@ class EngineResult:
     gradient_difference: float
 
 
-def measure_engine(config: Config, workload: Workload, *, runs: int) -> EngineResult:
-    """Measure one method on one workload, with random texts and the configured encoder and losses."""
-    keep_freed_memory()
-    torch.manual_seed(config.train.seed)
+def measure_engine(config: Config, workload: Workload, *, runs: int) -> tuple[EngineResult, ...]:
+    """Measure each stage of a method on one workload, with random texts and the configured encoder and losses."""
     method = get_method(config.method)
+    results: list[EngineResult] = []
+    model: RationaleModel | None = None
+    for place, stage in enumerate(method.stages):
+        model = build_stage(config.model, stage.design, CLASSES, seed=config.train.seed, place=place, earlier=model)
+        results.append(_measure_stage(method.resolve(config), stage, model, workload, runs=runs))
+    return tuple(results)
+
+
+def _measure_stage(
+    config: Config, stage: Stage, model: RationaleModel, workload: Workload, *, runs: int
+) -> EngineResult:
+    keep_freed_memory()
     tokenizer = load_tokenizer(config.model)
     tokens = Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id)
     runtime = LocalRuntime(config.output, gpu=config.train.gpu)
     gpu = config.train.gpu
-    model = RationaleModel(config.model, method.extractor, CLASSES).to(runtime.device)
+    model = model.to(runtime.device)
+    unexplained = TaskModel(load_encoder(config.model), CLASSES).to(runtime.device)
     plan = Plan(token_budget=config.train.token_budget, pass_cost=GPU_PASS_COST if gpu else CPU_PASS_COST)
-    criteria = tuple(criterion for criterion in ("task", "comp", "suff", "plaus") if criterion in method.criteria)
     texts = random_split(workload, (runs + 1) * workload.batch, tokenizer, seed=0)
+    if stage.design.extractor in ("selection", "imitation"):  # an earlier stage's scores are taken once
+        texts = replace(texts, handed_on=torch.randn(len(texts.input_ids)))
     judged = random_split(workload, workload.evaluated, tokenizer, seed=1)
     evaluator = Evaluator(
         model=model, tokens=tokens, classes=CLASSES, task_metric="accuracy", plan=plan, runtime=runtime
@@ -102,20 +116,21 @@ def measure_engine(config: Config, workload: Workload, *, runs: int) -> EngineRe
 
     def loss(batch: Batch, instances: list[int], how: Plan) -> Tensor:
         counts = global_counts(texts, instances)
-        return weighted_sum(loss_terms(model, batch, counts, criteria, config.loss, how), config.loss)
+        return weighted_sum(loss_terms(model, batch, counts, stage.criteria, config.loss, how), config.loss)
 
     def step(instances: list[int], how: Callable[[Batch], Tensor]) -> None:
-        model.zero_grad(set_to_none=True)
+        for part in (model, unexplained):
+            part.zero_grad(set_to_none=True)
         how(collate(texts, instances, tokens).to(runtime.device)).backward()  # type: ignore[no-untyped-call]
 
     def plain(batch: Batch) -> Tensor:
-        return torch.nn.functional.cross_entropy(plain_logits(model.task_model, batch), batch.labels)
+        return torch.nn.functional.cross_entropy(plain_logits(unexplained, batch), batch.labels)
 
     def predict() -> None:
-        with torch.no_grad(), dropout_off(model):
+        with torch.no_grad(), dropout_off(unexplained):
             for start in range(0, len(judged), workload.batch):
                 instances = range(start, min(start + workload.batch, len(judged)))
-                plain_logits(model.task_model, collate(judged, instances, tokens).to(runtime.device))
+                plain_logits(unexplained, collate(judged, instances, tokens).to(runtime.device))
 
     model.train()
     seconds: dict[str, list[float]] = {"plain_step": [], "step": [], "plain_prediction": [], "evaluation": []}
@@ -140,6 +155,7 @@ def measure_engine(config: Config, workload: Workload, *, runs: int) -> EngineRe
     ]
     (logits, value, gradient), (masked_logits, masked_value, masked_gradient) = sides
     return EngineResult(
+        stage=stage.name,
         plain_step_s=statistics.median(seconds["plain_step"]),
         step=_ratio(seconds["step"], seconds["plain_step"]),
         plain_prediction_s=statistics.median(seconds["plain_prediction"]),
@@ -193,7 +209,7 @@ def _outcome(
         value = loss(plan)
         value.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            _, scores = model.read(batch, plan, "gold")
+            scores = model.scores(batch, plan)
             logits = model.task_model.logits(batch, perturbed_views(batch, scores, METRIC_TOP_K_PERCENTS).views, plan)
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     return logits, value.detach(), gradient

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -33,7 +33,7 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which corpus, and how much of it."""
 
-    name: str = Field("reviews", description="Corpus: reviews (embedded), sst, movies or eraser.")
+    name: str = Field("reviews", description="Corpus: reviews (embedded), sst, movies, cose or eraser.")
     source: Place | None = Field(None, description="Folder, .zip or .tar.gz with the corpus as its authors publish it.")
     labels: tuple[str, ...] | None = Field(None, description="Label list, in order, for data.name=eraser.")
     limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
@@ -51,8 +51,14 @@ class ModelConfig(_Section):
     revision: str | None = Field(None, description="Hub revision of the encoder.")
     trust_remote_code: bool = Field(False, description="Run Python code that ships with a hub encoder.")
     layers: int | None = Field(None, ge=1, description="Keep the encoder's first N layers; default: all.")
-    head: Literal["linear", "mlp-2048-2", "mlp-4096-3"] = Field("linear", description="Extractor head (DLM, SLM).")
+    head: Literal["linear", "mlp-2048-2", "mlp-4096-3"] = Field(
+        "linear", description="Head of an extractor that is learned (DLM, SLM, L2E)."
+    )
     ig_steps: int = Field(3, ge=1, le=1000, description="Gauss-Legendre steps of integrated gradients.")
+    pooling: Literal["sum", "mlp"] = Field(
+        "sum", description="How IG's hidden dimensions become a score; mlp is trained, and needs a plausibility loss."
+    )
+    convergence_delta: bool = Field(False, description="Measure how far IG's scores are from complete (AA, IG).")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Dropout everywhere in the encoder; default: as the encoder is configured."
     )
@@ -66,9 +72,13 @@ class LossConfig(_Section):
     plaus_weight: Weight = Field(1.0, description="Weight of the plausibility loss (alpha_p).")
     comp: Literal["margin", "diff"] = Field("margin", description="Comprehensiveness criterion.")
     comp_margin: float = Field(1.0, ge=0, le=100, description="Margin m_c of comp=margin.")
-    suff: Literal["margin", "diff"] = Field("margin", description="Sufficiency criterion.")
+    suff: Literal["margin", "diff", "kl", "mae"] | None = Field(
+        None, description="Sufficiency criterion; default: the method's own, kl for SGT and margin elsewhere."
+    )
     suff_margin: float = Field(0.1, ge=0, le=100, description="Margin m_s of suff=margin.")
-    plaus: Literal["bce"] = Field("bce", description="Plausibility criterion.")
+    plaus: Literal["bce", "kl", "linear", "linear_margin"] = Field("bce", description="Plausibility criterion.")
+    plaus_margin: float = Field(0.1, ge=0, le=100, description="Margin m_p of plaus=linear_margin.")
+    agreement_weight: Weight = Field(0.5, description="Weight of the divergence of A2R's two predictors (lambda).")
     top_k_percents: tuple[TopKPercent, ...] = Field(
         (1, 5, 10, 20, 50), min_length=1, description="K of the faithfulness losses, in percent of the tokens."
     )
@@ -237,9 +247,14 @@ def load_yaml(path: str | Path) -> Tree:
 _NO_SCIENCE = ("output", "tracking", "sweep", "data.cache", "data.source")
 
 
-def config_hash(config: Config) -> str:
-    """12 hex digits over every key that can change a trial's numbers (not paths, tracking or the search)."""
-    flat = {k: v for k, v in flatten(config.model_dump(mode="json")) if not k.startswith(_NO_SCIENCE)}
+def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True) -> str:
+    """12 hex digits over every key that can change a trial's numbers (not paths, tracking or the search).
+
+    Args:
+        reads: which of these keys count; all by default.
+    """
+    flat = dict(flatten(config.model_dump(mode="json")))
+    flat = {key: value for key, value in flat.items() if not key.startswith(_NO_SCIENCE) and reads(key)}
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -22,8 +22,8 @@ from unirex_ray.highlight import HighlightedInstance
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.store import ModelCard, load_model, save_model
+from unirex_ray.models.rationale_model import build_model
+from unirex_ray.models.store import ModelCard, load_model, read_card, save_model
 from unirex_ray.models.views import Plan
 from unirex_ray.selection import Configuration, configurations, select_best, select_variants
 from unirex_ray.sweep.provenance import code_version
@@ -93,8 +93,8 @@ def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str)
             f"or train it again: its configuration is in MLflow run {record.run_id}"
         )
     config = build_config(yaml.safe_load(text))
-    card = ModelCard(**json.loads(result)["card"])
-    model = RationaleModel(config.model, card.extractor, 1 if card.multi_choice else len(card.labels))
+    card = read_card(json.loads(result)["card"])
+    model = build_model(config.model, card.designs, card.outputs)
     model.load_state_dict(weights["model"])
     save_model(folder, model, load_tokenizer(config.model), config.model, card)
     (folder / "best_config.yaml").write_text(to_yaml(config), encoding="utf-8")

@@ -6,6 +6,7 @@ Shapes: B instances, R rows, T tokens, K thresholds, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ def comprehensiveness_loss(full: Tensor, without: Tensor, kind: Literal["margin"
     """Low where taking the rationale away hurts (paper, equations 2 and 4).
 
     Args:
-        full: CE on x [B].
+        full: CE on x [B], or on the input of each threshold [K, B].
         without: CE on x \\ r^(k) [K, B].
 
     Returns:
@@ -35,12 +36,65 @@ def comprehensiveness_loss(full: Tensor, without: Tensor, kind: Literal["margin"
     return difference.mean(0)
 
 
-def sufficiency_loss(full: Tensor, alone: Tensor, kind: Literal["margin", "diff"], margin: float) -> Tensor:
-    """Low where the rationale alone is enough (paper, equations 5 and 6); `alone`: CE on r^(k) [K, B]; returns [B]."""
+def sufficiency_loss(full: Tensor, alone: Tensor, kind: Literal["margin", "diff", "mae"], margin: float) -> Tensor:
+    """Low where the rationale alone is enough (paper, equations 5 and 6; MAE: section A.3.1).
+
+    Args:
+        full: CE on x [B], or on the input of each threshold [K, B].
+        alone: CE on r^(k) [K, B].
+
+    Returns:
+        Mean over thresholds [B]; at least 0 for `margin` and `mae`, any real number for `diff`.
+    """
     difference = alone - full
     if kind == "margin":
         difference = difference.clamp(min=-margin) + margin
+    elif kind == "mae":
+        difference = difference.abs()
     return difference.mean(0)
+
+
+def sufficiency_kl(full: Tensor, alone: Tensor) -> Tensor:
+    """KL(F_task(r^(k)) ‖ F_task(x)), summed over classes, mean over thresholds: the criterion of SGT.
+
+    Args:
+        full: logits on x [B, C], or on the input of each threshold [K, B, C].
+        alone: logits on r^(k) [K, B, C].
+
+    Returns:
+        At least 0, in nats [B].
+    """
+    return _kl(alone.log_softmax(-1), full.log_softmax(-1)).mean(0)
+
+
+def agreement_loss(predictor: Tensor, attention: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of A2R's two predictors, mean over thresholds (SPEC, methods).
+
+    Args:
+        predictor: logits of the first, on r^(k) [K, B, C].
+        attention: logits of the second, on x [B, C].
+
+    Returns:
+        From 0 to log 2, in nats [B].
+    """
+    one, other = predictor.log_softmax(-1), attention.log_softmax(-1).expand_as(predictor)
+    middle = torch.logaddexp(one, other) - math.log(2)
+    return ((_kl(one, middle) + _kl(other, middle)) / 2).mean(0)
+
+
+def imitation_loss(token_logits: Tensor, classes: Tensor, counted: Tensor) -> Tensor:
+    """Cross entropy of L2E's extractor on classes of importance, summed over a row's counted tokens.
+
+    Args:
+        token_logits: [R, T, number of classes].
+        classes: [R, T].
+        counted: [R, T].
+
+    Returns:
+        Sums [R], at least 0. The caller divides by the number of counted tokens.
+    """
+    terms = F.cross_entropy(token_logits.flatten(0, 1), classes.flatten(), reduction="none")
+    return terms.view_as(classes).masked_fill(~counted, 0.0).sum(1)
 
 
 def plausibility_bce(scores: Tensor, gold: Tensor, counted: Tensor, positive_weight: float | Tensor) -> Tensor:
@@ -58,3 +112,42 @@ def plausibility_bce(scores: Tensor, gold: Tensor, counted: Tensor, positive_wei
     weight = torch.as_tensor(positive_weight, dtype=scores.dtype, device=scores.device)
     terms = F.binary_cross_entropy_with_logits(scores, gold.to(scores.dtype), pos_weight=weight, reduction="none")
     return terms.masked_fill(~counted, 0.0).sum(1)
+
+
+def plausibility_kl(scores: Tensor, gold: Tensor, attended: Tensor) -> Tensor:
+    """KL(r* / sum r* ‖ softmax of s over attended tokens) per row (paper, section A.3.2).
+
+    Args:
+        scores: [R, T].
+        gold: gold rationale, False on padding [R, T].
+        attended: [R, T].
+
+    Returns:
+        At least 0, in nats [R]; 0 for rows without a gold token.
+    """
+    count = gold.sum(1).clamp(min=1).to(scores.dtype)
+    log_share = scores.masked_fill(~attended, -torch.inf).log_softmax(1)
+    crossed = -log_share.where(gold, torch.zeros_like(scores)).sum(1) / count
+    return (crossed - count.log()).masked_fill(~gold.any(1), 0.0)
+
+
+def plausibility_linear(scores: Tensor, gold: Tensor, attended: Tensor, margin: float | None) -> Tensor:
+    """Mean over attended tokens of (1 - 2 r*) s, or of max(-margin, (1 - 2 r*) s) + margin (paper, section A.3.2).
+
+    Args:
+        scores, gold, attended: as for `plausibility_kl`.
+        margin: None for the plain form.
+
+    Returns:
+        Any real number, with a margin at least 0 [R]; 0 for rows without a gold token.
+    """
+    terms = torch.where(gold, -scores, scores)
+    if margin is not None:
+        terms = terms.clamp(min=-margin) + margin
+    counted = attended & gold.any(1, keepdim=True)
+    return terms.masked_fill(~counted, 0.0).sum(1) / attended.sum(1)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q), summed over the last dimension; a class of probability 0 in p adds nothing."""
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)

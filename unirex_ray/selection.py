@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unirex_ray.methods import METHODS
-from unirex_ray.metrics.table import Split
+from unirex_ray.metrics.table import Group, Split
 from unirex_ray.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
 from unirex_ray.tracking.records import TrialRecord
 
@@ -36,15 +36,15 @@ class Configuration:
         """Unique within the method: `index`, or `sweep:index`."""
         return f"{self.sweep}:{self.index}" if self.sweep else str(self.index)
 
-    def mean(self, split: Split) -> dict[str, float]:
+    def mean(self, split: Group) -> dict[str, float]:
         """Metric key without split -> mean over the completed seeds."""
         return mean_over_seeds(self._rows(split))
 
-    def std(self, split: Split) -> dict[str, float]:
+    def std(self, split: Group) -> dict[str, float]:
         """Metric key without split -> standard deviation over the completed seeds (n - 1; nan for one seed)."""
         return std_over_seeds(self._rows(split))
 
-    def _rows(self, split: Split) -> list[dict[str, float]]:
+    def _rows(self, split: Group) -> list[dict[str, float]]:
         prefix = f"{split}/"
         return [
             {key.removeprefix(prefix): value for key, value in record.metrics.items() if key.startswith(prefix)}

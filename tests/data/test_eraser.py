@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from unirex_ray.data.eraser import load_eraser, load_movies
+from unirex_ray.data.eraser import load_cose, load_eraser, load_movies
 from unirex_ray.data.source import Source
 from unirex_ray.errors import UserError
 
@@ -110,6 +110,68 @@ def test_broken_lines_are_named(broken, message):
     with pytest.raises(UserError, match=message) as caught:
         load_eraser(corpus, ("NEG", "POS"))
     assert str(caught.value).startswith("corpus: train.jsonl, line 3: ")
+    assert "\n" not in str(caught.value)
+
+
+def question(id_: str, label: str = "A", **extra: Any) -> dict[str, Any]:
+    choices = {"query": "a sea [sep]  dry   land [sep] air [sep] a sea [sep] the moon", "query_type": None}
+    return {**row(id_, label, spans=()), **choices, "docids": ["q"], **extra}
+
+
+def cose(*train: dict[str, Any]) -> Source:
+    docs = [{"docid": "q", "document": "Where do  ships go ?"}, {"docid": "alone", "document": "Why ?"}]
+    data = files(*train, docs="\n".join(map(json.dumps, docs)))
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(question(name)).encode()
+    return Source("corpus", data.get)
+
+
+def test_cose_by_hand():
+    evidence = [[{"docid": "q", "start_token": start, "end_token": end}] for start, end in ((4, 5), (1, 3))]
+    corpus = load_cose(cose(question("a", "B", evidences=evidence), question("alone", "E", docids=None)))
+    first, second = corpus.splits["train"]
+    asked = "Where do ships go ?"
+    assert [text.segments for text in first.inputs] == [
+        (asked, "a sea"),
+        (asked, "dry land"),
+        (asked, "air"),
+        (asked, "a sea"),
+        (asked, "the moon"),
+    ]
+    assert [text.gold for text in first.inputs] == [((0, 6, 14), (0, 18, 19))] * 5
+    assert {text.segments[0] for text in second.inputs} == {"Why ?"}
+    assert [text.gold for text in second.inputs] == [None] * 5
+    assert (first.label, second.label) == (1, 4)
+    assert (corpus.name, corpus.multi_choice, corpus.labels) == ("cose", True, ("A", "B", "C", "D", "E"))
+    assert (corpus.task_metric, corpus.max_length, corpus.truncation) == ("accuracy", None, "head")
+    assert corpus.notes == (
+        "train: 1 of 2 instances have no evidence",
+        "dev: 1 of 1 instances have no evidence",
+        "test: 1 of 1 instances have no evidence",
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            question("b", query="a [sep] b [sep] c [sep] d"),
+            r"'query' must hold 5 choices joined by ' \[sep\] ', but holds 4: \"a \[sep\] b \[sep\] c \[sep\] d\"$",
+        ),
+        (question("b", query="a [sep] b [sep] c [sep] d [sep] e [sep] f"), "5 choices .* but holds 6: "),
+        (question("b", query=""), 'but holds 1: ""$'),
+        (question("b", query="a [sep] b [sep] [sep] d [sep] e"), "but choice C is empty$"),
+        (question("b", query="a [sep] b [sep] c [sep] d [sep] "), "but choice E is empty$"),
+        (question("b", query=None), "'query' must be a string, but is null"),
+        (question("b", "F"), "classification 'F' is not one of A, B, C, D, E"),
+        (question("b", "a"), "classification 'a' is not one of A, B, C, D, E"),
+        (question("b", docids=["nowhere"]), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
+    ],
+)
+def test_broken_lines_of_cose_are_named(broken, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_cose(cose(question("a"), broken))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
     assert "\n" not in str(caught.value)
 
 

@@ -63,6 +63,7 @@ def test_unsound_corpora_are_refused(corpus, message):
         ),
         (DataConfig(name="sst"), r"data.name=sst needs data.source; give trainDevTestTrees_PTB\.zip"),
         (DataConfig(name="movies"), r"needs data.source; give ERASER's movies\.tar\.gz"),
+        (DataConfig(name="cose"), r"needs data.source; give ERASER's cose\.tar\.gz"),
         (DataConfig(name="eraser", labels=("a", "b")), "needs data.source"),
         (DataConfig(name="eraser", source="x"), "needs data.labels"),
         (DataConfig(name="eraser", source="x", labels=("a", "a")), "at least two different labels"),
@@ -106,3 +107,19 @@ def test_loads_eraser_from_a_folder(tmp_path):
     corpus = load_corpus(DataConfig(name="eraser", source=str(tmp_path), labels=("x", "y")))
     assert [len(corpus.splits[split]) for split in ("train", "dev", "test")] == [2, 2, 2]
     assert not corpus.has_gold
+
+
+def test_loads_and_limits_cose_from_a_folder(tmp_path):
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"docid": "d", "document": "which one ?"}))
+    query = " [sep] ".join(("one", "two", "three", "four", "five"))
+    for file in ("train.jsonl", "val.jsonl", "test.jsonl"):
+        rows = [
+            {"annotation_id": f"{file}{n}", "classification": "ABCDE"[n % 5], "evidences": [], "query": query}
+            for n in range(20)
+        ]
+        (tmp_path / file).write_text("\n".join(json.dumps({**row, "docids": ["d"]}) for row in rows))
+    corpus = load_corpus(DataConfig(name="cose", source=str(tmp_path), limit=10))
+    for instances in corpus.splits.values():
+        assert sorted(instance.label for instance in instances) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    with pytest.raises(UserError, match=r"train split of cose has no instance of .* within data\.limit = 4; raise it"):
+        load_corpus(DataConfig(name="cose", source=str(tmp_path), limit=4))

@@ -38,6 +38,11 @@ def movies() -> Corpus:
 
 
 @pytest.fixture(scope="module")
+def cose() -> Corpus:
+    return load("cose", "eraser/cose.tar.gz")
+
+
+@pytest.fixture(scope="module")
 def tokenizer() -> Any:
     from transformers import AutoTokenizer
 
@@ -69,6 +74,22 @@ def test_movies_as_published(movies):
     assert movies.notes == ("train: 1 of 1600 instances have no evidence", "test: 20 evidence spans are empty")
 
 
+def test_cose_as_published(cose):
+    assert sizes(cose) == [8752, 1086, 1079]
+    assert Counter(instance.label for instance in cose.splits["test"]) == {0: 218, 1: 226, 2: 216, 3: 215, 4: 204}
+    for instance in (instance for split in cose.splits.values() for instance in split):
+        assert len({(text.segments[0], text.gold) for text in instance.inputs}) == 1
+        assert all(len(text.segments) == 2 and text.gold for text in instance.inputs)
+        assert not any("[sep]" in segment.lower() for text in instance.inputs for segment in text.segments)
+    assert cose.notes == ()
+
+
+def test_cose_is_limited_with_every_letter_kept():
+    corpus = load("cose", "eraser/cose.tar.gz", limit=50)
+    assert sizes(corpus) == [50, 50, 50]
+    assert {instance.label for instance in corpus.splits["train"]} == {0, 1, 2, 3, 4}
+
+
 def test_another_eraser_corpus_reads_from_docs_jsonl():
     corpus = load("eraser", "eraser/cose.tar.gz", labels=tuple("ABCDE"), limit=50)
     assert sizes(corpus) == [50, 50, 50]
@@ -80,13 +101,15 @@ def assert_gold_words_are_the_gold_tokens(instances: tuple[Instance, ...], token
     split = encode_split(instances, tokenizer, max_length=1 << 20, truncation="head")
     assert not split.truncated.any()
     spans, gold, offsets = split.spans.tolist(), split.gold.tolist(), split.offsets.tolist()
-    for number, instance in enumerate(instances):
-        (text,) = instance.inputs
+    texts = [text for instance in instances for text in instance.inputs]
+    assert len(split.has_gold) == len(texts) == split.choices * len(instances)
+    for number, text in enumerate(texts):
         begins = {}
         for word in re.finditer(r"[^ ]+", text.segments[0]):
             begins.update(dict.fromkeys(range(*word.span()), word.start()))
         wanted = {begins[i] for _, a, b in text.gold or () for i in range(a, b) if i in begins}
         tokens = range(offsets[number], offsets[number + 1])
+        assert all(spans[token][0] == 0 for token in tokens if gold[token])
         found = {begins[spans[token][1]] for token in tokens if gold[token]}
         others = {begins[spans[token][1]] for token in tokens if spans[token][0] == 0 and not gold[token]}
         assert found == wanted
@@ -103,3 +126,9 @@ def test_every_gold_word_of_movies_is_found_again(movies, tokenizer):
     for split in ("dev", "test"):
         assert_gold_words_are_the_gold_tokens(movies.splits[split], tokenizer)
     assert_gold_words_are_the_gold_tokens(movies.splits["train"][:200], tokenizer)
+
+
+def test_every_gold_word_of_cose_is_found_again_in_every_choice(cose, tokenizer):
+    for split in ("dev", "test"):
+        assert_gold_words_are_the_gold_tokens(cose.splits[split], tokenizer)
+    assert_gold_words_are_the_gold_tokens(cose.splits["train"][:2000], tokenizer)

@@ -20,7 +20,7 @@ def probe(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     trainer = Trainer(config, corpus, runtime)
     trainer.restore()
     trainer.model.train()
-    losses = trainer.gradients(BATCH)
+    losses = trainer.learner.gradients(BATCH)
     shares = torch.stack([losses[name] for name in sorted(losses)])
     runtime.all_reduce(shares)
     found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}

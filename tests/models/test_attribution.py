@@ -1,11 +1,13 @@
+import copy
+
 import pytest
 import torch
-from captum.attr import IntegratedGradients
+from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
 from tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
 from torch import Tensor
 
 from unirex_ray.data.batching import Batch, Tokens
-from unirex_ray.models.attribution import dropout_off, gauss_legendre, integrated_gradients
+from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off, gauss_legendre
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.views import Plan
 
@@ -41,7 +43,7 @@ def test_captum_gives_the_same(encoders, trained, family, pair, steps):
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((4, 1, 1), pair=pair).splits["train"])
     batch = whole_batch(split, tokens)
     classes = torch.tensor([0, 1, 1, 0])
-    scores = integrated_gradients(model, batch, classes, steps=steps, plan=Plan())
+    scores = attribute(model, batch, classes, "ig", Plan(), steps=steps)
     with dropout_off(model):
         for row in range(4):
             ids, types = rows_of(batch, family, row)
@@ -61,7 +63,7 @@ def test_scores_sum_to_the_difference_that_the_tokens_make(encoders, trained, fa
     model = trained(family, "slm").task_model
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((3, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
-    scores = integrated_gradients(model, batch, torch.ones(3, dtype=torch.long), steps=100, plan=Plan())
+    scores = attribute(model, batch, torch.ones(3, dtype=torch.long), "ig", Plan(), steps=100)
     with dropout_off(model):
         for row in range(3):
             ids, types = rows_of(batch, family, row)
@@ -80,9 +82,9 @@ def test_neither_plan_nor_company_changes_scores(encoders, trained):
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((6, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
     classes = torch.arange(6) % 2
-    reference = integrated_gradients(model, batch, classes, steps=3, plan=Plan())
+    reference = attribute(model, batch, classes, "ig", Plan(), steps=3)
     for plan in (Plan(token_budget=64), Plan(pass_cost=0), Plan(stream=True), Plan(drop=False)):
-        again = integrated_gradients(model, batch, classes, steps=3, plan=plan)
+        again = attribute(model, batch, classes, "ig", plan, steps=3)
         assert torch.allclose(again, reference, atol=1e-5, rtol=1e-5)
 
 
@@ -96,7 +98,7 @@ def test_nothing_is_left_behind(encoders, trained):
     modes = [part.training for part in model.modules()]
     state = torch.get_rng_state()
     with torch.no_grad():
-        scores = integrated_gradients(model, batch, torch.zeros(3, dtype=torch.long), steps=3, plan=Plan())
+        scores = attribute(model, batch, torch.zeros(3, dtype=torch.long), "ig", Plan(), steps=3)
     assert not scores.requires_grad
     assert [part.training for part in model.modules()] == modes
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -122,7 +124,7 @@ def test_text_that_reads_pad_gets_no_score(trained):
     model = trained("bert", "slm").task_model
     split = make_split([[2, 30, 0, 31, 3]], [0])
     batch = whole_batch(split, Tokens(pad_id=0, sep_id=3))
-    scores = integrated_gradients(model, batch, torch.tensor([0]), steps=3, plan=Plan())
+    scores = attribute(model, batch, torch.tensor([0]), "ig", Plan(), steps=3)
     assert float(scores[0, 2]) == 0.0
     assert scores[0, [1, 3]].abs().min() > 0
 
@@ -135,3 +137,146 @@ def test_quadrature_by_hand():
     for power in range(10):  # exact up to degree 2n - 1
         integral = sum(weight * node**power for node, weight in zip(nodes, weights, strict=True))
         assert integral == pytest.approx(1 / (power + 1))
+
+
+class PlainModel(torch.nn.Module):
+    """The library's model called the usual way, with the task model's head."""
+
+    def __init__(self, model: TaskModel, types: Tensor | None) -> None:
+        super().__init__()
+        self.model, self.types = model, types
+
+    def forward(self, embeds: Tensor) -> Tensor:
+        return plain_logits(self.model, embeds, self.types)
+
+
+@pytest.mark.filterwarnings("ignore:.*Setting forward, backward hooks")
+@pytest.mark.parametrize("algorithm", ["grad", "input_x_grad", "deeplift"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_other_algorithms_are_captums_row_by_row(encoders, trained, family, algorithm):
+    model = trained(family, "slm").task_model
+    split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((5, 1, 1)).splits["train"])
+    batch = whole_batch(split, tokens)
+    classes = torch.tensor([0, 1, 1, 0, 1])
+    scores = attribute(model, batch, classes, algorithm, Plan())
+    narrow = attribute(model, batch, classes, algorithm, Plan(token_budget=32))
+    assert torch.allclose(narrow, scores, atol=1e-5, rtol=1e-5)
+    with dropout_off(model):
+        for row in range(5):
+            ids, types = rows_of(batch, family, row)
+            inputs, baseline = path_ends(model, batch, ids)
+            plain, target = PlainModel(model, types), int(classes[row])
+            inputs.requires_grad_()
+            expected = {
+                "grad": lambda: Saliency(plain).attribute(inputs, target=target),  # noqa: B023
+                "input_x_grad": lambda: InputXGradient(plain).attribute(inputs, target=target),  # noqa: B023
+                "deeplift": lambda: DeepLift(plain).attribute(inputs, baseline, target=target),  # noqa: B023
+            }[algorithm]().sum(-1)[0]
+            length = len(expected)
+            assert torch.allclose(scores[row, :length], expected.detach(), atol=1e-5, rtol=1e-4)
+            assert scores[row, length:].eq(0).all()
+    assert (float(scores.min()) < 0) == (algorithm != "grad")
+
+
+def test_deeplift_is_not_the_plain_gradient_at_the_pooler(encoders, trained):
+    model = trained("bert", "slm").task_model
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
+    batch, classes = whole_batch(split, tokens), torch.zeros(4, dtype=torch.long)
+    with dropout_off(model):
+        ids, types = rows_of(batch, "bert", 0)
+        inputs, baseline = path_ends(model, batch, ids)
+        inputs.requires_grad_()
+        (gradient,) = torch.autograd.grad(plain_logits(model, inputs, types)[0, 0], inputs)
+        plain = ((inputs - baseline) * gradient).sum(-1)[0]
+    found = attribute(model, batch, classes, "deeplift", Plan())[0, : len(plain)]
+    assert float((found - plain).detach().abs().max()) > 1e-3
+
+
+def test_few_steps_at_a_time_give_the_same_as_all_at_once(encoders, trained):
+    model = trained("bert", "slm").task_model
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((3, 1, 1)).splits["train"])
+    batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1])
+    passes: list[int] = []
+    forward = model.encoder.backbone.forward
+    reference = attribute(model, batch, classes, "ig", Plan(), steps=50)
+
+    def counted(**inputs):
+        passes.append(inputs["inputs_embeds"][..., 0].numel())
+        return forward(**inputs)
+
+    model.encoder.backbone.forward = counted
+    try:
+        again = attribute(model, batch, classes, "ig", Plan(token_budget=64), steps=50)
+    finally:
+        del model.encoder.backbone.forward
+    assert max(passes) <= 64
+    assert torch.allclose(again, reference, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_convergence_delta_is_captums(encoders, trained, steps):
+    model = trained("bert", "slm").task_model
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
+    batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1, 0])
+    scores = attribute(model, batch, classes, "ig", Plan(), steps=steps)
+    delta = convergence_delta(model, batch, classes, scores, Plan(token_budget=32))
+    with dropout_off(model):
+        for row in range(4):
+            ids, types = rows_of(batch, "bert", row)
+            inputs, baseline = path_ends(model, batch, ids)
+            captum = IntegratedGradients(lambda embeds, types=types: plain_logits(model, embeds, types))
+            _, expected = captum.attribute(
+                inputs,
+                baseline,
+                target=int(classes[row]),
+                n_steps=steps,
+                method="gausslegendre",
+                return_convergence_delta=True,
+            )
+            assert float(delta[row]) == pytest.approx(abs(float(expected)), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_that_are_trained_have_the_gradients_of_differences(encoders, trained, family):
+    """Second order, by central differences in double precision; the fused kernels could not do it."""
+    model = copy.deepcopy(trained(family, "slm").task_model).double()
+    split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((3, 1, 1)).splits["train"])
+    batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1])
+    weight = torch.linspace(-1, 1, batch.input_ids.numel()).view_as(batch.input_ids)
+
+    def total(learn: bool) -> Tensor:
+        scores = attribute(model, batch, classes, "ig", Plan(), learn=learn)
+        return (weight * scores).sum()
+
+    loss = total(True)
+    loss.backward()
+    step = 1e-3
+    checked = 0
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None or float(parameter.grad.abs().max()) < 1e-3:
+            continue
+        place = int(parameter.grad.abs().argmax())
+        flat = parameter.data.view(-1)
+        before = float(flat[place])
+        sides = []
+        for shift in (step, -step):
+            flat[place] = before + shift
+            sides.append(float(total(False)))
+        flat[place] = before
+        difference = (sides[0] - sides[1]) / (2 * step)
+        assert float(parameter.grad.view(-1)[place]) == pytest.approx(difference, rel=2e-2, abs=2e-3), name
+        checked += 1
+    assert checked > 10
+
+
+def test_trained_scores_are_the_same_numbers_and_only_ig_has_them(encoders, trained):
+    model = trained("bert", "slm").task_model
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((3, 1, 1)).splits["train"])
+    batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1])
+    plain = attribute(model, batch, classes, "ig", Plan())
+    learned = attribute(model, batch, classes, "ig", Plan(), learn=True)
+    assert learned.requires_grad
+    assert not plain.requires_grad
+    assert torch.allclose(learned.detach(), plain, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="only IG can be trained through, but got 'grad'"):
+        attribute(model, batch, classes, "grad", Plan(), learn=True)

@@ -1,14 +1,18 @@
+import copy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from tiny import FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
 
-from unirex_ray.models.attribution import dropout_off, integrated_gradients
+from unirex_ray.config import override
+from unirex_ray.data.batching import collate
+from unirex_ray.models.attribution import attribute, dropout_off
 from unirex_ray.models.heads import TokenHead
-from unirex_ray.models.rationale_model import EXTRACTORS, RationaleModel
+from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.views import Plan
+from unirex_ray.models.views import Plan, perturbed_views
 
 
 def batch_of(encoder: str, choices: int = 1):
@@ -17,20 +21,21 @@ def batch_of(encoder: str, choices: int = 1):
 
 
 @pytest.mark.parametrize("choices", [1, 3])
-@pytest.mark.parametrize("extractor", sorted(EXTRACTORS))
+@pytest.mark.parametrize("extractor", ["aa-deeplift", "aa-grad", "aa-ig", "aa-input-x-grad", "dlm", "slm"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_extractor_scores_every_token_and_no_padding(encoders, trained, family, extractor, choices):
     model, batch = trained(family, extractor, choices), batch_of(encoders[family], choices)
     with dropout_off(model):
-        logits, scores = model.read(batch, Plan(), "predicted")
-        again = model.task_model.full_logits(batch, Plan())
+        reading = model.read(batch, Plan())
+        (logits,) = model.full_logits(batch, reading, (20,), Plan())
+        again, scores = model.task_model.full_logits(batch, Plan()), reading[1]
     assert logits.shape == (batch.rows, 1 if choices > 1 else 2)
     assert scores.shape == batch.input_ids.shape
     assert scores.isfinite().all()
     assert scores[~batch.attended].eq(0).all()
     assert scores[batch.attended].unique().numel() > batch.rows
     assert torch.allclose(logits, again, atol=1e-6)
-    assert scores.requires_grad == (extractor != "aa-ig")
+    assert scores.requires_grad == (not extractor.startswith("aa-"))
 
 
 @pytest.mark.parametrize("extractor", ["slm", "dlm"])
@@ -51,9 +56,9 @@ def test_attributions_explain_the_gold_label_in_training_and_the_predicted_one_i
         logits, predicted = model.read(batch, Plan(), "predicted")
         _, gold = model.read(batch, Plan(), "gold")
         for scores, classes in ((predicted, class_logits(logits, 1).argmax(-1)), (gold, batch.labels)):
-            expected = integrated_gradients(model.task_model, batch, classes, steps=3, plan=Plan())
+            expected = attribute(model.task_model, batch, classes, "ig", Plan(), steps=3)
             assert torch.equal(scores, expected)
-        opposite = integrated_gradients(model.task_model, batch, 1 - batch.labels, steps=3, plan=Plan())
+        opposite = attribute(model.task_model, batch, 1 - batch.labels, "ig", Plan(), steps=3)
     assert not torch.equal(opposite, gold)
 
 
@@ -76,21 +81,22 @@ def test_heads_have_the_layers_of_their_names(kind, hidden):
 
 def test_shared_and_dual_extractors_share_and_double_the_encoder(encoders):
     config = tiny_config(encoders["bert"])
-    shared, dual = (RationaleModel(config.model, kind, 2) for kind in ("slm", "dlm"))
+    shared, dual = (RationaleModel(config.model, Design(extractor=kind), 2) for kind in ("slm", "dlm"))
     encoder = sum(parameter.numel() for parameter in shared.task_model.encoder.parameters())
     pooler = 32 * 32 + 32
     head = 32 + 1
     assert sum(parameter.numel() for parameter in shared.extractor.parameters()) == head
     assert sum(parameter.numel() for parameter in dual.extractor.parameters()) == encoder - pooler + head
     batch = batch_of(encoders["bert"])
-    logits, scores = dual.read(batch, Plan(), "gold")
+    reading = dual.read(batch, Plan(), "gold")
+    logits, scores = dual.full_logits(batch, reading, (20,), Plan()), reading[1]
     (logits.sum() + scores.sum()).backward()
     assert all(parameter.grad is not None for parameter in dual.parameters())  # nothing idle
 
 
 def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
     config = tiny_config(encoders["bert"])
-    model = RationaleModel(config.model, "slm", 2).task_model
+    model = RationaleModel(config.model, Design(extractor="slm"), 2).task_model
     assert model.pooler is None
     model.encoder.backbone.pooler = None
     other = type(model)(model.encoder, 2)
@@ -113,11 +119,149 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
 def test_half_precision_ties_no_scores_and_rounds_no_logits(encoders, trained, extractor):
     model, batch = trained("bert", extractor), batch_of(encoders["bert"])
     with dropout_off(model), torch.no_grad():
-        logits, scores = model.read(batch, Plan(), "predicted")
+        logits, scores = model.full_logits(batch, None, (20,), Plan()), model.scores(batch, Plan())
         with torch.autocast("cpu", torch.bfloat16):
-            half_logits, half_scores = model.read(batch, Plan(), "predicted")
+            half_logits, half_scores = model.full_logits(batch, None, (20,), Plan()), model.scores(batch, Plan())
     for full, half in ((logits, half_logits), (scores[batch.attended], half_scores[batch.attended])):
         assert half.dtype == torch.float32
         assert torch.allclose(half, full, atol=0.1)
         assert float((half == half.bfloat16()).float().mean()) < 0.2  # not rounded at the end
     assert half_scores[batch.attended].unique().numel() == scores[batch.attended].unique().numel()
+
+
+def model_of(encoders, kind: str, **options) -> RationaleModel:
+    design = {"extractor": kind} | options
+    torch.manual_seed(0)
+    return RationaleModel(tiny_config(encoders["bert"]).model, Design(**design), 2, seed=7)
+
+
+def test_random_scores_are_one_draw_per_instance_and_seed(encoders):
+    config, corpus = tiny_config(encoders["bert"]), tiny_corpus((200, 1, 1))
+    split, tokens = encode(config, corpus.splits["train"])
+    model, batch = model_of(encoders, "rand"), whole_batch(split, tokens)
+    scores = model.scores(batch, Plan())
+    drawn = scores[batch.attended]
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.06)
+    assert float(drawn.std()) == pytest.approx(1, abs=0.06)
+    assert drawn.unique().numel() == drawn.numel()
+    assert not scores[~batch.attended].any()
+    few = collate(split, [150, 3], tokens)
+    for row, number in enumerate((150, 3)):
+        length = int(few.lengths[row])
+        assert torch.equal(model.scores(few, Plan())[row, :length], scores[number, :length])
+    other = RationaleModel(config.model, Design(extractor="rand"), 2, seed=8)
+    assert not torch.equal(other.scores(batch, Plan()), scores)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.scores(batch, Plan()), scores)
+
+
+def test_gold_and_its_inverse(encoders):
+    batch = batch_of(encoders["bert"])
+    gold, inverted = (model_of(encoders, kind).scores(batch, Plan()) for kind in ("gold", "inv"))
+    assert torch.equal(gold, batch.gold.float())
+    assert torch.equal(gold + inverted, batch.attended.float())
+
+
+def test_a_selection_is_the_top_of_the_earlier_scores_and_leaves_their_model_alone(encoders, trained):
+    source, batch = trained("bert", "slm"), batch_of(encoders["bert"])
+    design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
+    model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=copy.deepcopy(source)).train()
+    with dropout_off(source), torch.no_grad():
+        expected = source.scores(batch, Plan())
+    for _ in range(2):  # dropout of the earlier model is off although the whole is in training
+        scores = model.scores(batch, Plan())
+        for row, length in enumerate(batch.lengths.tolist()):
+            order = sorted(range(1, length), key=lambda place: (-float(expected[row, place]), place))
+            chosen = order[: max(1, round((length - 1) * 0.3))]
+            assert scores[row].nonzero().flatten().tolist() == sorted(chosen)
+    handed_on = replace(batch, handed_on=-expected)
+    assert not torch.equal(model.scores(handed_on, Plan()), scores)
+    assert all(not parameter.requires_grad for parameter in model.extractor.parameters())
+    assert all(parameter.requires_grad for parameter in model.task_model.parameters())
+
+
+def test_a_pipeline_reads_its_rationale_closed_up_and_without_it_nothing(encoders, trained):
+    earlier, batch = copy.deepcopy(trained("bert", "slm")), batch_of(encoders["bert"])
+    design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
+    model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=earlier)
+    predictor = model.task_model
+    with dropout_off(model), torch.no_grad():
+        reading = model.read(batch, Plan())
+        full = model.full_logits(batch, reading, (1, 5, 50), Plan())
+        without, alone = model.perturbed_logits(batch, reading[1], full, (1, 5, 50), Plan(), "fresh")
+        assert full.shape == (1, batch.rows, 2)
+        assert without.shape == alone.shape == (3, batch.rows, 2)
+        for row in range(batch.rows):
+            kept = [0, *reading[1][row].nonzero().flatten().tolist()]
+            for places, found in ((kept, [full[0], *alone]), ([0], list(without))):
+                output = predictor.encoder.backbone(
+                    input_ids=batch.input_ids[row, places][None], token_type_ids=batch.token_types[row, places][None]
+                )
+                expected = predictor.head(output.pooler_output)[0]
+                assert all(torch.allclose(logits[row], expected, atol=1e-5) for logits in found)
+
+
+def test_a2r_reads_the_rationale_of_every_threshold(encoders):
+    batch = batch_of(encoders["bert"])
+    model = model_of(encoders, "dlm", predicts_from="rationale", attention_predictor=True)
+    with dropout_off(model), torch.no_grad():
+        reading = model.read(batch, Plan())
+        full = model.full_logits(batch, reading, (10, 50), Plan())
+        without, alone = model.perturbed_logits(batch, reading[1], full, (10, 50), Plan(), "fresh")
+        views = perturbed_views(batch, reading[1], (10, 50))
+        expected = model.task_model.logits(batch, views.views, Plan(), positions="fresh")[views.index[1]]
+    assert torch.allclose(full, expected, atol=1e-6)
+    assert torch.equal(alone, full)
+    assert torch.equal(without[0], without[1])
+
+
+def test_the_attention_predictor_weighs_states_by_softmax_of_scores(encoders):
+    batch = batch_of(encoders["bert"])
+    predictor = model_of(encoders, "dlm", predicts_from="rationale", attention_predictor=True).attention_predictor
+    scores = torch.randn(batch.input_ids.shape, requires_grad=True)
+    with dropout_off(predictor):
+        logits = predictor.logits(batch, scores, Plan(token_budget=64))
+        for row, length in enumerate(batch.lengths.tolist()):
+            ids, types = batch.input_ids[row : row + 1, :length], batch.token_types[row : row + 1, :length]
+            states = predictor.encoder.backbone(input_ids=ids, token_type_ids=types).last_hidden_state[0]
+            expected = predictor.head(scores[row, :length].softmax(0) @ states)
+            assert torch.allclose(logits[row], expected, atol=1e-5)
+    logits[:, 0].sum().backward()
+    assert scores.grad is not None
+    assert scores.grad[batch.attended].abs().min() > 0
+    assert not scores.grad[~batch.attended].any()
+
+
+def test_an_imitator_scores_by_its_most_likely_class(encoders):
+    batch = batch_of(encoders["bert"])
+    earlier = model_of(encoders, "aa-ig")
+    design = Design(extractor="imitation", task_model="earlier")
+    model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=earlier)
+    with dropout_off(model), torch.no_grad():
+        classes = model.extractor.token_logits(batch, Plan()).argmax(-1)
+        scores = model.scores(batch, Plan())
+    assert torch.equal(scores[batch.attended], (classes - 2).float()[batch.attended])
+    assert not scores[~batch.attended].any()
+    assert model.task_model is earlier.task_model
+    assert all(not parameter.requires_grad for parameter in model.task_model.parameters())
+
+
+def test_designs_that_make_no_sense_are_refused(encoders):
+    with pytest.raises(ValueError, match="has a top_k_percent"):
+        Design(extractor="selection")
+    with pytest.raises(ValueError, match="has a top_k_percent"):
+        Design(extractor="dlm", top_k_percent=10)
+    with pytest.raises(ValueError, match="builds on an earlier stage"):
+        model_of(encoders, "imitation", task_model="earlier")
+
+
+def test_pooling_by_a_head_trains_the_head_through_attributions(encoders):
+    config = override(tiny_config(encoders["bert"]), {"model.pooling": "mlp"})
+    model, batch = RationaleModel(config.model, Design(extractor="aa-ig"), 2), batch_of(encoders["bert"])
+    _, scores = model.read(batch, Plan(), "gold", learn=True)
+    assert scores.shape == batch.input_ids.shape
+    scores.sum().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in model.extractor.parameters() if p.dim() == 2)
+    table = model.task_model.encoder.word_embeddings
+    assert table.weight.grad is not None
+    assert table.weight.grad.abs().sum() > 0

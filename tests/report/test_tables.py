@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_store import MemoryStore
 from rich.console import Console
-from test_compare import TRIALS, Trials, raw, record
+from test_compare import OURS, PAPER, TRIALS, Trials, raw, record
 
-from unirex_ray.compare import Comparison, compare
+from unirex_ray.compare import Comparison, compare, compare_with_paper
+from unirex_ray.report.layout import parameters_text, to_csv
 from unirex_ray.report.leaderboard import Place, leaderboard
+from unirex_ray.report.published_table import print_published, published_markdown, published_remarks, published_rows
 from unirex_ray.report.tables import (
     comparison_markdown,
     comparison_remarks,
     comparison_rows,
     leaderboard_rows,
-    parameters_text,
     print_comparison,
     print_leaderboard,
-    to_csv,
 )
 from unirex_ray.selection import configurations
 
@@ -167,3 +167,61 @@ def test_parameters_text() -> None:
         parameters_text({"train.learning_rate": 2e-5, "loss.comp_weight": 1.0}) == "learning_rate=2e-05 comp_weight=1"
     )
     assert parameters_text({"train.seed": 1, "data.seed": 2}) == "train.seed=1 data.seed=2"
+
+
+@pytest.mark.parametrize("width", [80, 120, 240])
+def test_published_at_any_width(width: int) -> None:
+    text = printed(width, print_published, compare_with_paper(OURS, PAPER))
+    for cell in ("UNIREX (DLM-FP)", "0.750", "0.583", "▲1", "▼1", "same", "0.200", "0.300", "80.00", "90.00", "91.00"):
+        assert cell in text
+    assert max(len(line) for line in text.splitlines()) <= width
+    # Ours and the paper's of one metric are in one table.
+    for metric in ("Comp ↑", "Suff ↓", "AUPRC ↑", "TF1 ↑", "Task ↑"):
+        (header,) = [line for line in text.splitlines() if metric in line]
+        assert header.index(f"Paper's {metric[:-2]}") > header.index(metric)
+    assert (text.count("Method") == 1) == (width == 240)
+
+
+def test_published_markdown() -> None:
+    lines = published_markdown(compare_with_paper(OURS, PAPER)).splitlines()
+    assert lines[0] == "Beside the paper's results (UNIREX, Tables 6-10); NRG over the methods that both have: 3"
+    assert lines[2].startswith("| Method | CNRG | Paper's CNRG | Rank | Paper's rank | Moved | Comp ↑ | Paper's Comp |")
+    assert lines[4] == (
+        "| UNIREX (DLM-FP) | 0.750 | 0.583 | 1 | 2 | **▲1** | 0.200 | 0.300 | 0.000 | 0.300 "
+        "| 80.00 | 90.00 | 70.00 | 80.00 | 85.00 | 91.00 |"
+    )
+    assert lines[5].startswith("| UNIREX (AA-F) | 0.403 | 0.667 | 2 | 1 | **▼1** |")
+    assert lines[6].startswith("| AA (IG) | 0.333 | 0.200 | 3 | 3 | same |")
+    assert "- Spearman's rank correlation of the two rankings: 0.50 (3 methods)." in lines
+
+
+def test_published_remarks() -> None:
+    # A label where this version knows the method, else its name.
+    ours = {**OURS, "unirex-slm-p": OURS["mine"]}
+    paper = {**PAPER, "unirex-slm-fp": PAPER["aa-ig"], "not-yet-here": PAPER["aa-ig"]}
+    remarks = published_remarks(compare_with_paper(ours, paper))
+    assert "Only here: mine, UNIREX (SLM-P)." in remarks
+    assert remarks[-1].endswith("UNIREX (SLM-FP), not-yet-here.")
+
+    flat = {m: {**row, "task_score": 90.0} for m, row in PAPER.items()}
+    assert published_remarks(compare_with_paper(PAPER, flat)) == [
+        "Spearman's rank correlation of the two rankings: 1.00 (4 methods).",
+        "All of them are equal on Task in the paper: each gets NRG 0.0 there.",
+    ]
+
+
+def test_published_with_nothing_in_common() -> None:
+    beside = compare_with_paper({"mine": OURS["mine"]}, {"sgt": PAPER["sgt"]})
+    text = printed(80, print_published, beside)
+    assert text.splitlines()[0] == "No method is both here and in the paper."
+    assert "Only here: mine." in text
+    assert "|" not in published_markdown(beside)
+    assert published_rows(beside) == []
+
+
+def test_published_csv_reads_back() -> None:
+    rows = published_rows(compare_with_paper(OURS, PAPER))
+    read = list(csv.DictReader(io.StringIO(to_csv(rows), newline="")))
+    assert [row["moved"] for row in read] == ["1", "-1", "0"]
+    assert float(read[1]["paper_cnrg"]) == rows[1]["paper_cnrg"] == pytest.approx(2 / 3)
+    assert (float(read[0]["test/sufficiency"]), float(read[0]["paper/sufficiency"])) == (0.0, 0.3)

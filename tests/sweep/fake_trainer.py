@@ -13,8 +13,9 @@ from unirex_ray.data.schema import Corpus
 from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.training.checkpoint import BEST, LAST
+from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import Runtime
-from unirex_ray.training.trial import TrainingError, TrialResult
+from unirex_ray.training.trial import TrialResult
 
 
 def fake_metrics(config: Config, split: str, epoch: int) -> dict[str, float]:

@@ -19,8 +19,9 @@ import yaml
 from unirex_ray.config import Config, build_config, load_yaml, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
+from unirex_ray.report.layout import to_csv
 from unirex_ray.report.leaderboard import leaderboard
-from unirex_ray.report.tables import leaderboard_rows, to_csv
+from unirex_ray.report.tables import leaderboard_rows
 from unirex_ray.selection import configurations
 from unirex_ray.sweep.run import SweepOutcome, run_sweep
 from unirex_ray.sweep.schedule import Plan, Schedule, Signal

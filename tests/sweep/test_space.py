@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
@@ -133,11 +135,42 @@ def test_every_sample_builds_a_config(choices: list[float], low: float, high: fl
     assert (config.loss.comp_weight, config.loss.suff_weight) == (choices[-1], high)
 
 
-@pytest.mark.parametrize("name", ["quick", "paper", "architectures"])
-def test_the_shipped_spaces_are_valid(name: str, pytestconfig: pytest.Config) -> None:
+SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "search_spaces").iterdir())
+
+# Configurations by method; the paper's grids are products over the weights that a method has (SPEC, losses).
+SIZES = {
+    "paper": {
+        **dict.fromkeys(("aa-grad", "aa-input-x-grad", "aa-deeplift", "aa-ig", "l2e", "fresh"), 1),
+        **dict.fromkeys(("sgt", "a2r", "fresh-p", "unirex-dlm-p"), 3),
+        **dict.fromkeys(("unirex-aa-f", "sgt-p", "a2r-p"), 9),
+        **dict.fromkeys(("unirex-aa-fp", "unirex-dlm-fp", "unirex-slm-fp"), 27),
+    },
+    "ablation-extractor-f": dict.fromkeys(
+        ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv", "unirex-aa-f"), 1
+    ),
+    "ablation-extractor-fp": {"unirex-aa-fp": 2, "unirex-dlm-fp": 1, "unirex-slm-fp": 1},
+    "ablation-faithfulness-losses": {"unirex-slm-fp": 3},
+    "ablation-suff-criterion": {"unirex-slm-fp": 3},
+    "ablation-head": {"unirex-slm-fp": 3},
+    "ablation-ig-steps": {"aa-ig": 9, "unirex-aa-f": 1, "unirex-dlm-fp": 1, "unirex-slm-fp": 1},
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_shipped_spaces_are_valid_and_as_large_as_they_say(name: str, pytestconfig: pytest.Config) -> None:
     shipped = load_space(pytestconfig.rootpath / "search_spaces" / f"{name}.yaml")
     config = build_config(shipped.presets)
     checked = shipped.checked(config)
     assert config.sweep.methods is not None
-    for method in config.sweep.methods:
-        assert checked.for_method(method, config).parameters or name == "paper"
+    spaces = {method: checked.for_method(method, config) for method in config.sweep.methods}
+    if name in SIZES:
+        assert {method: len(space.grid()) for method, space in spaces.items()} == SIZES[name]
+    if name == "all-methods":
+        assert set(spaces) == {method for method in METHODS if METHODS[method].in_global_nrg} - {"unirex-slm-p"}
+
+
+def test_the_ablation_of_losses_never_drops_both(pytestconfig: pytest.Config) -> None:
+    shipped = load_space(pytestconfig.rootpath / "search_spaces" / "ablation-faithfulness-losses.yaml")
+    config = build_config(shipped.presets)
+    grid = [override(config, c).loss for c in shipped.checked(config).for_method("unirex-slm-fp", config).grid()]
+    assert [(loss.comp_weight, loss.suff_weight) for loss in grid] == [(0.5, 0), (0, 0.5), (0.5, 0.5)]

@@ -13,7 +13,7 @@ from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.reviews import make_reviews
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder
-from unirex_ray.models.rationale_model import RationaleModel, dropping_error
+from unirex_ray.models.rationale_model import Design, RationaleModel, dropping_error
 from unirex_ray.models.task_model import TaskModel, class_logits
 from unirex_ray.models.views import Plan, perturbed_views
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
@@ -29,7 +29,7 @@ class GivenScores(nn.Module):
         super().__init__()
         self.scores = nn.Parameter(scores)
 
-    def read(self, task_model, batch, plan, target):
+    def read(self, task_model, batch, plan, target, *, learn):
         return task_model.full_logits(batch, plan), self.scores
 
 
@@ -104,6 +104,7 @@ def test_dropped_equals_masked_for_any_scores(trained, family, problem, kind):
     split, batch = given_rows(family, words, gold, labels, choices)
     with_given = RationaleModel.__new__(RationaleModel)
     nn.Module.__init__(with_given)
+    with_given.design = Design(extractor="slm")
     with_given.task_model = model.task_model
     with_given.extractor = GivenScores(scores.masked_fill(~batch.attended, 0.0))
     config = LossConfig(comp=kind, suff=kind, top_k_percents=tuple(percents))

@@ -62,7 +62,12 @@ def naive_losses(model: RationaleModel, split: EncodedSplit, instances, config: 
             suff = entropy(joined(inside), label) - full
             if config.comp == "margin":
                 comp = max(-config.comp_margin, comp) + config.comp_margin
-            if config.suff == "margin":
+            if config.suff == "kl":
+                p, q = (softmax(joined(results)) for results in (inside, [logits for logits, _ in whole]))
+                suff = sum(left * math.log(left / right) for left, right in zip(p, q, strict=True))
+            elif config.suff == "mae":
+                suff = abs(suff)
+            elif config.suff != "diff":
                 suff = max(-config.suff_margin, suff) + config.suff_margin
             sums["comp"] += comp / len(config.top_k_percents) / len(instances)
             sums["suff"] += suff / len(config.top_k_percents) / len(instances)
@@ -76,7 +81,25 @@ def naive_losses(model: RationaleModel, split: EncodedSplit, instances, config: 
         weight = (len(tokens) - positives) / positives
         terms = [weight * math.log1p(math.exp(-s)) if gold else math.log1p(math.exp(s)) for s, gold in tokens]
         sums["plaus"] = sum(terms) / len(tokens)
+        if config.plaus != "bce":
+            sums["plaus"] = sum(naive_plausibility(*pair, config) for pair in gold_rows) / len(gold_rows)
     return sums
+
+
+def softmax(logits: list[float]) -> list[float]:
+    return [math.exp(value) / sum(map(math.exp, logits)) for value in logits]
+
+
+def naive_plausibility(scores: list[float], gold: list[bool], config: LossConfig) -> float:
+    """Of one text, with a gold token at least."""
+    if config.plaus == "kl":
+        share = 1 / sum(gold)
+        pairs = zip(softmax(scores), gold, strict=True)
+        return sum(share * math.log(share / chance) for chance, is_gold in pairs if is_gold)
+    terms = [-score if is_gold else score for score, is_gold in zip(scores, gold, strict=True)]
+    if config.plaus == "linear_margin":
+        terms = [max(-config.plaus_margin, term) + config.plaus_margin for term in terms]
+    return sum(terms) / len(terms)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +108,9 @@ def naive_losses(model: RationaleModel, split: EncodedSplit, instances, config: 
         LossConfig(),
         LossConfig(comp="diff", suff="diff", top_k_percents=(20,)),
         LossConfig(comp_margin=0.2, suff_margin=0.0, top_k_percents=(5, 50)),
+        LossConfig(suff="kl", plaus="kl", top_k_percents=(1, 20)),
+        LossConfig(suff="mae", plaus="linear", top_k_percents=(30,)),
+        LossConfig(suff="margin", plaus="linear_margin", plaus_margin=0.3),
     ],
 )
 @pytest.mark.parametrize(("family", "choices"), [("bert", 1), ("roberta", 1), ("bert", 3)])
@@ -113,16 +139,16 @@ def test_counts_by_hand():
         [0, 1, 0, 1],
         gold=[[False, True, False], [False, True, True, False, False], [False] * 2, [False] * 4],
     )
-    assert global_counts(split, [0, 1, 2, 3]) == GlobalCounts(4, 8, 5 / 3)
-    assert global_counts(split, [3, 0]) == GlobalCounts(2, 3, 2.0)
-    assert global_counts(split, [2, 3]) == GlobalCounts(2, 0, 1.0)
+    assert global_counts(split, [0, 1, 2, 3]) == GlobalCounts(4, 14, 2, 8, 5 / 3)
+    assert global_counts(split, [3, 0]) == GlobalCounts(2, 7, 1, 3, 2.0)
+    assert global_counts(split, [2, 3]) == GlobalCounts(2, 6, 0, 0, 1.0)
     choices = make_split(
         [[2, 5, 3], [2, 5, 6, 7, 3], [2, 3], [2, 5, 5, 3]],
         [0, 1],
         gold=[[False, True, False], [False] * 5, [False] * 2, [False] * 4],
         choices=2,
     )
-    assert global_counts(choices, [0]) == GlobalCounts(1, 3, 2.0)
+    assert global_counts(choices, [0]) == GlobalCounts(1, 8, 1, 3, 2.0)
 
 
 def test_a_batch_without_gold_has_no_plausibility_loss(encoders, trained):
@@ -191,19 +217,19 @@ def test_workers_and_micro_batches_give_the_gradients_of_one_process(encoders, t
         return made
 
     alone = trainer(LocalRuntime(tmp_path / "alone"))
-    expected = alone.gradients(instances)
+    expected = alone.learner.gradients(instances)
     group = Group(world, tmp_path / "group")
     trainers = [trainer(group.runtime(rank), train__micro_batch_size=micro) for rank in range(world)]
-    shares = group.run(lambda rank: trainers[rank].gradients(instances))
+    shares = group.run(lambda rank: trainers[rank].learner.gradients(instances))
     for name, value in expected.items():
         total = sum(float(losses.get(name, 0.0)) for losses in shares)
         assert total == pytest.approx(float(value), rel=2e-6, abs=2e-6)
-    gradients = [parameter.grad for parameter in alone.parameters]
+    gradients = [parameter.grad for parameter in alone.learner.parameters]
     for worker in trainers:
-        assert relative_difference([parameter.grad for parameter in worker.parameters], gradients) < 2e-6
+        assert relative_difference([parameter.grad for parameter in worker.learner.parameters], gradients) < 2e-6
     assert all(
         torch.equal(one.grad, other.grad)
-        for one, other in zip(trainers[0].parameters, trainers[-1].parameters, strict=True)
+        for one, other in zip(trainers[0].learner.parameters, trainers[-1].learner.parameters, strict=True)
     )
 
 

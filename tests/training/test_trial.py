@@ -14,17 +14,22 @@ from unirex_ray.config import Config, build_config, load_yaml, override
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, Method, Stage
-from unirex_ray.training import trial
+from unirex_ray.models.rationale_model import Design, build_stage
+from unirex_ray.training import learner, trial
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.learner import Learner, TrainingError
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.trial import Trainer, TrainingError, TrialResult, build_model, train_trial
+from unirex_ray.training.trial import Trainer, TrialResult, train_trial
 
 TWO_STAGES = Method(
     name="two-stages",
     label="Two stages",
-    extractor="slm",  # shares the task model's encoder, which the second stage must leave alone
-    stages=(Stage(criteria=("task",), trains=("task_model",)), Stage(criteria=("plaus",), trains=("extractor",))),
+    stages=(
+        Stage(name="first", criteria=("task",), design=Design(extractor="slm")),
+        # A head on the encoder that it shares with the task model, which this stage must leave alone.
+        Stage(name="second", criteria=("plaus",), design=Design(extractor="slm", task_model="earlier")),
+    ),
 )
 
 
@@ -52,7 +57,7 @@ class Recorder(LocalRuntime):
 
         return call
 
-    def report(self, metrics, *, epoch):
+    def report(self, metrics, *, epoch, stage=""):
         self.reports.append((epoch, dict(metrics)))
 
 
@@ -116,7 +121,7 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
     assert all(set(metrics) == expected for _, metrics in runtime.reports)
     assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys}
     assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, RESULT}
-    assert build_config(load_yaml(folder / CONFIG)) == config
+    assert build_config(load_yaml(folder / CONFIG)) == override(config, {"loss.suff": "margin"})
     assert result.perturbation == "dropped"
     assert result.metrics["time/total_s"] >= result.metrics["time/train_s"] + result.metrics["time/evaluate_s"] > 0
     best = runtime.reports[result.epoch - 1][1]
@@ -141,7 +146,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, cor
 def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch):
     folder, _, result = undisturbed
     monkeypatch.setattr(Trainer, "run_stage", lambda self: pytest.fail("it runs again"))
-    monkeypatch.setattr(Evaluator, "__call__", lambda self, split: pytest.fail("it is evaluated again"))
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_, **__: pytest.fail("it is evaluated again"))
     runtime = Recorder(folder)
     again = run(config, corpus, runtime)
     assert again == result
@@ -193,9 +198,9 @@ def scripted(monkeypatch, scores: list[float]) -> list[tuple[int, dict[str, torc
     evaluate = Evaluator.__call__
     script = iter(scores)
 
-    def call(self, split):
+    def call(self, split, **options):
         seen.append((len(split), {name: value.clone() for name, value in self.model.state_dict().items()}))
-        metrics = evaluate(self, split)
+        metrics = evaluate(self, split, **options)
         return metrics if len(split) == 7 else {**metrics, "task_score": next(script)}
 
     monkeypatch.setattr(Evaluator, "__call__", call)
@@ -227,7 +232,7 @@ def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch,
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path):
-    terms = trial.loss_terms
+    terms = learner.loss_terms
     calls = []
 
     def poisoned(*arguments):
@@ -235,7 +240,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkey
         calls.append(1)
         return {**found, "comp": found["comp"] * math.nan} if len(calls) == 2 else found
 
-    monkeypatch.setattr(trial, "loss_terms", poisoned)
+    monkeypatch.setattr(learner, "loss_terms", poisoned)
     with pytest.raises(TrainingError, match=r"train/loss became nan in epoch 1, .*learning_rate"):
         run(config, corpus, Recorder(tmp_path))
     assert not list(tmp_path.glob("result*"))
@@ -244,18 +249,18 @@ def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkey
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_metric_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path, value):
     evaluate = Evaluator.__call__
-    monkeypatch.setattr(Evaluator, "__call__", lambda self, split: {**evaluate(self, split), "auprc": value})
+    monkeypatch.setattr(Evaluator, "__call__", lambda self, split, **_: {**evaluate(self, split), "auprc": value})
     with pytest.raises(TrainingError, match=f"dev/auprc became {value} after epoch 1"):
         run(config, corpus, Recorder(tmp_path))
 
 
 def test_weights_that_are_not_finite_end_the_trial(config, corpus, monkeypatch, tmp_path):
-    def broken(*arguments):
-        model = build_model(*arguments)
+    def broken(*arguments, **options):
+        model = build_stage(*arguments, **options)
         torch.nn.init.constant_(model.task_model.head.weight, math.nan)
         return model
 
-    monkeypatch.setattr(trial, "build_model", broken)
+    monkeypatch.setattr(trial, "build_stage", broken)
     with pytest.raises(TrainingError, match=r"train/\w+ became nan"):
         run(config, corpus, Recorder(tmp_path))
 
@@ -272,8 +277,8 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
     first: dict[str, torch.Tensor] = {}
     report = runtime.report
 
-    def spy(metrics, *, epoch):
-        report(metrics, epoch=epoch)
+    def spy(metrics, *, epoch, stage):
+        report(metrics, epoch=epoch, stage=stage)
         if "train/task_loss" in metrics:
             first.update(weights(tmp_path))
 
@@ -281,7 +286,8 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
     result = run(config, corpus, runtime)
     kinds = ["plaus" if "train/plaus_loss" in metrics else "task" for _, metrics in runtime.reports]
     assert kinds == ["task", "task", "plaus", "plaus"]
-    start, end = build_model(config, corpus).state_dict(), weights(tmp_path)
+    start = build_stage(config.model, two_stages.stages[0].design, 2, seed=config.train.seed).state_dict()
+    end = weights(tmp_path)
     moved = [name for name in start if not torch.equal(start[name], first[name])]
     assert moved
     assert all(name.startswith("task_model.") for name in moved)
@@ -393,20 +399,20 @@ def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
     trainer.restore()
     rates = []
     for _ in range(15):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
-        trainer.optimizer.step()
-        trainer.schedule.step()
+        rates.append(trainer.learner.optimizer.param_groups[0]["lr"])
+        trainer.learner.optimizer.step()
+        trainer.learner.schedule.step()
     peak = 1e-2
     expected = [0, peak / 3, 2 * peak / 3, *(peak * (15 - step) / 12 for step in range(3, 15))]
     assert rates == pytest.approx(expected)
-    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.0
+    assert trainer.learner.optimizer.param_groups[0]["weight_decay"] == 0.0
 
 
 def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeypatch, tmp_path):
-    gradients = Trainer.gradients
+    gradients = Learner.gradients
     seeds: list[int] = []
     monkeypatch.setattr(
-        Trainer, "gradients", lambda self, chosen: (seeds.append(torch.initial_seed()), gradients(self, chosen))[1]
+        Learner, "gradients", lambda self, chosen: (seeds.append(torch.initial_seed()), gradients(self, chosen))[1]
     )
     config = override(config, {"train.epochs": 2})
     run(config, corpus, Recorder(tmp_path / "first"))

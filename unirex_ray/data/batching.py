@@ -28,6 +28,8 @@ class Batch:
         gold: gold rationale [R, T], False on special tokens and padding.
         has_gold: [R].
         separators: where the row holds a SEP token [R, T].
+        ids: of the instances, B of them.
+        handed_on: importance scores of an earlier stage, 0 on padding [R, T]; None where there are none.
     """
 
     input_ids: Tensor
@@ -39,6 +41,8 @@ class Batch:
     separators: Tensor
     pad_id: int
     choices: int
+    ids: tuple[str, ...]
+    handed_on: Tensor | None = None
 
     @cached_property
     def attended(self) -> Tensor:
@@ -98,6 +102,8 @@ def collate(split: EncodedSplit, instances: Sequence[int], tokens: Tokens) -> Ba
         separators=(input_ids == tokens.sep_id) & inside,
         pad_id=tokens.pad_id,
         choices=choices,
+        ids=tuple(split.ids[instance] for instance in instances),
+        handed_on=None if split.handed_on is None else padded(split.handed_on, 0, torch.float32),
     )
 
 

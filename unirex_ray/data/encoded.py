@@ -27,6 +27,7 @@ class EncodedSplit:
         spans: segment, and start and end (half-open) in the segment's text; (-1, 0, 0) for special tokens;
             int32 [tokens, 3].
         choices: rows per instance.
+        handed_on: importance scores that an earlier stage of training hands on, float32 [tokens]; None without one.
     """
 
     ids: tuple[str, ...]
@@ -39,6 +40,7 @@ class EncodedSplit:
     truncated: Tensor
     spans: Tensor
     choices: int
+    handed_on: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of instances."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unirex_ray.data.schema import Corpus, Input, Instance
@@ -18,6 +18,9 @@ FILES: dict[Split, str] = {"train": "train.jsonl", "dev": "val.jsonl", "test": "
 
 MOVIES_LABELS = ("NEG", "POS")
 MOVIES_MAX_LENGTH = 1024
+COSE_LABELS = ("A", "B", "C", "D", "E")
+
+_CHOICE_SEPARATOR = "[sep]"
 
 # As ERASER's own tools do: tokens are parted by blanks and line ends, never by a no-break space.
 _TOKEN = re.compile(r"[^ \t\r\n]+")
@@ -29,7 +32,7 @@ def load_movies(source: Source) -> Corpus:
     Raises:
         UserError: as `load_eraser`.
     """
-    splits, notes = _read_splits(source, MOVIES_LABELS, use_query=False)
+    splits, notes = _read_splits(source, MOVIES_LABELS, _document_alone)
     return Corpus(
         name="movies",
         labels=MOVIES_LABELS,
@@ -39,6 +42,20 @@ def load_movies(source: Source) -> Corpus:
         truncation="rationale",
         notes=notes,
     )
+
+
+def load_cose(source: Source) -> Corpus:
+    """Read the CoS-E corpus: a question with five choices, one input each.
+
+    The document is the question; the query holds the choices, joined by ` [sep] `; `classification` is the letter of
+    the right one. Segments are the question and the choice; the evidence lies in the question, so every input of an
+    instance has the same gold rationale. Two choices may be equal, the right one included, as published.
+
+    Raises:
+        UserError: as `load_eraser`; for a query that does not hold five choices, or holds an empty one.
+    """
+    splits, notes = _read_splits(source, COSE_LABELS, _question_and_choices)
+    return Corpus(name="cose", labels=COSE_LABELS, splits=splits, multi_choice=True, notes=notes)
 
 
 def load_eraser(source: Source, labels: Sequence[str]) -> Corpus:
@@ -55,7 +72,7 @@ def load_eraser(source: Source, labels: Sequence[str]) -> Corpus:
     Raises:
         UserError: for anything broken, with its file and line.
     """
-    splits, notes = _read_splits(source, tuple(labels), use_query=True)
+    splits, notes = _read_splits(source, tuple(labels), _document_and_query)
     return Corpus(name="eraser", labels=tuple(labels), splits=splits, task_metric="macro_f1", notes=notes)
 
 
@@ -128,11 +145,44 @@ class _Counts:
             yield f"{split}: {self.unlike_text} evidence spans differ from the text that is quoted beside them"
 
 
+_MakeInputs = Callable[[_Row, Sequence[str], Sequence[bool]], tuple[Input, ...]]
+"""An instance's inputs from its line, the tokens of its document, and a gold flag for each of them."""
+
+
+def _document_alone(row: _Row, tokens: Sequence[str], gold: Sequence[bool]) -> tuple[Input, ...]:
+    return (Input(segments=(" ".join(tokens),), gold=gold_spans(tokens, gold) or None),)
+
+
+def _document_and_query(row: _Row, tokens: Sequence[str], gold: Sequence[bool]) -> tuple[Input, ...]:
+    query = row.values.get("query")
+    if query is not None and not isinstance(query, str):
+        raise UserError(f"{row.place}: 'query' must be a string, but is {_brief(query)}")
+    (document,) = _document_alone(row, tokens, gold)
+    query = _tidy(query or "")
+    return (replace(document, segments=(*document.segments, query)) if query else document,)
+
+
+def _question_and_choices(row: _Row, tokens: Sequence[str], gold: Sequence[bool]) -> tuple[Input, ...]:
+    query = row.get("query", str, "a string")
+    choices = [_tidy(choice) for choice in query.split(_CHOICE_SEPARATOR)]
+    expected = f"'query' must hold {len(COSE_LABELS)} choices joined by ' {_CHOICE_SEPARATOR} '"
+    if len(choices) != len(COSE_LABELS):
+        raise UserError(f"{row.place}: {expected}, but holds {len(choices)}: {_brief(query)}")
+    if "" in choices:
+        raise UserError(f"{row.place}: {expected}, but choice {COSE_LABELS[choices.index('')]} is empty")
+    (question,) = _document_alone(row, tokens, gold)
+    return tuple(replace(question, segments=(*question.segments, choice)) for choice in choices)
+
+
+def _tidy(text: str) -> str:
+    return " ".join(_TOKEN.findall(text))
+
+
 @dataclass
 class _Reader:
     document: Callable[[str], tuple[str, ...] | None]
     labels: tuple[str, ...]
-    use_query: bool
+    make_inputs: _MakeInputs
     seen: set[str] = field(default_factory=set)
 
     def instance(self, row: _Row, counts: _Counts) -> Instance:
@@ -165,27 +215,13 @@ class _Reader:
             counts.unlike_text += isinstance(quoted, str) and _TOKEN.findall(quoted) != list(tokens[start:end])
         counts.instances += 1
         counts.without_evidence += not any(gold)
-
-        query = row.values.get("query") if self.use_query else None
-        if query is not None and not isinstance(query, str):
-            raise UserError(f"{row.place}: 'query' must be a string, but is {_brief(query)}")
-        query = " ".join(_TOKEN.findall(query or ""))
-        return Instance(
-            id=id_,
-            inputs=(
-                Input(
-                    segments=(" ".join(tokens), query) if query else (" ".join(tokens),),
-                    gold=gold_spans(tokens, gold) or None,
-                ),
-            ),
-            label=self.labels.index(label),
-        )
+        return Instance(id=id_, inputs=self.make_inputs(row, tokens, gold), label=self.labels.index(label))
 
 
 def _read_splits(
-    source: Source, labels: tuple[str, ...], *, use_query: bool
+    source: Source, labels: tuple[str, ...], make_inputs: _MakeInputs
 ) -> tuple[dict[Split, tuple[Instance, ...]], tuple[str, ...]]:
-    reader = _Reader(_documents(source), labels, use_query)
+    reader = _Reader(_documents(source), labels, make_inputs)
     splits: dict[Split, tuple[Instance, ...]] = {}
     notes: list[str] = []
     for split, file in FILES.items():

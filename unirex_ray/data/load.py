@@ -119,6 +119,10 @@ def _movies(config: DataConfig) -> Corpus:
     return eraser.load_movies(_source(config, eraser.FILES.values(), "give ERASER's movies.tar.gz or its folder"))
 
 
+def _cose(config: DataConfig) -> Corpus:
+    return eraser.load_cose(_source(config, eraser.FILES.values(), "give ERASER's cose.tar.gz or its folder"))
+
+
 def _eraser(config: DataConfig) -> Corpus:
     if config.labels is None:
         raise UserError("data.name=eraser needs data.labels: the values of 'classification', in class order")
@@ -138,5 +142,6 @@ _LOADERS: dict[str, Callable[[DataConfig], Corpus]] = {
     "reviews": _reviews,
     "sst": _sst,
     "movies": _movies,
+    "cose": _cose,
     "eraser": _eraser,
 }

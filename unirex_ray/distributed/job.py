@@ -24,11 +24,13 @@ class Job:
     Attributes:
         config: resolved, with the trial's method, seed and parameters.
         folder: of the trial's files; the same for the same trial, whichever process runs it.
+        shared: folder of the stages that trials have in common; None where this one is alone.
     """
 
     trial_id: str
     config: Config
     folder: str
+    shared: str | None = None
 
     def checkpoints(self) -> CheckpointStore:
         """Where the trial's checkpoints lie."""
@@ -37,10 +39,11 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone:
-    """A trial's dev metrics after an epoch."""
+    """A trial's dev metrics after an epoch; of a stage that others follow, its name and what it has of them."""
 
     epoch: int
     metrics: Mapping[str, float]
+    stage: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

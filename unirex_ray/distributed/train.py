@@ -11,8 +11,9 @@ from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import connect, node_resources, place
 from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
 from unirex_ray.distributed.train_runtime import fit_group
+from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import LocalRuntime, print_epoch
-from unirex_ray.training.trial import TrainingError, TrialResult, train_trial
+from unirex_ray.training.trial import TrialResult, train_trial
 
 
 def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
@@ -32,7 +33,7 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
 
     def show(message: Message) -> None:
         if isinstance(message, EpochDone):
-            print_epoch(message.metrics, message.epoch)
+            print_epoch(message.metrics, message.epoch, message.stage)
 
     with tempfile.TemporaryDirectory() as scratch:
         message = fit_group(

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
 from unirex_ray.distributed.tune_runtime import send, shared_corpus
-from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.trial import TrainingError
+from unirex_ray.training.learner import TrainingError
 
 _POLL_SECONDS = 0.2
 
@@ -28,19 +27,19 @@ _POLL_SECONDS = 0.2
 class TrainRuntime:
     """One worker of a Ray Train group; sums over gloo (CPU) or NCCL (GPU)."""
 
-    def __init__(self, checkpoints: CheckpointStore) -> None:
+    def __init__(self, job: Job) -> None:
         self.rank = int(train.get_context().get_world_rank())
         self.world = int(train.get_context().get_world_size())
         self.device: torch.device = get_device()
-        self.checkpoints = checkpoints
+        self.checkpoints, self.shared = job.checkpoints(), job.shared
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Sum `tensor` over all workers, in place."""
         dist.all_reduce(tensor)
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
         """Hand on an epoch's metrics; rank 0's are taken."""
-        train.report({MESSAGE: EpochDone(epoch=epoch, metrics=dict(metrics))})
+        train.report({MESSAGE: EpochDone(epoch=epoch, metrics=dict(metrics), stage=stage)})
 
 
 class _Forward(train.UserCallback):  # type: ignore[misc]
@@ -155,7 +154,7 @@ def _work(loop: dict[str, Any]) -> Message:
     torch.set_num_threads(job.config.train.threads or 1)
     trainer: Trainer = loop["trainer"]
     try:
-        return trainer(job.config, shared_corpus(loop["corpus"][0]), TrainRuntime(job.checkpoints()))
+        return trainer(job.config, shared_corpus(loop["corpus"][0]), TrainRuntime(job))
     except TrainingError as error:
         # Every worker raises it at the same place; another try would end there as well.
         return TrialFailed(reason=reason_of(error))

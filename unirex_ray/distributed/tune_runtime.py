@@ -23,14 +23,14 @@ class TuneRuntime:
 
     def __init__(self, job: Job) -> None:
         self.device = torch.device("cuda" if job.config.train.gpu else "cpu")
-        self.checkpoints = job.checkpoints()
+        self.checkpoints, self.shared = job.checkpoints(), job.shared
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Nothing to sum: there is one worker."""
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
         """Send an epoch's metrics; does not return where the sweep stops the trial."""
-        send(EpochDone(epoch=epoch, metrics=dict(metrics)))
+        send(EpochDone(epoch=epoch, metrics=dict(metrics), stage=stage))
 
 
 def run_in_actor(config: dict[str, Any], *, corpus: list[ray.ObjectRef], trainer: Trainer) -> None:

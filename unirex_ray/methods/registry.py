@@ -5,22 +5,61 @@ from __future__ import annotations
 import difflib
 
 from unirex_ray.errors import UserError
-from unirex_ray.methods.recipe import Criterion, ExtractorKind, Method, Stage
+from unirex_ray.methods.recipe import Criterion, Method, Stage
+from unirex_ray.models.rationale_model import Design, ExtractorKind
 
 
-def _joint(name: str, label: str, extractor: ExtractorKind, *criteria: Criterion) -> Method:
-    return Method(name=name, label=label, extractor=extractor, stages=(Stage(criteria=criteria),))
+def _joint(name: str, label: str, extractor: ExtractorKind, *criteria: Criterion, **options: object) -> Method:
+    """F_task and F_ext trained together on one sum of losses."""
+    stage = Stage(name="joint", criteria=criteria, design=Design(extractor=extractor))
+    return Method(name=name, label=label, stages=(stage,), **options)  # type: ignore[arg-type]
 
+
+def _task_model(extractor: ExtractorKind) -> Stage:
+    """F_task alone; attributions only read it, so that the same one serves all of them."""
+    return Stage(name="task-model", criteria=("task",), design=Design(extractor=extractor), shared=True)
+
+
+def _select_predict(name: str, label: str, *more: Criterion) -> Method:
+    """A2R: the extractor's rationales are predicted from, and it learns through a second predictor's attention."""
+    design = Design(extractor="dlm", predicts_from="rationale", attention_predictor=True)
+    stage = Stage(name="select-predict", criteria=("task", "attention", "agreement", *more), design=design)
+    return Method(name=name, label=label, stages=(stage,))
+
+
+_DLM_P = Stage(name="dlm-p", criteria=("task", "plaus"), design=Design(extractor="dlm"), shared=True)
+_IMITATE = Stage(name="imitate", criteria=("imitation",), design=Design(extractor="imitation", task_model="earlier"))
+_PREDICT = Stage(
+    name="predict",
+    criteria=("task",),
+    design=Design(extractor="selection", predicts_from="rationale", top_k_percent=10),
+)
+_SGT = {"defaults": {"loss.suff": "kl"}}
+_ABLATION = {"in_global_nrg": False}
 
 METHODS = {
     method.name: method
     for method in (
-        _joint("aa-ig", "AA (IG)", "aa-ig", "task"),
+        Method(name="aa-grad", label="AA (Grad)", stages=(_task_model("aa-grad"),)),
+        Method(name="aa-input-x-grad", label="AA (Input*Grad)", stages=(_task_model("aa-input-x-grad"),)),
+        Method(name="aa-deeplift", label="AA (DeepLIFT)", stages=(_task_model("aa-deeplift"),)),
+        Method(name="aa-ig", label="AA (IG)", stages=(_task_model("aa-ig"),)),
+        Method(name="l2e", label="L2E", stages=(_task_model("aa-ig"), _IMITATE)),
+        _joint("sgt", "SGT", "aa-ig", "task", "suff", **_SGT),
+        Method(name="fresh", label="FRESH", stages=(_task_model("aa-ig"), _PREDICT)),
+        _select_predict("a2r", "A2R"),
         _joint("unirex-aa-f", "UNIREX (AA-F)", "aa-ig", "task", "comp", "suff"),
-        _joint("unirex-dlm-p", "UNIREX (DLM-P)", "dlm", "task", "plaus"),
+        _joint("sgt-p", "SGT+P", "aa-ig", "task", "suff", "plaus", **_SGT),
+        Method(name="fresh-p", label="FRESH+P", stages=(_DLM_P, _PREDICT)),
+        _select_predict("a2r-p", "A2R+P", "plaus"),
+        Method(name="unirex-dlm-p", label="UNIREX (DLM-P)", stages=(_DLM_P,)),
+        _joint("unirex-aa-fp", "UNIREX (AA-FP)", "aa-ig", "task", "comp", "suff", "plaus"),
         _joint("unirex-dlm-fp", "UNIREX (DLM-FP)", "dlm", "task", "comp", "suff", "plaus"),
-        _joint("unirex-slm-p", "UNIREX (SLM-P)", "slm", "task", "plaus"),
         _joint("unirex-slm-fp", "UNIREX (SLM-FP)", "slm", "task", "comp", "suff", "plaus"),
+        _joint("unirex-slm-p", "UNIREX (SLM-P)", "slm", "task", "plaus"),
+        _joint("unirex-aa-f-rand", "UNIREX (AA-F, Rand)", "rand", "task", "comp", "suff", **_ABLATION),
+        _joint("unirex-aa-f-gold", "UNIREX (AA-F, Gold)", "gold", "task", "comp", "suff", **_ABLATION),
+        _joint("unirex-aa-f-inv", "UNIREX (AA-F, Inv)", "inv", "task", "comp", "suff", **_ABLATION),
     )
 }
 

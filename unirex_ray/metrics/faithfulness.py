@@ -18,7 +18,7 @@ def comprehensiveness(full: Tensor, without: Tensor) -> Tensor:
     r"""AOPC of p_ŷ(x) - p_ŷ(x \ r^(k)), in [-1, 1]; higher is better.
 
     Args:
-        full: logits on x [B, C]; ŷ is their arg max.
+        full: logits on x [B, C], or on the input of each threshold [K, B, C]; ŷ is their arg max.
         without: logits on x \ r^(k) [K, B, C].
 
     Returns:

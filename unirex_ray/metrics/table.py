@@ -7,6 +7,8 @@ from typing import Literal
 
 Desideratum = Literal["faithfulness", "plausibility", "task"]
 Split = Literal["train", "dev", "test"]
+Group = Literal["train", "dev", "test", "time"]
+"""What a trial's metrics belong to: a split, or the seconds that it took."""
 
 METRIC_TOP_K_PERCENTS = (1, 5, 10, 20, 50)
 """K of the faithfulness metrics, in percent (paper, section 4.1); fixed, so that results compare."""
@@ -45,8 +47,22 @@ TOKEN_F1 = Metric(key="token_f1", label="TF1", higher_is_better=True, desideratu
 TASK_SCORE = Metric(key="task_score", label="Task", higher_is_better=True, desideratum="task", decimals=2)
 ACCURACY = Metric(key="accuracy", label="Accuracy", higher_is_better=True, desideratum=None, decimals=2)
 MACRO_F1 = Metric(key="macro_f1", label="Macro-F1", higher_is_better=True, desideratum=None, decimals=2)
+CONVERGENCE_DELTA = Metric(
+    key="convergence_delta", label="IG delta", higher_is_better=False, desideratum=None, decimals=3
+)
 LOSS = Metric(key="loss", label="Loss", higher_is_better=False, desideratum=None, decimals=4)
 
-METRICS = (COMPREHENSIVENESS, SUFFICIENCY, CSD, AUPRC, TOKEN_F1, TASK_SCORE, ACCURACY, MACRO_F1, LOSS)
+METRICS = (
+    COMPREHENSIVENESS,
+    SUFFICIENCY,
+    CSD,
+    AUPRC,
+    TOKEN_F1,
+    TASK_SCORE,
+    ACCURACY,
+    MACRO_F1,
+    CONVERGENCE_DELTA,
+    LOSS,
+)
 NRG_METRICS = tuple(metric for metric in METRICS if metric.desideratum is not None)
 """The five raw metrics that CNRG sums up. `task_score` repeats the corpus' own task metric (accuracy or macro-F1)."""

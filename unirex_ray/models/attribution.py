@@ -1,23 +1,106 @@
 """Attribution of the task model's logit to its tokens (AA extractors).
 
-Shapes: R rows, T tokens, H hidden size, S integration steps.
+Shapes: R rows, T tokens, H hidden size, O task outputs, S integration steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
+from captum.attr import DeepLift, InputXGradient, Saliency
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.views import Plan, encode_views, full_views
+
+Algorithm = Literal["grad", "input_x_grad", "deeplift", "ig"]
+
+_Extra = tuple[Tensor, Tensor, Tensor | None]
+"""Positions, token types and attention mask, each [R, T]."""
+
+
+def attribute(
+    task_model: TaskModel,
+    batch: Batch,
+    classes: Tensor,
+    algorithm: Algorithm,
+    plan: Plan,
+    *,
+    steps: int = 3,
+    pool: Callable[[Tensor], Tensor] | None = None,
+    learn: bool = False,
+) -> Tensor:
+    """Attribute one logit per row to the word embeddings, and pool over the hidden dimension.
+
+    The baseline of IG and DeepLIFT is the PAD embedding, with CLS and SEP kept. Dropout is off. Scores do not depend on
+    how a batch is cut.
+
+    Args:
+        classes: whose logit to attribute [R] (0 for multi-choice's single scalar).
+        steps: S, of IG.
+        pool: [r, t, H] to [r, t]; sums by default.
+        learn: keep the graph, so that the scores can be trained (second-order gradients; IG alone).
+
+    Returns:
+        Scores [R, T], any real number (`grad`: at least 0), 0 on padding; of IG and DeepLIFT 0 on CLS and SEP as well.
+    """
+    if learn and algorithm != "ig":
+        raise ValueError(f"only IG can be trained through, but got {algorithm!r}")
+    logits = _EmbeddedTaskModel(task_model)
+
+    def score(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+        inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=learn)
+        target, extra = classes[rows], (places, types, mask)
+        if algorithm == "ig":
+            dimensions = _integrated_gradients(
+                logits, inputs, baseline, target, extra, steps=steps, budget=plan.token_budget, learn=learn
+            )
+        else:
+            dimensions = _CAPTUM[algorithm](logits, inputs.requires_grad_(), baseline, target, extra)
+        scores = (dimensions.sum(-1) if pool is None else pool(dimensions)).float()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, 0.0)
+        return F.pad(scores, (0, batch.input_ids.shape[1] - scores.shape[1]))
+
+    at_once = {"ig": steps, "deeplift": 2}.get(algorithm, 1)
+    narrow = replace(plan, token_budget=max(1, plan.token_budget // at_once), drop=True, stream=False)
+    # Fused attention has no second derivative.
+    kernel = sdpa_kernel(SDPBackend.MATH) if learn else nullcontext()
+    with dropout_off(task_model), torch.enable_grad(), kernel:
+        scores = encode_views(batch, full_views(batch), score, narrow)
+    return scores if learn else scores.detach()
+
+
+@torch.no_grad()
+def convergence_delta(task_model: TaskModel, batch: Batch, classes: Tensor, scores: Tensor, plan: Plan) -> Tensor:
+    """How far sum-pooled IG is from complete: |sum of scores - (F(x) - F(baseline))|, at least 0; lower is better [R].
+
+    Args:
+        classes: whose logit `scores` attribute [R].
+        scores: [R, T].
+    """
+    logits = _EmbeddedTaskModel(task_model)
+
+    def difference(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+        ends = _path_ends(task_model, batch, ids, rows, learn=False)
+        whole, blank = (logits(end, places, types, mask).gather(1, classes[rows][:, None])[:, 0] for end in ends)
+        made: Tensor = whole - blank
+        return made
+
+    with dropout_off(task_model):
+        made = encode_views(batch, full_views(batch), difference, replace(plan, drop=True))
+    error: Tensor = (scores.double().sum(1) - made.double()).abs()
+    return error
 
 
 @lru_cache(maxsize=16)
@@ -25,52 +108,6 @@ def gauss_legendre(steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Nodes and weights of Gauss-Legendre quadrature on [0, 1]; the weights sum to 1."""
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return tuple((0.5 * (1 + nodes)).tolist()), tuple((0.5 * weights).tolist())
-
-
-def integrated_gradients(task_model: TaskModel, batch: Batch, classes: Tensor, *, steps: int, plan: Plan) -> Tensor:
-    """IG of one logit per row with respect to the word embeddings, summed over the hidden dimension.
-
-    The baseline is the PAD embedding, with CLS and SEP kept. Dropout is off. All steps of a sub-batch go through one
-    forward and one backward pass. The result carries no gradient.
-
-    Args:
-        classes: whose logit to attribute [R] (0 for multi-choice's single scalar).
-
-    Returns:
-        Scores [R, T], any real number, 0 on CLS, SEP and padding.
-    """
-    nodes, weights = gauss_legendre(steps)
-    table = task_model.encoder.word_embeddings
-    device = batch.input_ids.device
-    alpha = torch.tensor(nodes, device=device)[:, None, None, None]
-    weight = torch.tensor(weights, device=device)[:, None, None, None]
-    kept = batch.separators.clone()
-    kept[:, 0] = True
-
-    def attribute(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
-        width = ids.shape[1]
-        inputs = table(ids).detach()
-        baseline = table.weight[batch.pad_id].detach().expand_as(inputs)
-        baseline = torch.where(kept[rows, :width, None], inputs, baseline)
-        path = (baseline + alpha * (inputs - baseline)).flatten(0, 1).requires_grad_()
-        states, pooled = task_model.encoder(
-            inputs_embeds=path,
-            positions=places.repeat(steps, 1),
-            token_types=types.repeat(steps, 1),
-            attention_mask=None if mask is None else mask.repeat(steps, 1),
-        )
-        logits = task_model.read(states, pooled).float()
-        chosen = logits.gather(1, classes[rows].repeat(steps)[:, None]).sum()
-        (gradient,) = torch.autograd.grad(chosen, path)
-        mean = (weight * gradient.unflatten(0, (steps, -1))).sum(0)
-        scores = ((inputs - baseline) * mean).sum(-1).float()
-        if mask is not None:
-            scores = scores.masked_fill(~mask, 0.0)
-        return F.pad(scores, (0, batch.input_ids.shape[1] - width))
-
-    with dropout_off(task_model), torch.enable_grad():
-        narrow = replace(plan, token_budget=max(1, plan.token_budget // steps), drop=True, stream=False)
-        return encode_views(batch, full_views(batch), attribute, narrow).detach()
 
 
 @contextmanager
@@ -83,3 +120,80 @@ def dropout_off(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+class _EmbeddedTaskModel(nn.Module):
+    """The task model as a function of word embeddings."""
+
+    def __init__(self, task_model: TaskModel) -> None:
+        super().__init__()
+        self.task_model = task_model
+
+    def forward(self, embeds: Tensor, places: Tensor, types: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits [R, O] of embeddings [R, T, H]."""
+        states, pooled = self.task_model.encoder(
+            inputs_embeds=embeds, positions=places, token_types=types, attention_mask=mask
+        )
+        return self.task_model.read(states, pooled)
+
+
+def _path_ends(task_model: TaskModel, batch: Batch, ids: Tensor, rows: Tensor, *, learn: bool) -> tuple[Tensor, Tensor]:
+    """Word embeddings of a text and of its baseline [r, t, H]."""
+    table = task_model.encoder.word_embeddings
+    inputs = table(ids) if learn else table(ids).detach()
+    kept = batch.separators[rows, : ids.shape[1]].clone()
+    kept[:, 0] = True
+    return inputs, torch.where(kept[..., None], inputs, table.weight[batch.pad_id].detach())
+
+
+def _integrated_gradients(
+    logits: nn.Module,
+    inputs: Tensor,
+    baseline: Tensor,
+    target: Tensor,
+    extra: _Extra,
+    *,
+    steps: int,
+    budget: int,
+    learn: bool,
+) -> Tensor:
+    """IG per dimension [R, T, H]; as many steps go through one forward and one backward pass as the budget allows."""
+    device = inputs.device
+    nodes, weights = (torch.tensor(values, device=device)[:, None, None, None] for values in gauss_legendre(steps))
+    at_once = max(1, budget // (inputs.shape[0] * inputs.shape[1]))
+    mean = torch.zeros_like(inputs)
+    for start in range(0, steps, at_once):
+        alpha, weight = nodes[start : start + at_once], weights[start : start + at_once]
+        path = (baseline + alpha * (inputs - baseline)).flatten(0, 1)
+        path = path if path.requires_grad else path.requires_grad_()
+        size = len(alpha)
+        repeated = [None if part is None else part.repeat(size, 1) for part in extra]
+        chosen = logits(path, *repeated).gather(1, target.repeat(size)[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, path, create_graph=learn)
+        mean = mean + (weight * gradient.view(size, *inputs.shape)).sum(0)
+    return (inputs - baseline) * mean
+
+
+def _saliency(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tensor, extra: _Extra) -> Tensor:
+    found: Tensor = Saliency(logits).attribute(inputs, target=target, abs=True, additional_forward_args=extra)
+    return found
+
+
+def _input_x_gradient(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tensor, extra: _Extra) -> Tensor:
+    found: Tensor = InputXGradient(logits).attribute(inputs, target=target, additional_forward_args=extra)
+    return found
+
+
+def _deeplift(logits: nn.Module, inputs: Tensor, baseline: Tensor, target: Tensor, extra: _Extra) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Setting forward, backward hooks")
+        found: Tensor = DeepLift(logits).attribute(inputs, baseline, target=target, additional_forward_args=extra)
+    return found
+
+
+_CAPTUM: dict[str, Callable[[nn.Module, Tensor, Tensor, Tensor, _Extra], Tensor]] = {
+    "grad": _saliency,
+    "input_x_grad": _input_x_gradient,
+    "deeplift": _deeplift,
+}
+"""Attributions per dimension [R, T, H]."""

@@ -5,72 +5,121 @@ Shapes: R rows, T tokens, O task outputs.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unirex_ray.data.batching import Batch
-from unirex_ray.models.attribution import integrated_gradients
+from unirex_ray.models.attribution import Algorithm, attribute, dropout_off
 from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.heads import TokenHead
-from unirex_ray.models.task_model import TaskModel, class_logits
+from unirex_ray.models.importance import IMPORTANCE_CLASSES
+from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.views import Plan, encode_views, full_views
+from unirex_ray.rationale import selection_sizes, token_ranks
 
 Target = Literal["gold", "predicted"]
+Reading = tuple[Tensor | None, Tensor]
+"""Task logits of whole rows [R, O], where they came along, and importance scores [R, T], finite, 0 on padding."""
 
 
 class Extractor(Protocol):
-    """Scores the tokens of whole rows, sharing the task model's pass where it can."""
+    """Scores the tokens of whole rows."""
 
-    def read(self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target) -> tuple[Tensor, Tensor]:
-        """Task logits and importance scores of whole rows.
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
+        """Importance scores, and the task model's logits where its pass is shared or needed.
 
         Args:
             target: the class that attributions explain: gold in training losses, predicted in evaluation.
-
-        Returns:
-            Task logits [R, O] and scores [R, T], finite, 0 on padding.
+            learn: whether a loss is going to train the scores; a graph that is costly is built only then.
         """
 
 
 class AttributionExtractor(nn.Module):
-    """AA: integrated gradients of the task model; nothing of its own to train, no gradient through the scores."""
+    """AA: the task model's own attributions; nothing of its own to train, but for the head that may pool them.
 
-    def __init__(self, steps: int) -> None:
+    Args:
+        head: kind of the `TokenHead` that pools the hidden dimension; None: sum.
+    """
+
+    def __init__(self, algorithm: Algorithm, steps: int, hidden_size: int, head: str | None = None) -> None:
         super().__init__()
-        self.steps = steps
+        self.algorithm, self.steps = algorithm, steps
+        self.head = None if head is None else TokenHead(hidden_size, head)
 
-    def read(self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target) -> tuple[Tensor, Tensor]:
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
         """See `Extractor`."""
-        logits = task_model.full_logits(batch, plan)
-        if batch.choices > 1:
-            classes = torch.zeros(batch.rows, dtype=torch.long, device=logits.device)
-        else:
-            classes = batch.labels if target == "gold" else class_logits(logits, batch.choices).argmax(-1)
-        return logits, integrated_gradients(task_model, batch, classes, steps=self.steps, plan=plan)
+        logits = None if target == "gold" else task_model.full_logits(batch, plan)
+        scores = attribute(
+            task_model,
+            batch,
+            attributed_classes(logits, batch),
+            self.algorithm,
+            plan,
+            steps=self.steps,
+            pool=self.head,
+            learn=learn,
+        )
+        return logits, scores
 
 
-class DualExtractor(nn.Module):
-    """DLM: an encoder of its own, and a head on every token."""
+def attributed_classes(logits: Tensor | None, batch: Batch) -> Tensor:
+    """Whose logit attributions explain [R]: the scalar of each choice, else the predicted or (None) the gold label."""
+    if batch.choices > 1:
+        return torch.zeros(batch.rows, dtype=torch.long, device=batch.labels.device)
+    return batch.labels if logits is None else logits.argmax(-1)
 
-    def __init__(self, encoder: Encoder, head: str) -> None:
+
+class TokenClassifier(nn.Module):
+    """An encoder of its own, and a head with one or several outputs on every token."""
+
+    def __init__(self, encoder: Encoder, head: str, outputs: int = 1) -> None:
         super().__init__()
         self.encoder = encoder
         if getattr(encoder.backbone, "pooler", None) is not None:
             encoder.backbone.pooler = None  # it would never be used or trained
-        self.head = TokenHead(encoder.hidden_size, head)
+        self.head = TokenHead(encoder.hidden_size, head, outputs)
 
-    def read(self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target) -> tuple[Tensor, Tensor]:
-        """See `Extractor`."""
+    def token_logits(self, batch: Batch, plan: Plan) -> Tensor:
+        """The head's output on every token of whole rows, 0 on padding [R, T] or [R, T, outputs]."""
 
         def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
             states, _pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
             return _spread(self.head(states).float(), mask, batch)
 
-        scores = encode_views(batch, full_views(batch), encode, plan)
-        return task_model.full_logits(batch, plan), scores
+        return encode_views(batch, full_views(batch), encode, plan)
+
+
+class DualExtractor(TokenClassifier):
+    """DLM: an encoder of its own, and a head on every token."""
+
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
+        """See `Extractor`."""
+        return None, self.token_logits(batch, plan)
+
+
+class ImitationExtractor(TokenClassifier):
+    """L2E's: sorts every token into classes of importance; its score is the most likely class, -2 to 2."""
+
+    def __init__(self, encoder: Encoder, head: str) -> None:
+        super().__init__(encoder, head, IMPORTANCE_CLASSES)
+
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
+        """See `Extractor`."""
+        scores = self.token_logits(batch, plan).argmax(-1).float() - IMPORTANCE_CLASSES // 2
+        return None, scores.masked_fill(~batch.attended, 0.0)
 
 
 class SharedExtractor(nn.Module):
@@ -80,7 +129,9 @@ class SharedExtractor(nn.Module):
         super().__init__()
         self.head = TokenHead(hidden_size, head)
 
-    def read(self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target) -> tuple[Tensor, Tensor]:
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
         """See `Extractor`."""
 
         def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
@@ -92,8 +143,68 @@ class SharedExtractor(nn.Module):
         return both[:, : task_model.outputs], both[:, task_model.outputs :]
 
 
+class RandomExtractor(nn.Module):
+    """Rand: standard normal scores, one draw per instance and seed, whatever the batch that it comes in."""
+
+    seed: Tensor
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("seed", torch.tensor(seed))  # goes with the weights
+
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
+        """See `Extractor`."""
+        scores = torch.zeros(batch.input_ids.shape)
+        for row, length in enumerate(batch.lengths.tolist()):
+            instance, choice = divmod(row, batch.choices)
+            key = f"{int(self.seed)}/{choice}/{batch.ids[instance]}"
+            draw = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+            scores[row, :length] = torch.from_numpy(draw.standard_normal(length))
+        return None, scores.to(batch.input_ids.device)
+
+
+class GoldExtractor(nn.Module):
+    """Gold: the gold rationale as scores (0 or 1); inverted: the attended tokens outside it."""
+
+    def __init__(self, *, inverted: bool = False) -> None:
+        super().__init__()
+        self.inverted = inverted
+
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
+        """See `Extractor`."""
+        return None, ((batch.attended & ~batch.gold) if self.inverted else batch.gold).float()
+
+
+class SelectionExtractor(nn.Module):
+    """FRESH's: 1 on the top-k% tokens of an earlier stage's extractor, 0 elsewhere.
+
+    Args:
+        source: the earlier stage's model; it stays as it is.
+    """
+
+    def __init__(self, source: nn.Module, top_k_percent: int) -> None:
+        super().__init__()
+        self.source, self.top_k_percent = source.requires_grad_(False), top_k_percent
+
+    def read(
+        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+    ) -> Reading:
+        """See `Extractor`; takes the earlier stage's scores from the batch where they are on it."""
+        scores = batch.handed_on
+        if scores is None:
+            with dropout_off(self.source), torch.no_grad():
+                scores = self.source.scores(batch, plan)  # type: ignore[operator]
+        sizes = selection_sizes(batch.lengths, [self.top_k_percent])[0]
+        return None, (token_ranks(scores, batch.lengths) < sizes[:, None]).float()
+
+
 def _spread(scores: Tensor, mask: Tensor | None, batch: Batch) -> Tensor:
-    """Widen a sub-batch's scores to the batch's width, 0 on padding."""
+    """Widen a sub-batch's scores [r, t, ...] to the batch's width, 0 on padding."""
     if mask is not None:
-        scores = scores.masked_fill(~mask, 0.0)
-    return F.pad(scores, (0, batch.input_ids.shape[1] - scores.shape[1]))
+        scores = scores.masked_fill(~(mask if scores.dim() == 2 else mask[..., None]), 0.0)
+    missing = batch.input_ids.shape[1] - scores.shape[1]
+    return F.pad(scores, (0, 0) * (scores.dim() - 2) + (0, missing))

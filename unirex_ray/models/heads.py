@@ -13,20 +13,22 @@ class TokenHead(nn.Module):
 
     Args:
         kind: `linear`, `mlp-2048-2` (two hidden layers of 2048) or `mlp-4096-3`.
+        outputs: 1, or the number of classes of a token.
     """
 
-    def __init__(self, hidden_size: int, kind: str) -> None:
+    def __init__(self, hidden_size: int, kind: str, outputs: int = 1) -> None:
         super().__init__()
+        self.outputs = outputs
         width, depth = _HIDDEN[kind]
         layers: list[nn.Module] = []
         for index in range(depth):
             layers += [nn.Linear(hidden_size if index == 0 else width, width), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(width if depth else hidden_size, 1))
+        self.layers = nn.Sequential(*layers, nn.Linear(width if depth else hidden_size, outputs))
 
     def forward(self, states: Tensor) -> Tensor:
-        """States [R, T, H] to scores [R, T], single precision under autocast as well."""
+        """States [R, T, H] to scores [R, T] or [R, T, outputs], in single precision under autocast as well."""
         hidden = self.layers[:-1](states)
         # Half precision has so few values that tokens would tie, and ties go to the first of them.
         with torch.autocast(states.device.type, enabled=False):
-            scores: Tensor = self.layers[-1](hidden.float()).squeeze(-1)
-        return scores
+            scores: Tensor = self.layers[-1](hidden.float())
+        return scores.squeeze(-1) if self.outputs == 1 else scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from unirex_ray.config import ModelConfig
 from unirex_ray.errors import UserError
 from unirex_ray.models.encoder import bare_encoder
-from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.rationale_model import Design, RationaleModel, build_model
 
 WEIGHTS = "model.safetensors"
 MODEL = "rationale_model.json"
@@ -24,18 +25,30 @@ class ModelCard:
     """What a folder needs beside weights and tokenizer to read texts as in training.
 
     Attributes:
+        designs: of the method's stages; the last one's model is the one that is saved.
         labels: class names by index.
         max_length: tokens per input.
         truncation: see `data.schema.Corpus`.
     """
 
     method: str
-    extractor: str
+    designs: tuple[Design, ...]
     labels: tuple[str, ...]
     task_metric: str
     multi_choice: bool
     max_length: int
     truncation: str
+
+    @property
+    def outputs(self) -> int:
+        """Of the task model: a scalar per choice, or a logit per class."""
+        return 1 if self.multi_choice else len(self.labels)
+
+
+def read_card(described: dict[str, Any]) -> ModelCard:
+    """A card from its JSON form."""
+    designs = tuple(Design(**design) for design in described["designs"])
+    return ModelCard(**{**described, "designs": designs, "labels": tuple(described["labels"])})
 
 
 def save_model(
@@ -62,13 +75,12 @@ def load_model(folder: Path) -> tuple[RationaleModel, PreTrainedTokenizerBase, M
     try:
         described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         config = ModelConfig.model_validate(described.pop("model"))
-        card = ModelCard(**{**described, "labels": tuple(described["labels"])})
-        outputs = 1 if card.multi_choice else len(card.labels)
-        model = RationaleModel(
+        card = read_card(described)
+        model = build_model(
             config,
-            card.extractor,
-            outputs,
-            lambda config: bare_encoder(folder, trust_remote_code=config.trust_remote_code),
+            card.designs,
+            card.outputs,
+            make_encoder=lambda config: bare_encoder(folder, trust_remote_code=config.trust_remote_code),
         )
         model.load_state_dict(load_file(folder / WEIGHTS))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)

@@ -31,7 +31,7 @@ class TaskModel(nn.Module):
         assert first is not None
         # Comprehensiveness and sufficiency are small differences, which half precision would round away.
         with torch.autocast(first.device.type, enabled=False):
-            logits: Tensor = self.head(self.dropout(first.float()))
+            logits: Tensor = self.head(self.dropout(first.to(self.head.weight.dtype)))
         return logits
 
     def logits(self, batch: Batch, views: Views, plan: Plan, *, positions: Positions = "original") -> Tensor:
@@ -46,6 +46,33 @@ class TaskModel(nn.Module):
     def full_logits(self, batch: Batch, plan: Plan) -> Tensor:
         """Logits of whole rows [R, O]."""
         return self.logits(batch, full_views(batch), plan)
+
+
+class AttentionPredictor(nn.Module):
+    """A2R's second predictor: reads whole rows, and sums token states by softmax of the extractor's scores.
+
+    Selection has no gradient; this is how A2R's extractor learns (SPEC, methods).
+    """
+
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        encoder.backbone.pooler = None  # the scores pool
+        self.dropout = nn.Dropout(_head_dropout(encoder))
+        self.head = nn.Linear(encoder.hidden_size, outputs)
+
+    def logits(self, batch: Batch, scores: Tensor, plan: Plan) -> Tensor:
+        """Logits of whole rows [R, O]; scores [R, T]."""
+        weights = scores.masked_fill(~batch.attended, -torch.inf).softmax(-1)
+
+        def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+            states, _pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
+            with torch.autocast(states.device.type, enabled=False):
+                pooled = (weights[rows, : states.shape[1], None] * states.float()).sum(1)
+                logits: Tensor = self.head(self.dropout(pooled))
+            return logits
+
+        return encode_views(batch, full_views(batch), encode, plan)
 
 
 def class_logits(logits: Tensor, choices: int) -> Tensor:

@@ -64,10 +64,11 @@ def full_views(batch: Batch) -> Views:
 
 @dataclass(frozen=True)
 class PerturbedViews:
-    """The distinct views among x \\ r^(k) and r^(k) of a batch, and where each of them is used.
+    """Distinct views of a batch, and where each of them is used.
 
     Attributes:
-        index: view of (side, threshold, row), side 0 for x \\ r^(k), 1 for r^(k) [2, K, R].
+        index: number of the view by threshold and row; of both sides (see `perturbed_views`) or of r^(k) alone
+            [..., K, R].
     """
 
     views: Views
@@ -75,25 +76,55 @@ class PerturbedViews:
 
 
 def perturbed_views(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedViews:
-    """Both sides of every threshold; thresholds that select the same tokens of a row share one view.
+    r"""Both sides of every threshold; thresholds that select the same tokens of a row share one view.
 
     Args:
         scores: importance [R, T].
+
+    Returns:
+        Views with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
     """
+    distinct = _distinct_selections(batch, scores, top_k_percents)
+    row, size, rank, length = distinct.row, distinct.size, distinct.rank, batch.lengths[distinct.row]
+    kept = torch.cat([keep_complement(rank, size, length), keep_rationale(rank, size)])
+    views = Views(torch.cat([row, row]), kept, torch.cat([length - size, size + 1]))
+    return PerturbedViews(views, torch.stack([distinct.index, distinct.index + len(row)]))
+
+
+def rationale_views(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedViews:
+    """r^(k) of every threshold, equal ones once; the index is [K, R]. Arguments as for `perturbed_views`."""
+    distinct = _distinct_selections(batch, scores, top_k_percents)
+    kept = keep_rationale(distinct.rank, distinct.size)
+    return PerturbedViews(Views(distinct.row, kept, distinct.size + 1), distinct.index)
+
+
+def empty_views(batch: Batch) -> Views:
+    """Every row without its text: CLS alone."""
+    kept = torch.zeros_like(batch.attended)
+    kept[:, 0] = True
+    return Views(torch.arange(batch.rows, device=kept.device), kept, kept.sum(1))
+
+
+@dataclass(frozen=True)
+class _Selections:
+    """Distinct selections of a batch: row [V], size [V], ranks of the row's tokens [V, T]; index [K, R] as above."""
+
+    row: Tensor
+    size: Tensor
+    rank: Tensor
+    index: Tensor
+
+
+def _distinct_selections(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> _Selections:
     sizes = selection_sizes(batch.lengths, top_k_percents)
     ranks = token_ranks(scores, batch.lengths)
     # The first threshold with the same size stands for all of them.
     first = (sizes[:, None] == sizes[None, :]).int().argmax(dim=1)
     thresholds = torch.arange(len(sizes), device=sizes.device)
     threshold, row = (first == thresholds[:, None]).nonzero(as_tuple=True)
-    size, rank, length = sizes[threshold, row], ranks[row], batch.lengths[row]
-    kept = torch.cat([keep_complement(rank, size, length), keep_rationale(rank, size)])
-    count = len(row)
     number = torch.zeros_like(sizes)
-    number[threshold, row] = torch.arange(count, device=sizes.device)
-    index = number.gather(0, first)
-    views = Views(torch.cat([row, row]), kept, torch.cat([length - size, size + 1]))
-    return PerturbedViews(views, torch.stack([index, index + count]))
+    number[threshold, row] = torch.arange(len(row), device=sizes.device)
+    return _Selections(row, sizes[threshold, row], ranks[row], number.gather(0, first))
 
 
 def encode_views(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unirex_ray.compare import Comparison, Row
-from unirex_ray.report.tables import method_label
+from unirex_ray.report.layout import method_label
 
 # Okabe and Ito's colours: told apart by colour-blind readers as well.
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}

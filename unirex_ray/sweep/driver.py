@@ -29,17 +29,18 @@ class Timing:
 
     Attributes:
         wall_s: from its suggestion until everything about it was recorded.
-        train_s, evaluate_s: what it reported.
+        train_s, evaluate_s, wait_s: what it reported (see `TrialResult`).
     """
 
     wall_s: float
     train_s: float
     evaluate_s: float
+    wait_s: float
 
     @property
     def fixed_s(self) -> float:
-        """What the trial cost beyond training and evaluating."""
-        return self.wall_s - self.train_s - self.evaluate_s
+        """What the trial cost beyond training and evaluating, and waiting for another trial to train its stage."""
+        return self.wall_s - self.train_s - self.evaluate_s - self.wait_s
 
 
 class Driver:
@@ -51,6 +52,7 @@ class Driver:
     Args:
         resolve: a trial's whole configuration.
         folder: where a trial's checkpoints lie.
+        shared: where the stages lie that trials have in common.
         tags: of every run.
         concurrency: most trials at once.
     """
@@ -63,15 +65,16 @@ class Driver:
         *,
         resolve: Callable[[TrialSpec], Config],
         folder: Callable[[str], str],
+        shared: str,
         tags: dict[str, str],
         concurrency: int,
     ) -> None:
         self._schedule, self._store, self._progress = schedule, store, progress
-        self._resolve, self._folder, self._tags = resolve, folder, tags
+        self._resolve, self._folder, self._shared, self._tags = resolve, folder, shared, tags
         self._concurrency = concurrency
         self._live: dict[str, tuple[TrialSpec, float]] = {}
         self._ended: set[str] = set()
-        self._seconds: dict[str, tuple[float, float]] = {}
+        self._seconds: dict[str, dict[str, float]] = {}
         self.timings: dict[str, Timing] = {}
 
     def suggest(self) -> Job | Signal:
@@ -87,24 +90,30 @@ class Driver:
         self._store.open_trial(spec, params=flat, tags={**self._tags, CONFIG_HASH: config_hash(config)})
         self._live[spec.trial_id] = (spec, began)
         self._progress.started(spec)
-        return Job(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id))
+        return Job(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
 
     def take(self, trial_id: str, message: Message) -> bool:
         """Take in what a trial reports; returns whether it goes on."""
         spec, _ = self._live[trial_id]
+        if isinstance(message, EpochDone) and message.stage:
+            # It has no scores yet, so that no rung can judge it.
+            self._store.log_epoch(trial_id, message.epoch, message.metrics, stage=message.stage)
+            self._progress.epoch(spec, message.epoch, message.metrics, message.stage)
+            return True
         if isinstance(message, EpochDone):
             record = self._schedule.on_report(trial_id, message.epoch, message.metrics)
             if record.status == "failed":
                 self._end(record)
                 return False
             self._store.log_epoch(trial_id, message.epoch, message.metrics)
-            self._progress.epoch(spec, message.epoch, message.metrics)
+            self._progress.epoch(spec, message.epoch, message.metrics, "")
             if record.status == "stopped":
                 self._end(record)
             return record.status == "running"
         if isinstance(message, TrialResult):
-            seconds = message.metrics.get("time/train_s", 0.0), message.metrics.get("time/evaluate_s", 0.0)
-            self._seconds[trial_id] = seconds
+            self._seconds[trial_id] = {
+                name: message.metrics.get(f"time/{name}", 0.0) for name in ("train_s", "evaluate_s", "wait_s")
+            }
             record = self._schedule.on_complete(trial_id, message.metrics)
             if record.status == "completed":
                 self._keep_artifacts(spec, message)
@@ -121,9 +130,7 @@ class Driver:
         """Take in that a trial has left the cluster."""
         spec, began = self._live.pop(trial_id)
         if trial_id in self._seconds:
-            train_s, evaluate_s = self._seconds[trial_id]
-            wall_s = time.perf_counter() - began
-            self.timings[trial_id] = Timing(wall_s=wall_s, train_s=train_s, evaluate_s=evaluate_s)
+            self.timings[trial_id] = Timing(wall_s=time.perf_counter() - began, **self._seconds[trial_id])
         else:
             # Nothing happens to a trial that has ended already.
             self.lost(spec.trial_id, "ended without a result")

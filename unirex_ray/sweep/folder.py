@@ -63,6 +63,11 @@ class SweepFolder:
         return str(self.path / "trials" / trial_id)
 
     @property
+    def shared(self) -> Path:
+        """Where the stages lie that trials have in common; of no use after the sweep."""
+        return self.path / "stages"
+
+    @property
     def scratch(self) -> Path:
         """Ray's own files; of no use after the sweep."""
         return self.path / ".ray"

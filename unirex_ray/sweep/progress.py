@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE
-from unirex_ray.report.tables import parameters_text
+from unirex_ray.report.layout import parameters_text
 from unirex_ray.sweep.schedule import Plan
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
@@ -34,8 +34,8 @@ class Progress(Protocol):
     def started(self, spec: TrialSpec) -> None:
         """A trial was handed to the cluster."""
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A trial reported dev metrics."""
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+        """A trial reported dev metrics, of a named stage or of its last one."""
 
     def ended(self, record: TrialRecord) -> None:
         """A trial completed, failed or was stopped."""
@@ -63,8 +63,8 @@ class _Lines:
     def started(self, spec: TrialSpec) -> None:
         self._line("start", spec, parameters_text(spec.parameters))
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float]) -> None:
-        self._line(f"epoch {epoch}", spec, _dev(metrics))
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+        self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics)}".strip())
 
     def ended(self, record: TrialRecord) -> None:
         self._ended += 1
@@ -80,7 +80,7 @@ class _Lines:
 class _Running:
     spec: TrialSpec
     since: float
-    epoch: int = 0
+    epoch: str = ""
     metrics: Mapping[str, float] | None = None
 
 
@@ -104,9 +104,9 @@ class _Live:
     def started(self, spec: TrialSpec) -> None:
         self._running[spec.trial_id] = _Running(spec=spec, since=time.monotonic())
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
         running = self._running[spec.trial_id]
-        running.epoch, running.metrics = epoch, metrics
+        running.epoch, running.metrics = f"{stage} {epoch}".strip(), metrics
 
     def ended(self, record: TrialRecord) -> None:
         del self._running[record.spec.trial_id]
@@ -132,7 +132,7 @@ class _Live:
 def _cells(trial: _Running) -> tuple[str, ...]:
     spec = trial.spec
     seconds = f"{time.monotonic() - trial.since:.0f} s"
-    return f"{spec.configuration:04d} s{spec.seed}", seconds, str(trial.epoch or ""), _dev(trial.metrics or {})
+    return f"{spec.configuration:04d} s{spec.seed}", seconds, trial.epoch, _dev(trial.metrics or {})
 
 
 def _dev(metrics: Mapping[str, float]) -> str:

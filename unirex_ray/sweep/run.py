@@ -13,7 +13,7 @@ import statistics
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,9 +31,10 @@ from unirex_ray.distributed.train_runtime import run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
+from unirex_ray.report.layout import console as make_console
+from unirex_ray.report.layout import to_csv
 from unirex_ray.report.leaderboard import Place, leaderboard
-from unirex_ray.report.tables import console as make_console
-from unirex_ray.report.tables import leaderboard_rows, print_leaderboard, to_csv
+from unirex_ray.report.tables import leaderboard_rows, print_leaderboard
 from unirex_ray.selection import configurations, select_variants
 from unirex_ray.sweep.driver import Decisions, Driver, Events, Suggestions, Timing
 from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder, settings_of
@@ -53,7 +54,7 @@ from unirex_ray.tracking.store import (
     store_options,
 )
 from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
-from unirex_ray.training.trial import check_gold, prepare, train_trial
+from unirex_ray.training.trial import check_method, prepare, train_trial
 
 _DEFAULT_BUDGET = 9
 
@@ -126,7 +127,7 @@ def run_sweep(
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
         corpus = load_corpus(config.data)
         for name in methods:
-            check_gold(get_method(name), corpus)
+            check_method(override(config, {"method": name}), corpus)
         encoders = {p.key: p.values for p in space.parameters}.get("model.encoder", (config.model.encoder,))
         notes = [note for encoder in encoders for note in prepare(override(config, {"model.encoder": encoder}), corpus)]
         for note in dict.fromkeys(notes):
@@ -185,6 +186,7 @@ class _Sweep:
                 progress,
                 resolve=self.resolve,
                 folder=self.folder.trial,
+                shared=str(self.folder.shared),
                 tags=tags,
                 concurrency=self.placement.concurrency,
             )
@@ -199,7 +201,8 @@ class _Sweep:
         return self._finish(timings)
 
     def resolve(self, spec: TrialSpec) -> Config:
-        return override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+        config = override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+        return get_method(spec.method).resolve(config)
 
     def _fit(self, driver: Driver, trainer: Trainer) -> None:
         scratch = str(self.folder.scratch)
@@ -268,7 +271,8 @@ class _Sweep:
             if (record.spec.method, record.spec.configuration) not in selected:
                 checkpoints.delete(BEST)
         self.store.finish_sweep(metrics={}, tags={})
-        shutil.rmtree(self.folder.scratch, ignore_errors=True)
+        for folder in (self.folder.scratch, self.folder.shared):
+            shutil.rmtree(folder, ignore_errors=True)
         return SweepOutcome(
             sweep_id=self.plan.sweep_id,
             digest=self.corpus.digest(),
@@ -280,7 +284,7 @@ class _Sweep:
     def _summary(self, records: Sequence[TrialRecord], timings: Mapping[str, Timing]) -> dict[str, Any]:
         before = self.begun.get("seconds", {})
         seconds = {
-            trial_id: {"wall": t.wall_s, "train": t.train_s, "evaluate": t.evaluate_s, "fixed": t.fixed_s}
+            trial_id: {**{name.removesuffix("_s"): value for name, value in asdict(t).items()}, "fixed": t.fixed_s}
             for trial_id, t in timings.items()
         }
         after_first = [timing.fixed_s for timing in list(timings.values())[1:]]

@@ -47,7 +47,7 @@ from unirex_ray.tracking.store import (
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 PARENT = "mlflow.parentRunId"
-EPOCH = "epoch/"
+EPOCH, STAGE = "epoch/", "stage/"
 _TERMINAL: dict[TrialStatus, str] = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _BATCH_METRICS, _BATCH_ENTRIES = 900, 90
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
@@ -74,7 +74,7 @@ class MlflowStore:
         self._experiment = ""
         self._corpus = ""
         self._runs: dict[str, str] = {}
-        self._epochs: dict[str, set[int]] = {}
+        self._epochs: dict[str, set[tuple[str, int]]] = {}
 
     def open_sweep(
         self,
@@ -120,18 +120,19 @@ class MlflowStore:
         known = self._runs.get(spec.trial_id)
         if known:
             run = self._reopen(self._client.get_run(known), params, tags)
-            self._epochs[spec.trial_id] = set(self._history(run))
+            self._epochs[spec.trial_id] = self._logged_epochs(run)
         else:
             run = self._create(spec.trial_id.removeprefix(f"{self._sweep_id}-"), params, tags)
             self._epochs[spec.trial_id] = set()
         self._runs[spec.trial_id] = run.info.run_id
         return str(run.info.run_id)
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
         """See `RunStore`."""
-        if epoch not in self._epochs[trial_id]:
-            self._log(self._runs[trial_id], metrics={EPOCH + k: v for k, v in metrics.items()}, step=epoch)
-            self._epochs[trial_id].add(epoch)
+        prefix = f"{STAGE}{stage}/" if stage else EPOCH
+        if (prefix, epoch) not in self._epochs[trial_id]:
+            self._log(self._runs[trial_id], metrics={prefix + k: v for k, v in metrics.items()}, step=epoch)
+            self._epochs[trial_id].add((prefix, epoch))
 
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
@@ -284,6 +285,16 @@ class MlflowStore:
                     history.setdefault(metric.step, {})[key.removeprefix(EPOCH)] = metric.value
         return dict(sorted(history.items()))
 
+    def _logged_epochs(self, run: Run) -> set[tuple[str, int]]:
+        """Prefix and number of every epoch of every stage."""
+        first_keys = {re.match(rf"{EPOCH}|{STAGE}[^/]+/|", key)[0]: key for key in run.data.metrics}  # type: ignore[index]
+        return {
+            (prefix, metric.step)
+            for prefix, key in first_keys.items()
+            if prefix
+            for metric in self._client.get_metric_history(run.info.run_id, key)
+        }
+
 
 def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord:
     tags = _own_tags(run)
@@ -295,7 +306,7 @@ def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord
         seed=int(tags[SEED]),
         parameters=json.loads(tags[PARAMETERS]),
     )
-    final = {key: value for key, value in run.data.metrics.items() if not key.startswith(EPOCH)}
+    final = {key: value for key, value in run.data.metrics.items() if not key.startswith((EPOCH, STAGE))}
     return TrialRecord(
         spec=spec,
         status=status,

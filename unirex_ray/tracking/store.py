@@ -77,8 +77,12 @@ class RunStore(Protocol):
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Find or create a trial of the open sweep and set it running; returns the store's own identifier."""
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Add an epoch to the trial's history; an epoch that is there already stays as it is."""
+    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
+        """Add an epoch to the trial's history; an epoch that is there already stays as it is.
+
+        Args:
+            stage: of an epoch that is kept beside the history, which is the last stage's.
+        """
 
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from unirex_ray.metrics.table import (
     ACCURACY,
     AUPRC,
     COMPREHENSIVENESS,
+    CONVERGENCE_DELTA,
     CSD,
     LOSS,
     MACRO_F1,
@@ -27,20 +30,48 @@ from unirex_ray.metrics.table import (
     TASK_SCORE,
     TOKEN_F1,
 )
-from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.attribution import convergence_delta, dropout_off
+from unirex_ray.models.extractor import Reading, attributed_classes
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.views import Plan, perturbed_views
+from unirex_ray.models.views import Plan
 from unirex_ray.rationale import selection_sizes, token_ranks
 from unirex_ray.training.runtime import Runtime
 
-_SUMS = ("loss", "comprehensiveness", "sufficiency", "auprc", "token_f1", "rows_with_gold")
+_SUMS = (
+    "loss",
+    "comprehensiveness",
+    "sufficiency",
+    "auprc",
+    "token_f1",
+    "rows_with_gold",
+    "convergence_delta",
+    "rows",
+)
 CHUNK = 64
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent on extracting scores, and on how many instances."""
+
+    seconds: float = 0.0
+    instances: int = 0
+
+    @property
+    def per_instance(self) -> float:
+        """Seconds; 0 before anything was timed."""
+        return self.seconds / max(1, self.instances)
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates a model; every worker takes its share of the instances."""
+    """Evaluates a model; every worker takes its share of the instances.
+
+    Attributes:
+        convergence_delta: whether to measure how far IG's scores are from complete.
+        stopwatch: runs while scores are extracted, with the prediction that they explain.
+    """
 
     model: RationaleModel
     tokens: Tokens
@@ -49,59 +80,91 @@ class Evaluator:
     plan: Plan
     runtime: Runtime
     bf16: bool = False
+    convergence_delta: bool = False
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @torch.no_grad()
-    def __call__(self, split: EncodedSplit) -> dict[str, float]:
-        """All metrics of a split by key, without its prefix; plausibility only where the split has gold rationales."""
+    def __call__(self, split: EncodedSplit, *, explain: bool = True) -> dict[str, float]:
+        """Metrics of a split by key, without its prefix.
+
+        Args:
+            explain: all of them, plausibility only where the split has gold rationales; otherwise the task's alone.
+        """
+        design = self.model.design
+        several = design.predicts_from == "rationale" and design.top_k_percent is None
+        inputs = len(METRIC_TOP_K_PERCENTS) if several else 1
         sums = torch.zeros(len(_SUMS), dtype=torch.float64)
-        confusion = torch.zeros(self.classes, self.classes, dtype=torch.float64)
+        confusion = torch.zeros(inputs, self.classes, self.classes, dtype=torch.float64)
         mine = range(self.runtime.rank, len(split), self.runtime.world)
         with dropout_off(self.model):
             for chunk in sorted_chunks(split, mine, CHUNK):
-                part, matrix = self._chunk(collate(split, chunk, self.tokens).to(self.runtime.device))
-                sums += part
-                confusion += matrix
+                part, matrices = self._chunk(collate(split, chunk, self.tokens).to(self.runtime.device), explain)
+                sums += torch.tensor([part.get(name, 0.0) for name in _SUMS], dtype=torch.float64)
+                confusion += matrices
         total = torch.cat([sums, confusion.flatten()]).to(self.runtime.device)
         self.runtime.all_reduce(total)
         total = total.cpu()
-        return self._metrics(dict(zip(_SUMS, total.tolist(), strict=False)), total[len(_SUMS) :].view_as(confusion))
+        matrices = total[len(_SUMS) :].view_as(confusion)
+        named = dict(zip(_SUMS, total.tolist(), strict=False))
+        return self._task_metrics(named, matrices) | (self._explanation_metrics(named, matrices) if explain else {})
 
-    def _chunk(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _chunk(self, batch: Batch, explain: bool) -> tuple[dict[str, float], Tensor]:
+        """Sums over a chunk, and a confusion matrix per input that F_task predicts from."""
+        model, percents = self.model, METRIC_TOP_K_PERCENTS
+        needs_scores = explain or model.design.predicts_from == "rationale"
         with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
-            row_logits, scores = self.model.read(batch, self.plan, "predicted")
-            perturbed = perturbed_views(batch, scores, METRIC_TOP_K_PERCENTS)
-            views = self.model.task_model.logits(batch, perturbed.views, self.plan, positions="fresh")
-        full = class_logits(row_logits, batch.choices)
-        without, alone = class_logits(views[perturbed.index], batch.choices)
-        sums = [
-            cross_entropy(full.double(), batch.labels).sum(),
-            faithfulness.comprehensiveness(full, without).sum(),
-            faithfulness.sufficiency(full, alone).sum(),
-        ]
-        agreement = np.zeros(3)
-        values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.lengths.tolist()
-        for row in batch.has_gold.nonzero().flatten().tolist():
-            s, g = values[row, : lengths[row]], gold[row, : lengths[row]]
-            agreement += (plausibility.auprc(s, g), plausibility.token_f1(s, g), 1)
-        confusion = task.confusion_matrix(batch.labels, full.argmax(-1), self.classes)
-        return torch.cat([torch.stack(sums).cpu(), torch.from_numpy(agreement)]), confusion.cpu()
+            reading = self._timed_reading(batch) if needs_scores else None
+            full_logits = model.full_logits(batch, reading, percents, self.plan)
+        full = class_logits(full_logits, batch.choices)
+        sums = {"loss": float(cross_entropy(full.double(), batch.labels).mean(0).sum())}
+        confusion = [task.confusion_matrix(batch.labels, each.argmax(-1), self.classes) for each in full]
+        if explain and reading is not None:
+            scores = reading[1]
+            with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
+                perturbed = model.perturbed_logits(batch, scores, full_logits, percents, self.plan, "fresh")
+            without, alone = (class_logits(logits, batch.choices) for logits in perturbed)
+            sums["comprehensiveness"] = float(faithfulness.comprehensiveness(full, without).sum())
+            sums["sufficiency"] = float(faithfulness.sufficiency(full, alone).sum())
+            sums |= _agreement(batch, scores)
+            if self.convergence_delta:
+                classes = attributed_classes(reading[0], batch)
+                delta = convergence_delta(model.task_model, batch, classes, scores, self.plan)
+                sums |= {"convergence_delta": float(delta.sum()), "rows": batch.rows}
+        return sums, torch.stack(confusion).cpu()
 
-    def _metrics(self, sums: dict[str, float], confusion: Tensor) -> dict[str, float]:
-        count = float(confusion.sum())
-        comp, suff = sums["comprehensiveness"] / count, sums["sufficiency"] / count
-        scores = {"accuracy": 100 * task.accuracy(confusion), "macro_f1": 100 * task.macro_f1(confusion)}
-        metrics = {
+    def _timed_reading(self, batch: Batch) -> Reading:
+        device = batch.input_ids.device
+        start = time.perf_counter()
+        reading = self.model.read(batch, self.plan)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.stopwatch.seconds += time.perf_counter() - start
+        self.stopwatch.instances += len(batch.ids)
+        return reading
+
+    def _task_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
+        """Means over the inputs that F_task predicts from."""
+        inputs, count = len(confusion), float(confusion[0].sum())
+        scores = {
+            "accuracy": 100 * math.fsum(map(task.accuracy, confusion)) / inputs,
+            "macro_f1": 100 * math.fsum(map(task.macro_f1, confusion)) / inputs,
+        }
+        return {
             LOSS.key: sums["loss"] / count,
             TASK_SCORE.key: scores[self.task_metric],
             ACCURACY.key: scores["accuracy"],
             MACRO_F1.key: scores["macro_f1"],
-            COMPREHENSIVENESS.key: comp,
-            SUFFICIENCY.key: suff,
-            CSD.key: comp - suff,
         }
+
+    def _explanation_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
+        count = float(confusion[0].sum())
+        comp, suff = sums["comprehensiveness"] / count, sums["sufficiency"] / count
+        metrics = {COMPREHENSIVENESS.key: comp, SUFFICIENCY.key: suff, CSD.key: comp - suff}
         if sums["rows_with_gold"]:
             metrics[AUPRC.key] = 100 * sums["auprc"] / sums["rows_with_gold"]
             metrics[TOKEN_F1.key] = 100 * sums["token_f1"] / sums["rows_with_gold"]
+        if self.convergence_delta:
+            metrics[CONVERGENCE_DELTA.key] = sums["convergence_delta"] / sums["rows"]
         return metrics
 
     @torch.no_grad()
@@ -125,8 +188,11 @@ class Evaluator:
         with dropout_off(self.model):
             for chunk in (list(numbers[start : start + CHUNK]) for start in range(0, len(numbers), CHUNK)):
                 batch = collate(split, chunk, self.tokens).to(self.runtime.device)
-                row_logits, scores = self.model.read(batch, self.plan, "predicted")
-                chances = torch.softmax(class_logits(row_logits, batch.choices).double(), -1)
+                reading = self.model.read(batch, self.plan)
+                full = self.model.full_logits(batch, reading, METRIC_TOP_K_PERCENTS, self.plan)
+                # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
+                chances = torch.softmax(class_logits(full, batch.choices).double(), -1).mean(0)
+                scores = reading[1]
                 sizes = selection_sizes(batch.lengths, [top_k_percent])[0]
                 selected = token_ranks(scores, batch.lengths) < sizes[:, None]
                 for place, number in enumerate(chunk):
@@ -150,6 +216,16 @@ class Evaluator:
                         )
                     )
         return tuple(shown)
+
+
+def _agreement(batch: Batch, scores: Tensor) -> dict[str, float]:
+    """Sums of AUPRC and token F1 over the rows with gold, each in [0, 1], and how many rows those are."""
+    sums = np.zeros(3)
+    values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.lengths.tolist()
+    for row in batch.has_gold.nonzero().flatten().tolist():
+        s, g = values[row, : lengths[row]], gold[row, : lengths[row]]
+        sums += (plausibility.auprc(s, g), plausibility.token_f1(s, g), 1)
+    return dict(zip(("auprc", "token_f1", "rows_with_gold"), sums.tolist(), strict=True))
 
 
 def _highlight_row(

@@ -32,11 +32,20 @@ class Runtime(Protocol):
     def checkpoints(self) -> CheckpointStore:
         """Where this trial's checkpoints lie; all workers see the same ones, only rank 0 writes."""
 
+    @property
+    def shared(self) -> str | None:
+        """Folder of the stages that trials have in common; None where this trial is alone."""
+
     def all_reduce(self, tensor: Tensor) -> None:
         """Sum `tensor` over all workers, in place."""
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
-        """Hand on an epoch's metrics, equal on every worker (keys as in `metrics.table`, e.g. `dev/auprc`)."""
+    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
+        """Hand on an epoch's metrics, equal on every worker (keys as in `metrics.table`, e.g. `dev/auprc`).
+
+        Args:
+            epoch: from 1, within the stage.
+            stage: name of a stage that others follow; empty for the last one, whose metrics are the trial's.
+        """
 
 
 class LocalRuntime:
@@ -48,6 +57,7 @@ class LocalRuntime:
 
     rank = 0
     world = 1
+    shared = None
 
     def __init__(self, folder: str | Path, *, gpu: bool = False) -> None:
         if gpu and not torch.cuda.is_available():
@@ -58,11 +68,12 @@ class LocalRuntime:
     def all_reduce(self, tensor: Tensor) -> None:
         """Nothing to sum: there is one worker."""
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
         """Print one line per epoch."""
-        print_epoch(metrics, epoch)
+        print_epoch(metrics, epoch, stage)
 
 
-def print_epoch(metrics: Mapping[str, float], epoch: int) -> None:
+def print_epoch(metrics: Mapping[str, float], epoch: int, stage: str = "") -> None:
     """An epoch's metrics in one line."""
-    print(f"epoch {epoch}  " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
+    shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+    print(f"{stage} epoch {epoch}  ".lstrip() + shown, flush=True)

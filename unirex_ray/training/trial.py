@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import Config, config_hash, to_yaml
-from unirex_ray.data.batching import Tokens, collate, epoch_batches, micro_batches, share
+from unirex_ray.data.batching import Tokens, collate, sorted_chunks
 from unirex_ray.data.encode import encode_corpus
-from unirex_ray.data.encoded import EncodedCorpus
+from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.highlight import HighlightedInstance
-from unirex_ray.methods import Method, get_method
+from unirex_ray.methods import Stage, get_method
 from unirex_ray.metrics.table import TASK_SCORE, Split
+from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder, load_encoder, load_tokenizer
-from unirex_ray.models.rationale_model import RationaleModel, dropping_error
+from unirex_ray.models.rationale_model import RationaleModel, build_stage, dropping_error
 from unirex_ray.models.store import ModelCard
 from unirex_ray.models.views import Plan
-from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT
-from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.training.evaluate import CHUNK, Evaluator
+from unirex_ray.training.learner import Learner, Progress, TrainingError
 from unirex_ray.training.memory import keep_freed_memory
 from unirex_ray.training.runtime import Runtime
-from unirex_ray.training.step import global_counts, loss_terms, reduce_gradients, weighted_sum
+from unirex_ray.training.shared import claimed_stage
 
 HIGHLIGHTS = 40
 DROPPING_TOLERANCE = 1e-4
 CPU_PASS_COST, GPU_PASS_COST = 64, 2048
-CHECK_EVERY = 50
 
 _DROPPING_ERRORS: dict[tuple[object, ...], float] = {}
 """By encoder and length: whether dropping is exact depends on the architecture, so a process asks once."""
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on: a loss or a metric is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,8 @@ class TrialResult:
 
     Attributes:
         metrics: of the best checkpoint, by logged key: `dev/...`, `test/...`, and seconds as `time/train_s`,
-            `time/evaluate_s`, `time/total_s`.
+            `time/evaluate_s`, `time/wait_s` (for a stage that another trial trained), `time/total_s`, and
+            `time/extraction_s`, per test instance.
         epoch: the best checkpoint's, from 1.
         perturbation: how losses hid tokens: dropped or masked.
         highlights: some test instances with their rationales.
@@ -63,24 +61,6 @@ class TrialResult:
     epoch: int
     perturbation: str
     highlights: tuple[HighlightedInstance, ...]
-
-
-@dataclass
-class Progress:
-    """Where a trial stands; everything that a checkpoint needs beside weights and optimizer.
-
-    Dropout needs no entry: its random state is drawn anew for every step from seed, stage, epoch, step and rank.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    step: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    train_s: float = 0.0
-    evaluate_s: float = 0.0
 
 
 def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
@@ -99,7 +79,7 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
         stored = json.loads(done)
         trainer.check_identity(stored.pop("identity"))
         del stored["card"]
-        trainer.load_best()
+        trainer.read_back()
         return TrialResult(**stored, highlights=trainer.highlights())
     trainer.restore()
     while trainer.progress.stage < len(trainer.method.stages):
@@ -107,16 +87,23 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
     return trainer.finish()
 
 
-def check_gold(method: Method, corpus: Corpus) -> None:
-    """Refuse a method that learns from gold rationales where there are none.
+def check_method(config: Config, corpus: Corpus) -> None:
+    """Refuse a method that cannot learn what it is asked to.
 
     Raises:
-        UserError: naming the method and the corpus.
+        UserError: for a method that learns from gold rationales where there are none; for a head that pools
+            attributions where no loss trains it.
     """
+    method = get_method(config.method)
     if method.needs_gold and not corpus.has_gold:
         raise UserError(
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
             "choose another method"
+        )
+    if config.model.pooling == "mlp" and method.extractor.startswith("aa-") and not method.needs_gold:
+        raise UserError(
+            f"model.pooling = 'mlp' is trained by a plausibility loss, which {method.name} has not; "
+            "set --model.pooling=sum, or choose unirex-aa-fp or sgt-p"
         )
 
 
@@ -139,13 +126,6 @@ def _encoded(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTra
     return encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
 
 
-def build_model(config: Config, corpus: Corpus) -> RationaleModel:
-    """The model of a configuration, its new parts initialised from `train.seed`."""
-    torch.manual_seed(config.train.seed)
-    outputs = 1 if corpus.multi_choice else len(corpus.labels)
-    return RationaleModel(config.model, get_method(config.method).extractor, outputs)
-
-
 def input_length(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens per input: what the user asks for, else the corpus' own limit, and never more than the encoder takes.
 
@@ -163,87 +143,99 @@ def input_length(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: Pr
 
 
 class Trainer:
-    """A trial's state on one worker: data, model, progress."""
+    """A trial's state on one worker: data, the model of the stage that is trained, progress."""
+
+    model: RationaleModel
+    earlier: RationaleModel | None
+    learner: Learner
 
     def __init__(self, config: Config, corpus: Corpus, runtime: Runtime) -> None:
         self.started = time.perf_counter()
-        self.config, self.corpus, self.runtime = config, corpus, runtime
         self.method = get_method(config.method)
-        check_gold(self.method, corpus)
-        self.identity = f"{config_hash(config)}-{corpus.digest()}"
+        self.config, self.corpus, self.runtime = self.method.resolve(config), corpus, runtime
+        check_method(config, corpus)
+        self.identity = f"{config_hash(self.config)}-{corpus.digest()}"
         self.progress = Progress()
         if config.train.threads is not None:
             torch.set_num_threads(config.train.threads)
         keep_freed_memory()
         tokenizer = load_tokenizer(config.model)
-        self.model = build_model(config, corpus).to(runtime.device)
+        self.gpu = runtime.device.type == "cuda"
+        self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and self.gpu)
+        self._build_stage()
         encoded = _encoded(config, corpus, self.model.task_model.encoder, tokenizer)
-        self.data = encoded.splits
+        self.data = dict(encoded.splits)
         self.tokens = Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
-        gpu = runtime.device.type == "cuda"
         self.card = ModelCard(
             method=config.method,
-            extractor=self.method.extractor,
+            designs=tuple(stage.design for stage in self.method.stages),
             labels=corpus.labels,
             task_metric=corpus.task_metric,
             multi_choice=corpus.multi_choice,
             max_length=encoded.max_length,
             truncation=corpus.truncation,
         )
-        self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and gpu)
         self.plan = Plan(
             token_budget=config.train.token_budget,
-            pass_cost=GPU_PASS_COST if gpu else CPU_PASS_COST,
+            pass_cost=GPU_PASS_COST if self.gpu else CPU_PASS_COST,
             drop=self._drops(),
             stream=config.train.stream,
         )
-        self.evaluator = Evaluator(
+
+    @property
+    def stage(self) -> Stage:
+        """The one that is trained, or the last one when all are."""
+        return self.method.stages[min(self.progress.stage, len(self.method.stages) - 1)]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the stage's model is the method's."""
+        return self.progress.stage >= len(self.method.stages) - 1
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Evaluates the stage's model."""
+        corpus, config = self.corpus, self.config
+        return Evaluator(
             model=self.model,
             tokens=self.tokens,
             classes=self.data["train"].choices if corpus.multi_choice else len(corpus.labels),
             task_metric=corpus.task_metric,
             plan=self.plan,
-            runtime=runtime,
+            runtime=self.runtime,
             bf16=self.bf16,
+            convergence_delta=config.model.convergence_delta and self.method.extractor == "aa-ig",
         )
 
     def run_stage(self) -> None:
-        """Train one stage to its last epoch or to early stopping, from wherever its progress stands."""
-        progress = self.progress
-        while self._goes_on():
-            self._run_epoch()
-            metrics = self._evaluate("dev")
-            progress.epoch, progress.step = progress.epoch + 1, 0
-            score = metrics[TASK_SCORE.on("dev")]
-            if score > progress.best_score:
-                progress.best_epoch, progress.best_score, progress.best_metrics = progress.epoch, score, metrics
-                self._save(BEST, {"model": self.model.state_dict()})
-            losses, progress.losses = progress.losses, {}
-            # Reported first: after a kill in between, an epoch is reported twice rather than never.
-            self.runtime.report({**losses, **metrics}, epoch=progress.epoch)
-            if self._goes_on():
-                self._save_last()
-        self.load_best()
-        self.progress = Progress(
-            stage=progress.stage + 1,
-            best_epoch=progress.best_epoch,
-            best_metrics=progress.best_metrics,
-            train_s=progress.train_s,
-            evaluate_s=progress.evaluate_s,
-        )
-        if self.progress.stage < len(self.method.stages):
-            self.progress.best_epoch = 0
-            self._start_stage()
-            self._save_last()  # before this stage's first best checkpoint replaces the weights that it started from
+        """Train one stage to its last epoch or to early stopping, from wherever its progress stands.
+
+        A stage that other trials have in common is trained by one of them, and taken over by the others.
+        """
+        if self.stage.shared and self.runtime.shared is not None:
+            clock = time.perf_counter()
+            with claimed_stage(self.runtime, self.runtime.shared, self._stage_identity()) as store:
+                self.progress.wait_s += time.perf_counter() - clock
+                found = store.load(BEST)
+                if found is None:
+                    self._train_stage()
+                    self._save(BEST, {"model": self.model.state_dict(), "epoch": self.progress.best_epoch}, store)
+                else:
+                    self._take_over(found)
+        else:
+            self._train_stage()
+        self._end_stage()
 
     def finish(self) -> TrialResult:
         """Evaluate test with the best checkpoint, and leave the result beside it."""
         progress = self.progress
-        metrics = {**progress.best_metrics, **self._evaluate("test")}
+        evaluator = self.evaluator
+        metrics = {**progress.best_metrics, **self._evaluate("test", evaluator)}
         clock = time.perf_counter()
         highlights = self.highlights()
         progress.evaluate_s += time.perf_counter() - clock
         metrics["time/train_s"], metrics["time/evaluate_s"] = progress.train_s, progress.evaluate_s
+        metrics["time/wait_s"], metrics["time/extraction_s"] = progress.wait_s, evaluator.stopwatch.per_instance
         metrics["time/total_s"] = time.perf_counter() - self.started
         result = TrialResult(
             metrics=metrics,
@@ -262,8 +254,7 @@ class Trainer:
     def highlights(self) -> tuple[HighlightedInstance, ...]:
         """The first test instances with their rationales."""
         instances = self.corpus.splits["test"][:HIGHLIGHTS]
-        labels = self.corpus.labels
-        return self.evaluator.highlight(self.data["test"], instances, labels)
+        return self.evaluator.highlight(self.data["test"], instances, self.corpus.labels)
 
     def restore(self) -> None:
         """Go on from the last checkpoint, or start the first stage."""
@@ -272,11 +263,21 @@ class Trainer:
             self._start_stage()
             return
         self.check_identity(state["identity"])
-        self.progress = Progress(**state["progress"])
-        self._start_stage()
+        wanted = Progress(**state["progress"])
+        while self.progress.stage < wanted.stage:
+            self.progress.stage += 1
+            self._build_stage()
+        self.progress = wanted
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self._start_stage()
+        self.learner.load_state_dict(state)
+
+    def read_back(self) -> None:
+        """Put a completed trial's model together again."""
+        while not self.is_last:
+            self.progress.stage += 1
+            self._build_stage()
+        self._load_best()
 
     def check_identity(self, identity: str) -> None:
         """Refuse what another configuration or other data left behind.
@@ -290,94 +291,130 @@ class Trainer:
                 f"({identity}, but this one is {self.identity}); choose another --output"
             )
 
-    def load_best(self) -> None:
-        """Put the best checkpoint's weights into the model."""
+    def _build_stage(self) -> None:
+        """Make the model of the stage that progress names; the one before it becomes the earlier one."""
+        earlier: RationaleModel | None = self.model if self.progress.stage else None
+        outputs = 1 if self.corpus.multi_choice else len(self.corpus.labels)
+        self.model = build_stage(
+            self.config.model,
+            self.stage.design,
+            outputs,
+            seed=self.config.train.seed,
+            place=self.progress.stage,
+            earlier=earlier,
+        ).to(self.runtime.device)
+        self.earlier = earlier
+
+    def _start_stage(self) -> None:
+        """Take the scores that the earlier stage hands on, and begin to learn."""
+        if self.earlier is not None:
+            splits: tuple[Split, ...] = ("train", "dev")
+            for split in splits:
+                self.data[split] = replace(self.data[split], handed_on=self._scores_of(self.earlier, self.data[split]))
+        self.learner = Learner(
+            self.model,
+            self.stage,
+            self.config,
+            self.data,
+            self.tokens,
+            self.plan,
+            self.runtime,
+            self.progress,
+            bf16=self.bf16,
+        )
+
+    @torch.no_grad()
+    def _scores_of(self, model: RationaleModel, split: EncodedSplit) -> Tensor:
+        """Importance of every token of a split for the predicted label [tokens]; each worker scores its share."""
+        clock = time.perf_counter()
+        scores = torch.zeros(len(split.input_ids), device=self.runtime.device)
+        mine = range(self.runtime.rank, len(split), self.runtime.world)
+        with dropout_off(model):
+            for chunk in sorted_chunks(split, mine, CHUNK):
+                batch = collate(split, chunk, self.tokens).to(self.runtime.device)
+                with torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16):
+                    found = model.scores(batch, self.plan)
+                rows = [instance * split.choices + choice for instance in chunk for choice in range(split.choices)]
+                places = [torch.arange(int(split.offsets[row]), int(split.offsets[row + 1])) for row in rows]
+                scores[torch.cat(places).to(scores.device)] = found[batch.attended]
+        self.runtime.all_reduce(scores)
+        self.progress.train_s += time.perf_counter() - clock
+        return scores.cpu()
+
+    def _train_stage(self) -> None:
+        progress = self.progress
+        while self._goes_on():
+            self.learner.run_epoch(self._save_last)
+            metrics = self._evaluate("dev")
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            if self.stage.trains_task_model:
+                score = metrics[TASK_SCORE.on("dev")]
+            else:
+                metrics |= self._finite({"dev/own_loss": self.learner.dev_loss()})
+                score = -metrics["dev/own_loss"]
+            if score > progress.best_score:
+                progress.best_epoch, progress.best_score, progress.best_metrics = progress.epoch, score, metrics
+                self._save(BEST, {"model": self.model.state_dict()})
+            losses, progress.losses = progress.losses, {}
+            # Reported first: after a kill in between, an epoch is reported twice rather than never.
+            self._report({**losses, **metrics}, progress.epoch)
+            if self._goes_on():
+                self._save_last()
+        self._load_best()
+
+    def _take_over(self, found: dict[str, Any]) -> None:
+        """Go on as if the stage had been trained here."""
+        progress = self.progress
+        self.model.load_state_dict(found["model"])
+        progress.best_epoch = progress.epoch = found["epoch"]
+        if self.is_last:
+            progress.best_metrics = self._evaluate("dev")
+            self._save(BEST, {"model": self.model.state_dict()})
+            self._report(progress.best_metrics, progress.epoch)
+
+    def _end_stage(self) -> None:
+        progress = self.progress
+        was_last = self.is_last
+        self.progress = Progress(
+            stage=progress.stage + 1,
+            best_epoch=progress.best_epoch if was_last else 0,
+            best_metrics=progress.best_metrics,
+            train_s=progress.train_s,
+            evaluate_s=progress.evaluate_s,
+            wait_s=progress.wait_s,
+        )
+        if not was_last:
+            self._build_stage()
+            self._start_stage()
+            self._save_last()  # before this stage's first best checkpoint replaces the weights that it started from
+
+    def _stage_identity(self) -> str:
+        """The same for stages that learn the same from the same data."""
+        stage = self.stage
+        learned = [*stage.criteria, stage.design.extractor if stage.uses_scores else ""]
+        text = json.dumps([config_hash(self.config, stage.reads), learned, self.corpus.digest()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _report(self, metrics: Mapping[str, float], epoch: int) -> None:
+        self.runtime.report(metrics, epoch=epoch, stage="" if self.is_last else self.stage.name)
+
+    def _load_best(self) -> None:
         best = self.runtime.checkpoints.load(BEST)
         if best is None:
             raise UserError(f"{self.runtime.checkpoints.folder} has lost its {BEST}; choose another --output")
         self.model.load_state_dict(best["model"])
 
-    def gradients(self, instances: list[int]) -> dict[str, Tensor]:
-        """Gradients of a global batch, summed over workers, in every parameter's `grad`.
-
-        Returns:
-            This worker's share of each unweighted loss.
-        """
-        stage = self.method.stages[self.progress.stage]
-        counts = global_counts(self.data["train"], instances)
-        mine = share(instances, self.runtime.rank, self.runtime.world)
-        losses: dict[str, Tensor] = {}
-        self.optimizer.zero_grad(set_to_none=True)
-        for part in micro_batches(mine, self.config.train.micro_batch_size):
-            batch = collate(self.data["train"], part, self.tokens).to(self.runtime.device)
-            with torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16):
-                terms = loss_terms(self.model, batch, counts, stage.criteria, self.config.loss, self.plan)
-            loss = weighted_sum(terms, self.config.loss)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for name, term in {"loss": loss, **{f"{name}_loss": term for name, term in terms.items()}}.items():
-                losses[name] = losses.get(name, 0) + term.detach().double()
-        reduce_gradients(self.parameters, self.runtime)
-        return losses
-
     def _goes_on(self) -> bool:
         train, progress = self.config.train, self.progress
         return progress.epoch < train.epochs and progress.epoch - progress.best_epoch < train.patience
 
-    def _start_stage(self) -> None:
-        train, stage = self.config.train, self.method.stages[self.progress.stage]
-        for name in ("task_model", "extractor"):
-            self.model.get_submodule(name).requires_grad_(name in stage.trains)
-        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
-        )
-        self.steps = math.ceil(len(self.data["train"]) / train.batch_size)
-        steps = self.steps * train.epochs
-        self.schedule = get_linear_schedule_with_warmup(
-            self.optimizer, math.ceil(round(train.warmup * steps, 6)), steps
-        )
-
-    def _run_epoch(self) -> None:
-        progress, train, clock = self.progress, self.config.train, time.perf_counter()
-        self.model.train()
-        batches = epoch_batches(len(self.data["train"]), train.batch_size, seed=train.seed, epoch=progress.epoch)
-        held: dict[str, Tensor] = {}
-
-        def settle() -> None:
-            names = self.method.stages[progress.stage].criteria
-            keys = ["loss", *(f"{name}_loss" for name in names)]
-            zero = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
-            sums = torch.stack([held.get(key, zero) for key in keys])
-            held.clear()
-            self.runtime.all_reduce(sums)
-            for key, value in zip(keys, sums.tolist(), strict=True):
-                if not math.isfinite(value):
-                    where = f"epoch {progress.epoch + 1}, at or before step {progress.step} of {self.steps}"
-                    raise TrainingError(f"train/{key} became {value} in {where}; lower train.learning_rate")
-                mean = value / len(self.data["train"])
-                progress.losses[f"train/{key}"] = progress.losses.get(f"train/{key}", 0.0) + mean
-
-        for instances in batches[progress.step :]:
-            seed = (train.seed, progress.stage, progress.epoch, progress.step, self.runtime.rank)
-            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
-            for name, value in self.gradients(instances).items():
-                held[name] = held.get(name, 0) + value * len(instances)
-            self.optimizer.step()
-            self.schedule.step()
-            progress.step += 1
-            checkpoint = train.checkpoint_steps and progress.step % train.checkpoint_steps == 0
-            if checkpoint or progress.step % CHECK_EVERY == 0 or progress.step == self.steps:
-                settle()
-            if checkpoint and progress.step < self.steps:
-                progress.train_s += time.perf_counter() - clock
-                self._save_last()
-                clock = time.perf_counter()
-        progress.train_s += time.perf_counter() - clock
-
-    def _evaluate(self, split: Split) -> dict[str, float]:
+    def _evaluate(self, split: Split, evaluator: Evaluator | None = None) -> dict[str, float]:
         clock = time.perf_counter()
-        metrics = {f"{split}/{key}": value for key, value in self.evaluator(self.data[split]).items()}
+        found = (evaluator or self.evaluator)(self.data[split], explain=self.is_last)
         self.progress.evaluate_s += time.perf_counter() - clock
+        return self._finite({f"{split}/{key}": value for key, value in found.items()})
+
+    def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         for key, value in metrics.items():
             if not math.isfinite(value):
                 raise TrainingError(f"{key} became {value} after epoch {self.progress.epoch + 1}")
@@ -390,14 +427,14 @@ class Trainer:
                 "identity": self.identity,
                 "progress": asdict(self.progress),
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
+                **self.learner.state_dict(),
             },
         )
 
-    def _save(self, name: str, state: dict[str, Any]) -> None:
+    def _save(self, name: str, state: dict[str, Any], store: CheckpointStore | None = None) -> None:
+        """Write a state into the trial's own store, or another one."""
         if self.runtime.rank == 0:
-            self.runtime.checkpoints.save(name, state)
+            (store or self.runtime.checkpoints).save(name, state)
         # Nobody reads a file before it is whole.
         self.runtime.all_reduce(torch.zeros(1, device=self.runtime.device))
 

@@ -1,0 +1,177 @@
+"""The optimisation of one stage: steps on global batches, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import get_linear_schedule_with_warmup
+
+from unirex_ray.config import Config
+from unirex_ray.data.batching import Tokens, collate, epoch_batches, micro_batches, share, sorted_chunks
+from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.methods import Stage
+from unirex_ray.metrics.table import Split
+from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.views import Plan
+from unirex_ray.training.evaluate import CHUNK
+from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
+
+CHECK_EVERY = 50
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: a loss or a metric is not finite."""
+
+
+@dataclass
+class Progress:
+    """Where a trial stands; everything that a checkpoint needs beside weights and optimizer.
+
+    Dropout needs no entry: its random state is drawn anew for every step from seed, stage, epoch, step and rank.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+    wait_s: float = 0.0
+
+
+class Learner:
+    """One stage's optimizer and schedule on one worker.
+
+    Args:
+        data: train and dev are read.
+        progress: the trial's; a learner moves its step, its losses and its seconds.
+    """
+
+    def __init__(
+        self,
+        model: RationaleModel,
+        stage: Stage,
+        config: Config,
+        data: Mapping[Split, EncodedSplit],
+        tokens: Tokens,
+        plan: Plan,
+        runtime: Runtime,
+        progress: Progress,
+        *,
+        bf16: bool,
+    ) -> None:
+        self.model, self.stage, self.config, self.data = model, stage, config, data
+        self.tokens, self.plan, self.runtime, self.progress, self.bf16 = tokens, plan, runtime, progress, bf16
+        train = config.train
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
+        )
+        self.steps = math.ceil(len(data["train"]) / train.batch_size)
+        steps = self.steps * train.epochs
+        self.schedule = get_linear_schedule_with_warmup(
+            self.optimizer, math.ceil(round(train.warmup * steps, 6)), steps
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from, beside the model's weights."""
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+    def gradients(self, instances: list[int]) -> dict[str, Tensor]:
+        """Gradients of a global batch, summed over workers, in every parameter's `grad`.
+
+        Returns:
+            This worker's share of each unweighted loss.
+        """
+        counts = global_counts(self.data["train"], instances)
+        mine = share(instances, self.runtime.rank, self.runtime.world)
+        losses: dict[str, Tensor] = {}
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in micro_batches(mine, self.config.train.micro_batch_size):
+            terms = self._losses("train", part, counts)
+            terms["loss"].backward()  # type: ignore[no-untyped-call]
+            for name, term in terms.items():
+                losses[name] = losses.get(name, 0) + term.detach().double()
+        reduce_gradients(self.parameters, self.runtime)
+        return losses
+
+    def _losses(self, split: Split, part: list[int], counts: GlobalCounts) -> dict[str, Tensor]:
+        """A part's share of the weighted loss and of each unweighted one, e.g. `loss`, `task_loss`."""
+        batch = collate(self.data[split], part, self.tokens).to(self.runtime.device)
+        with torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16):
+            terms = loss_terms(self.model, batch, counts, self.stage.criteria, self.config.loss, self.plan)
+        return {"loss": weighted_sum(terms, self.config.loss)} | {f"{name}_loss": t for name, t in terms.items()}
+
+    def run_epoch(self, checkpoint: Callable[[], None]) -> None:
+        """Train on what is left of an epoch, from `progress.step` on.
+
+        Args:
+            checkpoint: called within the epoch, every `train.checkpoint_steps` steps.
+
+        Raises:
+            TrainingError: where a loss is not finite; names it, the epoch and the step.
+        """
+        progress, train, clock = self.progress, self.config.train, time.perf_counter()
+        self.model.train()
+        batches = epoch_batches(len(self.data["train"]), train.batch_size, seed=train.seed, epoch=progress.epoch)
+        held: dict[str, Tensor] = {}
+
+        def settle() -> None:
+            keys = ["loss", *(f"{name}_loss" for name in self.stage.criteria)]
+            zero = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
+            sums = torch.stack([held.get(key, zero) for key in keys])
+            held.clear()
+            self.runtime.all_reduce(sums)
+            for key, value in zip(keys, sums.tolist(), strict=True):
+                if not math.isfinite(value):
+                    where = f"epoch {progress.epoch + 1}, at or before step {progress.step} of {self.steps}"
+                    raise TrainingError(f"train/{key} became {value} in {where}; lower train.learning_rate")
+                mean = value / len(self.data["train"])
+                progress.losses[f"train/{key}"] = progress.losses.get(f"train/{key}", 0.0) + mean
+
+        for instances in batches[progress.step :]:
+            seed = (train.seed, progress.stage, progress.epoch, progress.step, self.runtime.rank)
+            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+            for name, value in self.gradients(instances).items():
+                held[name] = held.get(name, 0) + value * len(instances)
+            self.optimizer.step()
+            self.schedule.step()
+            progress.step += 1
+            due = train.checkpoint_steps and progress.step % train.checkpoint_steps == 0
+            if due or progress.step % CHECK_EVERY == 0 or progress.step == self.steps:
+                settle()
+            if due and progress.step < self.steps:
+                progress.train_s += time.perf_counter() - clock
+                checkpoint()
+                clock = time.perf_counter()
+        progress.train_s += time.perf_counter() - clock
+
+    @torch.no_grad()
+    def dev_loss(self) -> float:
+        """The stage's own loss over dev as one global batch, dropout off."""
+        clock, dev = time.perf_counter(), self.data["dev"]
+        counts = global_counts(dev, range(len(dev)))
+        total = torch.zeros(1, dtype=torch.float64, device=self.runtime.device)
+        with dropout_off(self.model):
+            for chunk in sorted_chunks(dev, range(self.runtime.rank, len(dev), self.runtime.world), CHUNK):
+                total += self._losses("dev", chunk, counts)["loss"].double()
+        self.runtime.all_reduce(total)
+        self.progress.evaluate_s += time.perf_counter() - clock
+        return float(total)
