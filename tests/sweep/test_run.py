@@ -19,6 +19,7 @@ import yaml
 from unirex_ray.config import Config, build_config, load_yaml, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
 from unirex_ray.report.layout import to_csv
 from unirex_ray.report.leaderboard import leaderboard
 from unirex_ray.report.tables import leaderboard_rows
@@ -86,6 +87,7 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     for (method, _, seed), record in trials.items():
         if record.status == "completed":
             mine = override(config, {**record.spec.parameters, "method": method, "train.seed": seed})
+            mine = get_method(method).resolve(mine)
             expected = fake_trainer.fake_metrics(mine, "dev", 3) | fake_trainer.fake_metrics(mine, "test", 3)
             assert {k: v for k, v in record.metrics.items() if not k.startswith("time/")} == pytest.approx(expected)
 
@@ -189,6 +191,7 @@ def expected_board(space: Space, config: Config) -> str:
     schedule = Schedule(plan, searchers)
     while not isinstance(spec := schedule.next(), Signal):
         mine = override(config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+        mine = get_method(spec.method).resolve(mine)
         schedule.on_complete(spec.trial_id, fake_trainer.fake_metrics(mine, "dev", mine.train.epochs))
     return to_csv(leaderboard_rows(leaderboard(configurations(schedule.records, seeds=plan.seeds))))
 
@@ -233,3 +236,38 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
     assert sum(starts.values()) <= 12 + 2
     config = override(build_config(space.presets), {"sweep.searcher": searcher})
     assert (output / "leaderboard.csv").read_text() == expected_board(space, config)
+
+
+@pytest.mark.ray
+def test_methods_share_the_task_model_and_report_their_stages(
+    cluster: None, encoders: dict[str, str], tmp_path: Path
+) -> None:
+    """With the real trainer, two trials at once."""
+    methods = ["aa-grad", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p"]
+    tree = {
+        "config": {
+            "data": {"limit": 20, "cache": str(tmp_path / "cache")},
+            "model": {"encoder": encoders["bert"]},
+            "train": {"epochs": 2, "learning_rate": 1e-3},
+            "sweep": {"methods": methods, "searcher": "grid", "seeds": [0], "rungs": [1]},
+        }
+    }
+    space = parse_space(tree, "shared.yaml")
+    outcome = run_sweep(build_config(space.presets, {"output": str(tmp_path)}), space)
+    trials = records(tmp_path)
+    assert {method: record.status for (method, _, _), record in trials.items()} == dict.fromkeys(methods, "completed")
+
+    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = {r.tags["method"]: store._client.get_run(r.run_id).data.metrics for r in trials.values()}
+    task_models = [m for m in ("aa-grad", "aa-ig") if "epoch/train/task_loss" in runs[m]]
+    task_models += [m for m in ("l2e", "fresh") if "stage/task-model/train/task_loss" in runs[m]]
+    assert len(task_models) == 1
+    dlm_p = [m for m in ("unirex-dlm-p",) if "epoch/train/plaus_loss" in runs[m]]
+    dlm_p += [m for m in ("fresh-p",) if "stage/dlm-p/train/plaus_loss" in runs[m]]
+    assert len(dlm_p) == 1
+
+    # What is shared is equal to the last digit.
+    score = {m: record.metrics["test/task_score"] for (m, _, _), record in trials.items()}
+    assert score["aa-grad"] == score["aa-ig"] == score["l2e"]
+    assert not (tmp_path / "stages").exists()
+    assert outcome.best is not None

@@ -199,3 +199,18 @@ def test_tracking_uri_comes_from_the_config_then_the_environment(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     assert resolve_tracking_uri(Config()) == "http://server"
     assert resolve_tracking_uri(Config.model_validate({"tracking": {"uri": "sqlite:///x.db"}})) == "sqlite:///x.db"
+
+
+def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(
+    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+) -> None:
+    run_id = store.open_trial(spec(), params={}, tags={})
+    store.log_epoch(spec().trial_id, 1, {"dev/loss": 1.0}, stage="task-model")
+    again = MlflowStore(uri)
+    again.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
+    assert again.open_trial(spec(), params={}, tags={}) == run_id
+    again.log_epoch(spec().trial_id, 1, {"dev/loss": 2.0}, stage="task-model")
+    again.log_epoch(spec().trial_id, 1, {"dev/loss": 3.0})  # the last stage counts its epochs from 1 as well
+    client = MlflowClient(uri)
+    assert [m.value for m in client.get_metric_history(run_id, "stage/task-model/dev/loss")] == [1.0]
+    assert [m.value for m in client.get_metric_history(run_id, "epoch/dev/loss")] == [3.0]

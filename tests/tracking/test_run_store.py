@@ -193,3 +193,15 @@ def test_conforms(connect: Connect) -> None:
 def test_a_strange_sweep_name_is_refused(database: str) -> None:
     with pytest.raises(UserError, match="may hold letters"):
         open_sweep(MlflowStore(database), "corpus", "it's")
+
+
+def test_epochs_of_earlier_stages_stay_beside_the_history(connect: Connect, experiment: str) -> None:
+    store = connect()
+    open_sweep(store, experiment)
+    store.open_trial(spec(), params={}, tags={})
+    store.log_epoch(spec().trial_id, 1, {"dev/task_score": 10.0}, stage="first")
+    store.log_epoch(spec().trial_id, 1, {"dev/auprc": 20.0})
+    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 20.0})
+    (record,) = store.trials(history=True)
+    assert record.history == {1: {"dev/auprc": 20.0}}
+    assert record.metrics == {"dev/auprc": 20.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import lru_cache
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -12,9 +13,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> None:
     """Let glibc reuse freed blocks instead of unmapping them: page faults can cost half of a step on a CPU."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
+    if mallopt := _glibc("mallopt"):
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def hand_back_freed_memory() -> None:
+    """Give the kernel what a finished trial has freed: a process that is reused would grow with every trial."""
+    if trim := _glibc("malloc_trim"):
+        trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """A function of the C library; None where it is another one (musl, macOS, Windows)."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -32,7 +32,7 @@ from unirex_ray.models.views import Plan
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.evaluate import CHUNK, Evaluator
 from unirex_ray.training.learner import Learner, Progress, TrainingError
-from unirex_ray.training.memory import keep_freed_memory
+from unirex_ray.training.memory import hand_back_freed_memory, keep_freed_memory
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.shared import claimed_stage
 
@@ -73,6 +73,13 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
         TrainingError: where a loss or a metric is not finite; names it, the epoch and the step.
         UserError: where the checkpoint belongs to another configuration.
     """
+    try:
+        return _train(config, corpus, runtime)
+    finally:
+        hand_back_freed_memory()
+
+
+def _train(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     trainer = Trainer(config, corpus, runtime)
     done = runtime.checkpoints.read(RESULT)
     if done is not None:

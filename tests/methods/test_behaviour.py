@@ -1,0 +1,72 @@
+"""What the paper says of a method's row, on a small corpus whose rationales can be learned."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from tiny import encode, tiny_config, tiny_corpus, whole_batch
+
+from unirex_ray.config import Config, LossConfig
+from unirex_ray.data.schema import Corpus
+from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.views import Plan
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.step import global_counts, loss_terms
+from unirex_ray.training.trial import Trainer, train_trial
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus((96, 24, 40), gold=1.0)
+
+
+def configured(encoder: str, method: str, **overrides: object) -> Config:
+    base = {"train__epochs": 12, "train__patience": 12, "train__learning_rate": 5e-3, "loss__top_k_percents": (10, 50)}
+    return tiny_config(encoder, method=method, **base | overrides)
+
+
+def trained(config: Config, corpus: Corpus, folder: Path) -> Trainer:
+    trainer = Trainer(config, corpus, LocalRuntime(folder))
+    trainer.restore()
+    while trainer.progress.stage < len(trainer.method.stages):
+        trainer.run_stage()
+    return trainer
+
+
+def test_l2es_extractor_follows_the_integrated_gradients_that_it_learned_from(encoders, corpus, tmp_path):
+    config = configured(encoders["bert"], "l2e", train__epochs=25, train__patience=25)
+    trainer = trained(config, corpus, tmp_path)
+
+    def correlation(split: str) -> float:
+        encoded, tokens = encode(config, corpus.splits[split])
+        batch = whole_batch(encoded, tokens)
+        with dropout_off(trainer.model), torch.no_grad():
+            learned, imitated = trainer.model.scores(batch, Plan()), trainer.earlier.scores(batch, Plan())
+        return float(spearmanr(learned[batch.attended], imitated[batch.attended]).statistic)
+
+    assert correlation("train") > 0.4
+    assert correlation("test") > 0.15
+
+
+def test_sgt_brings_the_rationale_s_prediction_to_the_text_s(encoders, corpus, tmp_path):
+    def divergence(method: str) -> float:
+        config = configured(encoders["bert"], method)
+        trainer = trained(config, corpus, tmp_path / method)
+        split, tokens = encode(config, corpus.splits["test"])
+        batch, counts = whole_batch(split, tokens), global_counts(split, range(len(split)))
+        with dropout_off(trainer.model):
+            terms = loss_terms(trainer.model, batch, counts, ("suff",), LossConfig(suff="kl"), Plan())
+        return float(terms["suff"].detach())
+
+    assert divergence("sgt") < 0.8 * divergence("aa-ig")
+
+
+def test_methods_that_learn_from_gold_rationales_find_them(encoders, corpus, tmp_path):
+    auprc = {
+        method: train_trial(
+            configured(encoders["bert"], method), corpus, LocalRuntime(Path(tmp_path) / method)
+        ).metrics["test/auprc"]
+        for method in ("aa-ig", "a2r-p", "unirex-dlm-p", "unirex-dlm-fp", "unirex-slm-fp")
+    }
+    assert all(value > auprc["aa-ig"] + 15 for method, value in auprc.items() if method != "aa-ig")

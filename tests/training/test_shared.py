@@ -1,0 +1,173 @@
+"""A stage that trials have in common is trained once, and nobody's numbers tell who trained it."""
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tiny import Group, tiny_config, tiny_corpus
+
+from unirex_ray.config import Config, override
+from unirex_ray.data.schema import Corpus
+from unirex_ray.training.learner import Learner
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.shared import claimed_stage
+from unirex_ray.training.trial import Trainer, TrialResult, train_trial
+
+
+class SharingRuntime(LocalRuntime):
+    """One of several trials; remembers which stages reported."""
+
+    def __init__(self, folder: Path, shared: Path | None) -> None:
+        super().__init__(folder)
+        self.shared = None if shared is None else str(shared)
+        self.reports: list[tuple[str, int]] = []
+
+    def report(self, metrics, *, epoch, stage=""):
+        self.reports.append((stage, epoch))
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus((16, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def config(encoders) -> Config:
+    return tiny_config(encoders["bert"], train__epochs=2, train__seed=3)
+
+
+@pytest.fixture
+def epochs(monkeypatch) -> list[str]:
+    """Stages by the epochs that are trained."""
+    trained: list[str] = []
+    run_epoch = Learner.run_epoch
+    monkeypatch.setattr(
+        Learner, "run_epoch", lambda self, save: (trained.append(self.stage.name), run_epoch(self, save))[1]
+    )
+    return trained
+
+
+def lasting(result: TrialResult) -> dict[str, float]:
+    return {key: value for key, value in result.metrics.items() if not key.startswith("time/")}
+
+
+def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, epochs, tmp_path):
+    methods = ("aa-deeplift", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p", "unirex-slm-fp")
+    reports = {}
+    for method in methods:
+        mine = override(config, {"method": method})
+        runtime = SharingRuntime(tmp_path / "together" / method, tmp_path / "stages")
+        together = train_trial(mine, corpus, runtime)
+        reports[method] = runtime.reports
+        trained = list(epochs)
+        alone = train_trial(mine, corpus, SharingRuntime(tmp_path / "alone" / method, None))
+        epochs[:] = trained
+        assert lasting(together) == lasting(alone)
+        assert (together.epoch, together.highlights) == (alone.epoch, alone.highlights)
+        assert together.metrics["time/wait_s"] < 5
+    assert epochs == ["task-model"] * 2 + ["imitate"] * 2 + ["predict"] * 2 + ["dlm-p"] * 2 + ["predict"] * 2 + (
+        ["joint"] * 2
+    )
+    assert reports["aa-deeplift"] == [("", 1), ("", 2)]
+    assert len(reports["aa-ig"]) == 1  # taken over: evaluated once with an extractor of its own
+    assert reports["l2e"] == reports["fresh"] == [("", 1), ("", 2)]
+    assert len(list((tmp_path / "stages").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"method": "fresh", "model.ig_steps": 7, "loss.comp_weight": 0.1, "model.convergence_delta": True}, True),
+        ({"method": "aa-grad", "model.head": "mlp-2048-2"}, True),
+        ({"train.seed": 4}, False),
+        ({"train.learning_rate": 1e-4}, False),
+        ({"model.layers": 1}, False),
+        ({"data.limit": 5}, False),
+        ({"method": "unirex-dlm-p"}, False),
+    ],
+)
+def test_what_a_stage_learns_decides_whether_it_is_the_same(config, corpus, tmp_path, changes, same):
+    def identity(changes) -> str:
+        return Trainer(override(config, changes), corpus, LocalRuntime(tmp_path))._stage_identity()
+
+    assert (identity({"method": "aa-ig"}) == identity({"method": "aa-ig", **changes})) == same
+    other = Trainer(override(config, {"method": "aa-ig"}), tiny_corpus((16, 8, 8), seed=1), LocalRuntime(tmp_path))
+    assert other._stage_identity() != identity({"method": "aa-ig"})
+
+
+def test_a_stage_of_dlm_p_depends_on_its_head_and_its_weight(config, corpus, tmp_path):
+    def identity(method: str, **changes) -> str:
+        mine = override(config, {"method": method, **{key.replace("__", "."): v for key, v in changes.items()}})
+        return Trainer(mine, corpus, LocalRuntime(tmp_path))._stage_identity()
+
+    reference = identity("unirex-dlm-p")
+    assert identity("fresh-p", loss__comp_weight=0.3, model__ig_steps=9) == reference
+    for changes in ({"loss__plaus_weight": 0.3}, {"loss__plaus": "kl"}, {"model__head": "mlp-2048-2"}):
+        assert identity("fresh-p", **changes) != reference
+
+
+def test_one_holds_a_stage_and_the_others_wait(tmp_path):
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work(number: int) -> None:
+        runtime = SharingRuntime(tmp_path / str(number), tmp_path / "stages")
+        with claimed_stage(runtime, str(tmp_path / "stages"), "abc") as store:
+            inside.append(number)
+            most.append(len(inside))
+            store.write("seen", str(number).encode())
+            time.sleep(0.2)
+            inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+    assert (tmp_path / "stages" / "abc" / "seen").exists()
+
+
+def test_all_workers_of_a_trial_enter_together(tmp_path):
+    group = Group(3, tmp_path / "trial")
+    holder = SharingRuntime(tmp_path / "other", tmp_path / "stages")
+    entered: list[float] = []
+
+    def work(rank: int) -> None:
+        with claimed_stage(group.runtime(rank), str(tmp_path / "stages"), "abc"):
+            entered.append(time.monotonic())
+
+    with claimed_stage(holder, str(tmp_path / "stages"), "abc"):
+        thread = threading.Thread(target=lambda: group.run(work))
+        thread.start()
+        time.sleep(0.8)
+        assert not entered
+        left = time.monotonic()
+    thread.join()
+    assert len(entered) == 3
+    assert min(entered) > left
+
+
+def test_a_process_that_dies_lets_the_next_one_in(tmp_path):
+    script = f"""
+        import os, sys
+        from unirex_ray.training.runtime import LocalRuntime
+        from unirex_ray.training.shared import claimed_stage
+        with claimed_stage(LocalRuntime({str(tmp_path / "a")!r}), {str(tmp_path / "stages")!r}, "abc"):
+            print("inside", flush=True)
+            sys.stdin.read()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"inside\n"
+    process.kill()
+    process.wait()
+    with claimed_stage(LocalRuntime(tmp_path / "b"), str(tmp_path / "stages"), "abc") as store:
+        assert store.load("best.pt") is None
