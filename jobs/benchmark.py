@@ -11,12 +11,12 @@ import sys
 from dataclasses import asdict
 
 import torch
-from rich.table import Table
 
 from unirex_ray.benchmark import WORKLOADS, measure_engine
 from unirex_ray.config import build_config, job_parser, override, parse_job
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.methods import METHODS
+from unirex_ray.report.engine_table import print_engine
 from unirex_ray.report.layout import console
 
 
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("what", choices=["engine"], help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")
+    parser.add_argument("--lengths", choices=WORKLOADS, help="Texts as long as this corpus'; default: each.")
     options, tree = parse_job(parser, sys.argv[1:])
     methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
     config = build_config(tree, {"method": methods[0]})
@@ -35,6 +36,7 @@ def main() -> None:
         (method, name, result)
         for method in methods
         for name, load in WORKLOADS.items()
+        if options.lengths in (None, name)
         for result in measure_engine(override(config, {"method": method}), load, runs=options.runs)
     ]
     if options.json:
@@ -42,17 +44,7 @@ def main() -> None:
         machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
         print(json.dumps({**machine, "results": rows}, indent=2))
         return
-    table = Table(title=f"{config.model.encoder}, {torch.get_num_threads()} threads", box=None)
-    for column in ("method", "stage", "lengths"):
-        table.add_column(column)
-    for column in ("step", "evaluation", "logits differ", "loss differs", "gradient differs"):
-        table.add_column(column, justify="right")
-    for method, name, result in results:
-        differences = (result.logits_difference, result.loss_difference, result.gradient_difference)
-        cost = (f"{result.step:.2f}x", f"{result.evaluation:.2f}x")
-        table.add_row(method, result.stage, name, *cost, *(f"{d:.1e}" for d in differences))
-    console().print(table)
-    console().print("step: of plain fine-tuning; evaluation: of plain prediction; lower is better")
+    print_engine(results, console())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from unirex_ray.report.html import rationale_page
 from unirex_ray.report.layout import console
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.learner import TrainingError
-from unirex_ray.training.trial import prepare
+from unirex_ray.training.prepare import prepare
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def _measure_stage(
     unexplained = TaskModel(load_encoder(config.model), CLASSES).to(runtime.device)
     plan = Plan(token_budget=config.train.token_budget, pass_cost=GPU_PASS_COST if gpu else CPU_PASS_COST)
     texts = random_split(workload, (runs + 1) * workload.batch, tokenizer, seed=0)
-    if stage.design.extractor in ("selection", "imitation"):  # an earlier stage's scores are taken once
+    if stage.design.reads_earlier_scores:  # taken once, before the first step
         texts = replace(texts, handed_on=torch.randn(len(texts.input_ids)))
     judged = random_split(workload, workload.evaluated, tokenizer, seed=1)
     evaluator = Evaluator(

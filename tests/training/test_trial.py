@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -311,12 +312,21 @@ def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers
         assert_equal_weights(weights(folder), weights(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("choices", [1, 3])
-def test_three_workers_train_as_one(encoders, tmp_path, choices):
+@pytest.mark.parametrize(
+    ("method", "choices"),
+    [("unirex-slm-fp", 1), ("unirex-slm-fp", 3), ("l2e", 3), ("fresh-p", 1), ("a2r-p", 3), ("unirex-aa-fp", 1)],
+)
+def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, choices):
+    building = threading.Lock()
+
+    def build_alone(*arguments, **options):
+        with building:  # threads share one random state, which processes do not
+            return build_stage(*arguments, **options)
+
+    monkeypatch.setattr(trial, "build_stage", build_alone)
     corpus = tiny_corpus((13, 7, 7), choices=choices)
-    config = tiny_config(
-        encoders["roberta"], model__dropout=0.0, train__epochs=2, train__learning_rate=1e-3, train__batch_size=7
-    )
+    changes = {"method": method, "model__dropout": 0.0, "train__epochs": 2, "train__batch_size": 7}
+    config = tiny_config(encoders["roberta"], train__learning_rate=1e-3, **changes)
     alone = run(config, corpus, Recorder(tmp_path / "alone"))
     group = Group(3, tmp_path / "group")
     trainers = [Trainer(config, corpus, group.runtime(rank)) for rank in range(3)]

@@ -56,6 +56,11 @@ class Design:
     task_model: Literal["new", "earlier"] = "new"
     attention_predictor: bool = False
 
+    @property
+    def reads_earlier_scores(self) -> bool:
+        """Whether the extractor builds on the scores that an earlier stage's gives."""
+        return self.extractor in ("selection", "imitation")
+
     def __post_init__(self) -> None:
         if (self.extractor == "selection") != (self.top_k_percent is not None):
             raise ValueError(f"selection, and nothing else, has a top_k_percent, but got {self}")

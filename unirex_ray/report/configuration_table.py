@@ -47,7 +47,8 @@ def print_configurations(variants: Mapping[str, Sequence[Configuration]], out: C
     seconds = [row.mean("time").get(EXTRACTION_S) for row in rows]
     if any(value is not None for value in seconds):
         raw["ms ↓"] = [(number_text(None if s is None else 1000 * s, 2), "") for s in seconds]
-    ends = [one.method != other.method for one, other in pairwise(rows)] + [False] * bool(rows)
+    several = any(len(of_method) > 1 for of_method in variants.values())
+    ends = [several and one.method != other.method for one, other in pairwise(rows)] + [False] * bool(rows)
     print_columns(out, "Configurations (test, mean over seeds)", lead, {}, raw, ends)
 
 

@@ -54,7 +54,8 @@ from unirex_ray.tracking.store import (
     store_options,
 )
 from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
-from unirex_ray.training.trial import check_method, prepare, train_trial
+from unirex_ray.training.prepare import check_method, prepare
+from unirex_ray.training.trial import train_trial
 
 _DEFAULT_BUDGET = 9
 
@@ -127,7 +128,9 @@ def run_sweep(
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
         corpus = load_corpus(config.data)
         for name in methods:
-            check_method(override(config, {"method": name}), corpus)
+            searched = {p.key: p.values for p in space.for_method(name, config).parameters}
+            for pooling in searched.get("model.pooling", (config.model.pooling,)):
+                check_method(override(config, {"method": name, "model.pooling": pooling}), corpus)
         encoders = {p.key: p.values for p in space.parameters}.get("model.encoder", (config.model.encoder,))
         notes = [note for encoder in encoders for note in prepare(override(config, {"model.encoder": encoder}), corpus)]
         for note in dict.fromkeys(notes):

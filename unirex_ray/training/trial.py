@@ -8,24 +8,21 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.data.batching import Tokens, collate, sorted_chunks
-from unirex_ray.data.encode import encode_corpus
-from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
+from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.highlight import HighlightedInstance
 from unirex_ray.methods import Stage, get_method
 from unirex_ray.metrics.table import TASK_SCORE, Split
 from unirex_ray.models.attribution import dropout_off
-from unirex_ray.models.encoder import Encoder, load_encoder, load_tokenizer
+from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, build_stage, dropping_error
 from unirex_ray.models.store import ModelCard
 from unirex_ray.models.views import Plan
@@ -33,6 +30,7 @@ from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, Checkpoin
 from unirex_ray.training.evaluate import CHUNK, Evaluator
 from unirex_ray.training.learner import Learner, Progress, TrainingError
 from unirex_ray.training.memory import hand_back_freed_memory, keep_freed_memory
+from unirex_ray.training.prepare import check_method, encoded_corpus
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.shared import claimed_stage
 
@@ -94,61 +92,6 @@ def _train(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     return trainer.finish()
 
 
-def check_method(config: Config, corpus: Corpus) -> None:
-    """Refuse a method that cannot learn what it is asked to.
-
-    Raises:
-        UserError: for a method that learns from gold rationales where there are none; for a head that pools
-            attributions where no loss trains it.
-    """
-    method = get_method(config.method)
-    if method.needs_gold and not corpus.has_gold:
-        raise UserError(
-            f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
-            "choose another method"
-        )
-    if config.model.pooling == "mlp" and method.extractor.startswith("aa-") and not method.needs_gold:
-        raise UserError(
-            f"model.pooling = 'mlp' is trained by a plausibility loss, which {method.name} has not; "
-            "set --model.pooling=sum, or choose unirex-aa-fp or sgt-p"
-        )
-
-
-def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
-    """Tokenise a corpus before the trials that will find it in the cache; no weights are read.
-
-    Returns:
-        What is worth telling of the corpus: its own notes, and how many inputs are cut.
-
-    Raises:
-        UserError: as a trial would, for an encoder that cannot be found, or is asked for more than it has.
-    """
-    tokenizer = load_tokenizer(config.model)
-    return _encoded(config, corpus, load_encoder(config.model, weights=False), tokenizer).notes
-
-
-def _encoded(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> EncodedCorpus:
-    cache = Path(config.data.cache) if config.data.cache else None
-    length = input_length(config, corpus, encoder, tokenizer)
-    return encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
-
-
-def input_length(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens per input: what the user asks for, else the corpus' own limit, and never more than the encoder takes.
-
-    Raises:
-        UserError: if the user asks for more.
-    """
-    most: int = min(encoder.max_length, tokenizer.model_max_length)
-    if config.data.max_length is not None:
-        if config.data.max_length > most:
-            raise UserError(
-                f"data.max_length = {config.data.max_length}: {config.model.encoder!r} takes at most {most} tokens"
-            )
-        return config.data.max_length
-    return min(most, corpus.max_length or most)
-
-
 class Trainer:
     """A trial's state on one worker: data, the model of the stage that is trained, progress."""
 
@@ -166,11 +109,10 @@ class Trainer:
         if config.train.threads is not None:
             torch.set_num_threads(config.train.threads)
         keep_freed_memory()
-        tokenizer = load_tokenizer(config.model)
         self.gpu = runtime.device.type == "cuda"
         self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and self.gpu)
         self._build_stage()
-        encoded = _encoded(config, corpus, self.model.task_model.encoder, tokenizer)
+        encoded = encoded_corpus(config, corpus, self.model.task_model.encoder, load_tokenizer(config.model))
         self.data = dict(encoded.splits)
         self.tokens = Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
         self.card = ModelCard(
@@ -211,7 +153,9 @@ class Trainer:
             plan=self.plan,
             runtime=self.runtime,
             bf16=self.bf16,
-            convergence_delta=config.model.convergence_delta and self.method.extractor == "aa-ig",
+            convergence_delta=config.model.convergence_delta
+            and self.stage.design.extractor == "aa-ig"
+            and config.model.pooling == "sum",
         )
 
     def run_stage(self) -> None:
@@ -314,7 +258,7 @@ class Trainer:
 
     def _start_stage(self) -> None:
         """Take the scores that the earlier stage hands on, and begin to learn."""
-        if self.earlier is not None:
+        if self.earlier is not None and self.stage.design.reads_earlier_scores:
             splits: tuple[Split, ...] = ("train", "dev")
             for split in splits:
                 self.data[split] = replace(self.data[split], handed_on=self._scores_of(self.earlier, self.data[split]))

@@ -1,0 +1,73 @@
+"""What is checked and prepared before a trial trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from unirex_ray.config import Config
+from unirex_ray.data.encode import encode_corpus
+from unirex_ray.data.encoded import EncodedCorpus
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
+from unirex_ray.models.encoder import Encoder, load_encoder, load_tokenizer
+
+
+def check_method(config: Config, corpus: Corpus) -> None:
+    """Refuse a method that cannot learn what it is asked to.
+
+    Raises:
+        UserError: for a method that learns from gold rationales where there are none; for a head that pools
+            attributions where no loss trains it.
+    """
+    method = get_method(config.method)
+    if method.needs_gold and not corpus.has_gold:
+        raise UserError(
+            f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
+            "choose another method"
+        )
+    if config.model.pooling == "mlp" and method.extractor.startswith("aa-") and not method.needs_gold:
+        raise UserError(
+            f"model.pooling = 'mlp' is trained by a plausibility loss, which {method.name} has not; "
+            "set --model.pooling=sum, or choose unirex-aa-fp or sgt-p"
+        )
+
+
+def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
+    """Tokenise a corpus before the trials that will find it in the cache; no weights are read.
+
+    Returns:
+        What is worth telling of the corpus: its own notes, and how many inputs are cut.
+
+    Raises:
+        UserError: as a trial would, for an encoder that cannot be found, or is asked for more than it has.
+    """
+    tokenizer = load_tokenizer(config.model)
+    return encoded_corpus(config, corpus, load_encoder(config.model, weights=False), tokenizer).notes
+
+
+def encoded_corpus(
+    config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase
+) -> EncodedCorpus:
+    """A configuration's corpus as its encoder reads it, from the cache where it lies there."""
+    cache = Path(config.data.cache) if config.data.cache else None
+    length = input_length(config, corpus, encoder, tokenizer)
+    return encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
+
+
+def input_length(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens per input: what the user asks for, else the corpus' own limit, and never more than the encoder takes.
+
+    Raises:
+        UserError: if the user asks for more.
+    """
+    most: int = min(encoder.max_length, tokenizer.model_max_length)
+    if config.data.max_length is not None:
+        if config.data.max_length > most:
+            raise UserError(
+                f"data.max_length = {config.data.max_length}: {config.model.encoder!r} takes at most {most} tokens"
+            )
+        return config.data.max_length
+    return min(most, corpus.max_length or most)
