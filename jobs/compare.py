@@ -2,7 +2,7 @@
 
 import sys
 
-from unirex_ray.compare import compare, compare_with_paper, open_sweeps, write_back
+from unirex_ray.compare import compare, compare_with_paper, open_sweeps, weights_of, write_back
 from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.report.configuration_table import print_configurations
@@ -25,8 +25,9 @@ def main() -> None:
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
-    comparison = compare(config.data.name, sweeps, config.sweep.nrg_weights)
-    beside = compare_with_paper(comparison.raw, paper, config.sweep.nrg_weights) if paper else None
+    weights = weights_of(sweeps, config.sweep.nrg_weights if "nrg_weights" in tree.get("sweep", {}) else None)
+    comparison = compare(config.data.name, sweeps, weights)
+    beside = compare_with_paper(comparison.raw, paper, weights) if paper else None
 
     written = write_comparison(comparison, config.output, beside)
     write_back(store, comparison)

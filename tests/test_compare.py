@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from memory_store import MemoryStore
 
-from unirex_ray.compare import choose_sweeps, compare, compare_with_paper, score_metrics, write_back
+from unirex_ray.compare import choose_sweeps, compare, compare_with_paper, score_metrics, weights_of, write_back
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec, TrialStatus
-from unirex_ray.tracking.store import DATA_DIGEST, RunStore
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, RunStore, SweepRecord
 
 KEYS = ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")
 JOB = Path(__file__).parents[1] / "jobs" / "compare.py"
@@ -292,3 +292,16 @@ def test_job_beside_the_paper(tmp_path: Path) -> None:
     text = (tmp_path / "comparison.md").read_text()
     assert text.startswith("sst: test, ")
     assert "| UNIREX (DLM-FP) | 1.000 | 0.667 | 1 | 1 | same | 0.400 | 0.319 |" in text
+
+
+def test_sweeps_are_compared_by_the_weights_that_they_selected_by() -> None:
+    def swept(name: str, weights: str | None) -> SweepRecord:
+        tags = {} if weights is None else {NRG_WEIGHTS: weights}
+        return SweepRecord(sweep_id=name, status="completed", seeds=(0,), trials=(), run_id=name, tags=tags)
+
+    faithful, equal, old = swept("f", "[1.0, 0.0, 0.0]"), swept("e", "[1.0, 1.0, 1.0]"), swept("o", None)
+    assert weights_of([faithful, faithful], None) == (1.0, 0.0, 0.0)
+    assert weights_of([old], None) == (1.0, 1.0, 1.0)
+    assert weights_of([faithful, equal], (0.0, 1.0, 0.0)) == (0.0, 1.0, 0.0)
+    with pytest.raises(UserError, match=r"selected by different weights .*f.*e.*--sweep\.nrg_weights"):
+        weights_of([faithful, equal], None)

@@ -279,3 +279,17 @@ def test_user_errors_end_a_job_with_one_line_and_code_2(capsys):
 
     with pytest.raises(ValueError, match="a defect"):
         exit_on_user_error(broken)
+
+
+def test_a_method_that_is_asked_for_beats_the_methods_of_a_resolved_configuration(tmp_path):
+    file = tmp_path / "resolved.yaml"
+    file.write_text(to_yaml(override(Config(), {"sweep.methods": ["aa-ig", "unirex-slm-p"], "method": "aa-ig"})))
+
+    def parsed(*argv: str) -> Config:
+        return build_config(parse_job(job_parser("job", "A job."), ["--config", str(file), *argv])[1])
+
+    assert parsed().sweep.methods == ("aa-ig", "unirex-slm-p")
+    one = parsed("--method=unirex-slm-fp")
+    assert (one.method, one.sweep.methods) == ("unirex-slm-fp", None)
+    both = parsed("--method=unirex-slm-fp", "--sweep.methods=a2r,fresh")
+    assert both.sweep.methods == ("a2r", "fresh")

@@ -80,6 +80,8 @@ def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> st
         (["--model.encoder=./absent"], ["./absent"]),
         (["--output=/dev/null/x"], ["cannot write output '/dev/null/x'", "choose another --output"]),
         (["--output=s3://bucket/x"], ["output must be a folder", "'s3://bucket/x'"]),
+        (["--output="], ["output = ''", "at least 1 character"]),
+        (["--tracking.uri=http://me:secret@host"], ["tracking.uri must hold no user", "MLFLOW_TRACKING_USERNAME"]),
         (["--config=absent.yaml"], ["'absent.yaml'"]),
     ],
 )
@@ -105,6 +107,30 @@ def test_a_broken_corpus(refused: Refused, tmp_path: Path, job: str, broken: dic
     source = eraser(tmp_path / "corpus", **broken)
     line = refused(job, "--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=unirex-slm-fp")
     assert all(part in line for part in parts), line
+
+
+def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
+    small = "--data.limit=16"
+    line = refused("sweep", small, "--train.epochs=2", "--sweep.rungs=1,2")
+    assert "sweep.rungs = [1, 2]: a rung at or beyond train.epochs = 2 stops nothing" in line
+    space = tmp_path / "space.yaml"
+    space.write_text("parameters: {model.layers: {choice: [1, 12]}}")
+    assert "model.layers = 12: 'embedded' has 6 layers" in refused("sweep", small, "--space", str(space))
+    space.write_text("parameters: {model.pooling: {choice: [sum, mlp]}}")
+    line = refused("sweep", small, "--space", str(space), "--method=aa-ig")
+    assert "model.pooling = 'mlp' is trained by a plausibility loss, which aa-ig has not" in line
+    source = eraser(tmp_path / "corpus", end=0)
+    corpus = ("--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=aa-ig")
+    assert "there are no gold rationales" in refused("sweep", *corpus, "--sweep.nrg_weights=0,1,0")
+
+
+def test_a_password_in_the_environment_is_refused_and_not_shown(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unirex_ray.sweep.run.resolve_tracking_uri", lambda config: "http://me:secret@127.0.0.1:9")
+    line = refused("sweep", "--data.limit=16")
+    assert "tracking.uri must hold no user and no password" in line
+    assert "secret" not in line
 
 
 @pytest.mark.parametrize("job", ["sweep", *READING])

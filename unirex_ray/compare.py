@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from scipy.stats import spearmanr
 
@@ -25,7 +25,14 @@ from unirex_ray.selection import (
     why_incomplete,
 )
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.store import DATA_DIGEST, RunStore, SweepRecord, resolve_tracking_uri
+from unirex_ray.tracking.store import (
+    DATA_DIGEST,
+    NRG_WEIGHTS,
+    RunStore,
+    SweepRecord,
+    database_file,
+    resolve_tracking_uri,
+)
 
 NRG_PREFIX = "nrg/"
 
@@ -167,13 +174,32 @@ def open_sweeps(
         f"run python jobs/sweep.py --data.name={config.data.name} first, or give its --output"
     )
     # To connect to a database that does not exist would create it.
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).expanduser().exists():
+    file = database_file(uri)
+    if file is not None and not file.exists():
         raise nothing
     store = MlflowStore(uri)
     chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest)
     if not chosen:
         raise nothing
     return store, chosen
+
+
+def weights_of(sweeps: Sequence[SweepRecord], given: Weights | None) -> Weights:
+    """The weights of FNRG, PNRG and TNRG that the sweeps selected by, unless others are given.
+
+    Raises:
+        UserError: if the sweeps differ in them and none are given.
+    """
+    if given is not None:
+        return given
+    found = {sweep.tags[NRG_WEIGHTS]: sweep.sweep_id for sweep in sweeps if NRG_WEIGHTS in sweep.tags}
+    if len(found) > 1:
+        listed = "; ".join(f"{name}: {weights}" for weights, name in found.items())
+        raise UserError(f"these sweeps selected by different weights ({listed}): give --sweep.nrg_weights")
+    if not found:
+        return EQUAL_WEIGHTS
+    fnrg, pnrg, tnrg = json.loads(next(iter(found)))
+    return fnrg, pnrg, tnrg
 
 
 def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = EQUAL_WEIGHTS) -> Comparison:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,7 +24,20 @@ from unirex_ray.errors import UserError
 
 TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
-Place = Annotated[str, AfterValidator(os.path.expanduser)]
+Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+
+
+def without_credentials(uri: str) -> str:
+    """`uri` as it is.
+
+    Raises:
+        ValueError: if it holds a user or a password: it is shown, logged and exported.
+    """
+    if "@" in urlsplit(uri).netloc:
+        raise ValueError(
+            "tracking.uri must hold no user and no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return uri
 
 
 class _Section(BaseModel):
@@ -41,7 +55,9 @@ class DataConfig(_Section):
     max_length: int | None = Field(
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
     )
-    cache: Place | None = Field(None, description="Folder of tokenised corpora; default: ~/.cache/unirex_ray.")
+    cache: Place | None = Field(
+        None, description="Folder of tokenised corpora; default: unirex_ray in XDG_CACHE_HOME or ~/.cache."
+    )
 
 
 class ModelConfig(_Section):
@@ -116,7 +132,7 @@ class TrainConfig(_Section):
 class TrackingConfig(_Section):
     """Where runs are recorded."""
 
-    uri: str | None = Field(
+    uri: Annotated[str, AfterValidator(without_credentials)] | None = Field(
         None, description="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///OUTPUT/mlflow.db."
     )
 
@@ -300,7 +316,11 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
     options = parser.parse_args(list(argv))
     file_tree = load_yaml(options.config) if options.config else {}
     try:
-        return options, merge(file_tree, source())
+        given = source()
+        if "method" in given:
+            # A resolved configuration names the methods of its sweep; who asks for one method means that one.
+            file_tree = unflatten({key: value for key, value in flatten(file_tree) if key != "sweep.methods"})
+        return options, merge(file_tree, given)
     except SettingsError as error:
         raise UserError(f"{error} ({error.__cause__})") from None
 

@@ -85,10 +85,7 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
         if metric.desideratum == "plausibility"
     )
     table = [metric for metric in NRG_METRICS if has_gold or metric.desideratum != "plausibility"]
-    used = (weights[0], weights[1] if has_gold else 0.0, weights[2])
-    if raw and (min(weights) < 0 or sum(used) <= 0):
-        without = "" if has_gold else " (these members have no plausibility metrics, so PNRG is left out)"
-        raise UserError(f"NRG weights must be at least 0 and not all 0, but got {list(weights)}{without}")
+    used = usable_weights(weights, has_gold=has_gold) if raw else weights
 
     columns = {metric.key: {member: _value(raw, member, metric.key) for member in raw} for metric in table}
     gains = {m.key: relative_gain(columns[m.key], higher_is_better=m.higher_is_better) for m in table}
@@ -114,6 +111,19 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
         constant=tuple(key for key, column in columns.items() if len(set(column.values())) == 1),
         plausibility=has_gold,
     )
+
+
+def usable_weights(weights: Weights, *, has_gold: bool) -> Weights:
+    """Weights without PNRG's where there are no gold rationales.
+
+    Raises:
+        UserError: if they are negative or give no weight to any score that there is.
+    """
+    used = (weights[0], weights[1] if has_gold else 0.0, weights[2])
+    if min(weights) < 0 or sum(used) <= 0:
+        without = "" if has_gold else " (there are no gold rationales, so PNRG is left out)"
+        raise UserError(f"NRG weights must be at least 0 and not all 0, but got {list(weights)}{without}")
+    return used
 
 
 def mean_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

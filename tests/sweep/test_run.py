@@ -258,7 +258,10 @@ def test_methods_share_the_task_model_and_report_their_stages(
     assert {method: record.status for (method, _, _), record in trials.items()} == dict.fromkeys(methods, "completed")
 
     store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
-    runs = {r.tags["method"]: store._client.get_run(r.run_id).data.metrics for r in trials.values()}
+    data = {r.tags["method"]: store._client.get_run(r.run_id).data for r in trials.values()}
+    runs = {method: run.metrics for method, run in data.items()}
+    assert "loss.plaus_weight" in data["fresh-p"].params
+    assert "loss.plaus_weight" not in data["aa-ig"].params
     task_models = [m for m in ("aa-grad", "aa-ig") if "epoch/train/task_loss" in runs[m]]
     task_models += [m for m in ("l2e", "fresh") if "stage/task-model/train/task_loss" in runs[m]]
     assert len(task_models) == 1

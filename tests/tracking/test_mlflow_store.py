@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, override
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec
-from unirex_ray.tracking.store import DATA_DIGEST, resolve_tracking_uri
+from unirex_ray.tracking.store import DATA_DIGEST, database_file, own_database, resolve_tracking_uri
 
 
 def spec(index: int = 0) -> TrialSpec:
@@ -214,3 +214,29 @@ def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(
     client = MlflowClient(uri)
     assert [m.value for m in client.get_metric_history(run_id, "stage/task-model/dev/loss")] == [1.0]
     assert [m.value for m in client.get_metric_history(run_id, "epoch/dev/loss")] == [3.0]
+
+
+@pytest.mark.parametrize("folder", ["sp ace", "é#1"])
+def test_a_database_lies_in_the_folder_that_is_named(tmp_path: Path, folder: str) -> None:
+    config = override(Config(), {"output": str(tmp_path / folder)})
+    store = MlflowStore(own_database(config))
+    store.open_sweep(experiment="odd", sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
+    store.log_text(None, "note.txt", "text")
+    assert database_file(own_database(config)) == tmp_path / folder / "mlflow.db"
+    assert (tmp_path / folder / "mlflow.db").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {folder}
+
+
+@pytest.mark.parametrize("folder", ["50% off", "a%20b"])
+def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(UserError, match="MLflow misreads a database path with a percent sign"):
+        MlflowStore(own_database(override(Config(), {"output": str(tmp_path / folder)})))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_place_of_the_database_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    began = time.monotonic()
+    with pytest.raises(UserError, match="is it a writable MLflow database"):
+        MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
+    assert time.monotonic() - began < 30  # MLflow itself tries for minutes

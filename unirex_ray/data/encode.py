@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["EncodedCorpus", "EncodedSplit", "encode_corpus", "encode_split"]
 
 Truncation = Literal["head", "rationale"]
-
-DEFAULT_CACHE = Path("~/.cache/unirex_ray")
 
 _CHUNK = 512  # rows tokenised at once: enough to keep the tokenizer busy, little enough to keep memory flat
 _NO_LIMIT = 1 << 20  # a tokenizer that knows no limit gives a huge number
@@ -63,7 +62,7 @@ def encode_corpus(
 
     Args:
         max_length: tokens per row; None: the corpus' own limit, at most `tokenizer.model_max_length`.
-        cache: folder; None: `~/.cache/unirex_ray`, where it can be written.
+        cache: folder; None: `unirex_ray` in `XDG_CACHE_HOME` or `~/.cache`, where it can be written.
 
     Raises:
         UserError: as `encode_split`; for a `max_length` beyond the tokenizer's; for a `cache` that cannot be written.
@@ -73,7 +72,7 @@ def encode_corpus(
     digest = corpus.digest()
     key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = (cache or DEFAULT_CACHE).expanduser()
+    folder = (cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "unirex_ray").expanduser()
     file = folder / f"{corpus.name}-{name}.arrow"
 
     stored = read_splits(file, key)

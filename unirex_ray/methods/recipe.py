@@ -109,6 +109,10 @@ class Method:
         """Whether it learns from gold rationales."""
         return "plaus" in self.criteria
 
+    def reads(self, key: str) -> bool:
+        """Whether a dotted configuration key means anything to the method: a loss weight only with its loss."""
+        return key not in WEIGHT_KEYS.values() or key in self.weight_keys
+
     def resolve(self, config: Config) -> Config:
         """`config` with the loss options that it leaves open set as this method has them."""
         own = {"loss.suff": "margin", **self.defaults}

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from unirex_ray.config import Config, config_hash, flatten, to_yaml
 from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, reason_of
+from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import TASK_SCORE
 from unirex_ray.report.html import rationale_page
 from unirex_ray.sweep.progress import Progress
@@ -86,8 +87,10 @@ class Driver:
         if isinstance(spec, Signal):
             return spec
         config = self._resolve(spec)
-        flat = dict(flatten(config.model_dump(mode="json")))
-        self._store.open_trial(spec, params=flat, tags={**self._tags, CONFIG_HASH: config_hash(config)})
+        method = get_method(spec.method)
+        flat = {key: value for key, value in flatten(config.model_dump(mode="json")) if method.reads(key)}
+        tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
+        self._store.open_trial(spec, params=flat, tags=tags)
         self._live[spec.trial_id] = (spec, began)
         self._progress.started(spec)
         return Job(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)

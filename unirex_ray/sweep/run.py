@@ -31,6 +31,7 @@ from unirex_ray.distributed.train_runtime import run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
+from unirex_ray.nrg import usable_weights
 from unirex_ray.report.layout import console as make_console
 from unirex_ray.report.layout import to_csv
 from unirex_ray.report.leaderboard import Place, leaderboard
@@ -48,6 +49,7 @@ from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import (
     DATA_DIGEST,
     GIT_VERSION,
+    NRG_WEIGHTS,
     RunStore,
     own_database,
     resolve_tracking_uri,
@@ -114,6 +116,11 @@ def run_sweep(
         get_method(name)
     if len(set(methods)) < len(methods):
         raise UserError(f"sweep.methods must be distinct, but got {list(methods)}")
+    if config.sweep.rungs and config.sweep.rungs[-1] >= config.train.epochs:
+        raise UserError(
+            f"sweep.rungs = {list(config.sweep.rungs)}: a rung at or beyond train.epochs = {config.train.epochs} "
+            "stops nothing; lower it, or set --sweep.rungs=[]"
+        )
     if config.train.threads is None:
         config = override(config, {"train.threads": 1})
     space, left = space.without(fixed)
@@ -131,8 +138,9 @@ def run_sweep(
             searched = {p.key: p.values for p in space.for_method(name, config).parameters}
             for pooling in searched.get("model.pooling", (config.model.pooling,)):
                 check_method(override(config, {"method": name, "model.pooling": pooling}), corpus)
-        encoders = {p.key: p.values for p in space.parameters}.get("model.encoder", (config.model.encoder,))
-        notes = [note for encoder in encoders for note in prepare(override(config, {"model.encoder": encoder}), corpus)]
+        has_gold = any(text.gold for instance in corpus.splits["dev"] for text in instance.inputs)
+        usable_weights(config.sweep.nrg_weights, has_gold=has_gold)
+        notes = [note for encoder in _encoders(config, space) for note in prepare(encoder, corpus)]
         for note in dict.fromkeys(notes):
             console.print(note, markup=False, soft_wrap=True)
         store = open_store(resolve_tracking_uri(config))
@@ -166,12 +174,13 @@ class _Sweep:
 
     def run(self, searchers: Mapping[str, Searcher], trainer: Trainer) -> SweepOutcome:
         tags = {DATA_DIGEST: self.corpus.digest(), GIT_VERSION: code_version()}
+        weights = {NRG_WEIGHTS: json.dumps(self.plan.weights)}
         self.store.open_sweep(
             experiment=self.corpus.name,
             sweep_id=self.plan.sweep_id,
             seeds=self.plan.seeds,
             params=self.begun["settings"],
-            tags=tags,
+            tags={**tags, **weights},
         )
         before = tuple(self.store.trials(history=True))
         size = ", ".join(f"{method} {budget}" for method, budget in self.plan.budgets.items())
@@ -258,7 +267,7 @@ class _Sweep:
         best_config = None
         if best is not None:
             best_config = self.resolve(best.records[0].spec)
-            best_config = override(best_config, {"train.seed": self.plan.seeds[0]})
+            best_config = override(best_config, {"train.seed": self.plan.seeds[0], "sweep.methods": None})
             files.append(self.folder.write(BEST_CONFIG, to_yaml(best_config)))
         files.append(self.folder.write(SWEEP, json.dumps(self._summary(records, timings), indent=2)))
         for file in files:
@@ -327,6 +336,16 @@ def show(outcome: SweepOutcome, config: Config, console: Console | None = None) 
     console.print("next:")
     for command in next_commands(outcome, config):
         console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _encoders(config: Config, space: Space) -> Iterator[Config]:
+    """A configuration for each encoder and depth that the space may ask for."""
+    parameters = {parameter.key: parameter for parameter in space.parameters}
+    encoders, layers = parameters.get("model.encoder"), parameters.get("model.layers")
+    for encoder in encoders.values if encoders else (config.model.encoder,):
+        applies = layers is not None and encoder in layers.when.get("model.encoder", (encoder,))
+        for depth in layers.values if layers is not None and applies else (config.model.layers,):
+            yield override(config, {"model.encoder": encoder, "model.layers": depth})
 
 
 def _searchers(config: Config, space: Space, methods: Sequence[str]) -> tuple[dict[str, int], dict[str, Searcher]]:

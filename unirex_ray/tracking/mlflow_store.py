@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from unirex_ray.config import without_credentials
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
@@ -41,6 +43,8 @@ from unirex_ray.tracking.store import (
     SWEEP_ID,
     TRIAL_ID,
     SweepRecord,
+    database_file,
+    database_uri,
     sort_key,
 )
 
@@ -334,15 +338,19 @@ def _parts(entries: list[Any], size: int) -> Iterable[list[Any]]:
 def _checked(uri: str) -> tuple[str, Path | None]:
     """The URI with an absolute path, and the database's folder (None for a server)."""
     if re.match(r"https?://[^/]", uri):
-        return uri, None
-    database = uri.removeprefix("sqlite:///")
-    if database == uri or not database or "?" in database or database == ":memory:":
+        try:
+            return without_credentials(uri), None
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    path = database_file(uri)
+    if path is None or "?" in uri or path.name == ":memory:":
         raise UserError(
             f"tracking.uri must be sqlite:///FILE, or http:// or https:// of an MLflow server, but got {uri!r}"
             + _remedy(uri)
         )
-    path = Path(database).expanduser().absolute()
-    return f"sqlite:///{path}", path.parent
+    if "%" in uri:
+        raise UserError(f"MLflow misreads a database path with a percent sign: {uri!r}; choose another --output")
+    return database_uri(path), path.parent
 
 
 def _remedy(uri: str) -> str:
@@ -360,6 +368,8 @@ def _connect(uri: str, folder: Path | None) -> MlflowClient:
                 client.search_experiments(max_results=1)
             return client
         folder.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(database_file(uri) or "")) as database:
+            database.execute("PRAGMA schema_version")  # MLflow itself tries for minutes
         # Several processes that meet a fresh database would all create its tables, and fail.
         with open(folder / ".mlflow.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 from unirex_ray.config import Config
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
 
+SQLITE = "sqlite:///"
+
 SWEEP_ID = "sweep_id"
 TRIAL_ID = "trial_id"
 METHOD = "method"
@@ -24,6 +26,7 @@ PARAMETERS = "parameters"
 DATA_DIGEST = "data.digest"
 GIT_VERSION = "git.version"
 CONFIG_HASH = "config.hash"
+NRG_WEIGHTS = "nrg.weights"
 
 SweepStatus = Literal["running", "completed", "failed"]
 
@@ -133,4 +136,15 @@ def resolve_tracking_uri(config: Config) -> str:
 
 def own_database(config: Config) -> str:
     """The SQLite database in the output folder, which holds one sweep."""
-    return f"sqlite:///{Path(config.output).absolute() / 'mlflow.db'}"
+    return database_uri(Path(config.output).absolute() / "mlflow.db")
+
+
+def database_uri(file: Path) -> str:
+    """The URI of an SQLite file."""
+    return f"{SQLITE}{file}"
+
+
+def database_file(uri: str) -> Path | None:
+    """The absolute path of a URI's SQLite file; None for other URIs."""
+    path = uri.removeprefix(SQLITE)
+    return Path(path).expanduser().absolute() if uri.startswith(SQLITE) and path else None

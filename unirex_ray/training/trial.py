@@ -104,7 +104,7 @@ class Trainer:
         self.method = get_method(config.method)
         self.config, self.corpus, self.runtime = self.method.resolve(config), corpus, runtime
         check_method(config, corpus)
-        self.identity = f"{config_hash(self.config)}-{corpus.digest()}"
+        self.identity = f"{config_hash(self.config, self.method.reads)}-{corpus.digest()}"
         self.progress = Progress()
         if config.train.threads is not None:
             torch.set_num_threads(config.train.threads)
@@ -182,9 +182,7 @@ class Trainer:
         progress = self.progress
         evaluator = self.evaluator
         metrics = {**progress.best_metrics, **self._evaluate("test", evaluator)}
-        clock = time.perf_counter()
         highlights = self.highlights()
-        progress.evaluate_s += time.perf_counter() - clock
         metrics["time/train_s"], metrics["time/evaluate_s"] = progress.train_s, progress.evaluate_s
         metrics["time/wait_s"], metrics["time/extraction_s"] = progress.wait_s, evaluator.stopwatch.per_instance
         metrics["time/total_s"] = time.perf_counter() - self.started
