@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny import encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, override
 from unirex_ray.data.batching import Batch
-from unirex_ray.data.schema import Corpus
+from unirex_ray.data.schema import Corpus, Input, Instance
 from unirex_ray.methods import METHODS, Method, Stage, get_method
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
@@ -171,6 +172,39 @@ def test_training_lowers_the_objective_of_the_last_stage(
     before = own_objective(trainer)
     trainer.run_stage()
     assert own_objective(trainer) < before - 0.01
+
+
+KINDS = ("bce", "kl", "linear", "linear_margin")
+
+
+@pytest.mark.parametrize(
+    ("name", "plaus"), [(name, kind) for name in ALL for kind in (KINDS[:1] if name in WITHOUT_GOLD else KINDS)]
+)
+@pytest.mark.parametrize("choices", [1, 3])
+def test_odd_batches_give_finite_losses_and_gradients(
+    name: str, plaus: str, choices: int, prepared: Prepared, tmp_path: Path
+) -> None:
+    """Texts of one word beside long ones, none of them with a gold rationale, and logits that are very sure."""
+    config, corpus = prepared(name, choices, loss__plaus=plaus)
+
+    def odd(number: int, text: str) -> Instance:
+        return Instance(id=f"odd-{number}", inputs=(Input(segments=(text,)),) * choices, label=number % 2)
+
+    texts = ("good1", "w3", "w1 w2 w3 bad1 w4 w5 w6 w7", "bad0")
+    # Beside them some with gold rationales: without any, methods that learn from them are refused.
+    train = (*map(odd, range(4), texts), *corpus.splits["train"])
+    corpus = replace(corpus, splits={**corpus.splits, "train": train})
+    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
+    trainer.restore()
+    while not trainer.is_last:
+        trainer.run_stage()
+    with torch.no_grad():
+        trainer.model.task_model.head.weight.mul_(1e3)
+    losses = trainer.learner.gradients([0, 1, 2, 3])
+    assert all(math.isfinite(float(loss)) for loss in losses.values())
+    assert losses.get("plaus_loss", 0.0) == 0.0
+    grads = [parameter.grad for parameter in trainer.learner.parameters if parameter.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
 
 
 SEVENTEENTH = Method(
