@@ -1,5 +1,6 @@
 """Evaluation against an independent evaluator: one instance at a time, tokens taken out of the list of ids."""
 
+import copy
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from sklearn.metrics import accuracy_score, auc, f1_score, precision_recall_curv
 from tiny import FAMILIES, Group, encode, tiny_config, tiny_corpus
 
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.views import Plan
 from unirex_ray.training import evaluate
 from unirex_ray.training.evaluate import Evaluator
@@ -207,3 +208,16 @@ def test_highlights_show_scores_gold_and_selection(encoders, trained, tmp_path, 
             assert not chosen or not rest or min(token.score for token in chosen) >= max(rest)
     hidden = evaluator.highlight(split, instances, corpus.labels, known_label=False)
     assert {item.label for item in hidden} == {None}
+
+
+def test_a_rationale_with_a_size_of_its_own_is_shown_as_it_is(encoders, trained, tmp_path):
+    design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
+    config = tiny_config(encoders["bert"])
+    model = RationaleModel(config.model, design, 2, earlier=copy.deepcopy(trained("bert", "slm")))
+    corpus = tiny_corpus((1, 1, 5))
+    split, tokens = encode(config, corpus.splits["test"])
+    shown = evaluator_of(model, tokens, LocalRuntime(tmp_path)).highlight(
+        split, corpus.splits["test"], corpus.labels, top_k_percent=90
+    )
+    assert {item.top_k_percent for item in shown} == {30}
+    assert all(token.selected == (token.score == 1.0) for item in shown for token in item.inputs[0].tokens)

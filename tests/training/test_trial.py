@@ -298,9 +298,12 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
     assert result.metrics["dev/task_score"] == runtime.reports[-1][1]["dev/task_score"]
 
 
-def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers(config, corpus, two_stages, tmp_path):
+@pytest.mark.parametrize("method", [TWO_STAGES.name, "l2e", "fresh-p"])
+def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers(
+    config, corpus, two_stages, tmp_path, method
+):
     # Writes: last, best; last as the second stage begins; last, best; configuration and result.
-    config = override(config, {"method": two_stages.name, "train.epochs": 1, "train.checkpoint_steps": 2})
+    config = override(config, {"method": method, "train.epochs": 1, "train.checkpoint_steps": 2})
     reference = Recorder(tmp_path / "whole")
     result = run(config, corpus, reference)
     for kill_at in range(1, len(reference.written) + 1):

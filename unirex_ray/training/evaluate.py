@@ -182,7 +182,9 @@ class Evaluator:
         Args:
             split: the encoded `instances`, in the same order.
             labels: class names by index; for multi-choice the choices are numbered.
+            top_k_percent: of no effect on a rationale that has a size of its own (FRESH).
         """
+        top_k_percent = self.model.design.top_k_percent or top_k_percent
         shown: list[HighlightedInstance] = []
         numbers = range(len(instances))
         with dropout_off(self.model):
