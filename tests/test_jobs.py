@@ -118,7 +118,9 @@ def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
     assert "model.layers = 12: 'embedded' has 6 layers" in refused("sweep", small, "--space", str(space))
     space.write_text("parameters: {model.pooling: {choice: [sum, mlp]}}")
     line = refused("sweep", small, "--space", str(space), "--method=aa-ig")
-    assert "model.pooling = 'mlp' is trained by a plausibility loss, which aa-ig has not" in line
+    assert "model.pooling = 'mlp' is trained by a plausibility loss, which aa-ig has not where it pools" in line
+    space.write_text("parameters: {model.pooling: {choice: [mlp]}}")
+    assert "which fresh has not where it pools" in refused("sweep", small, "--space", str(space), "--method=fresh")
     source = eraser(tmp_path / "corpus", end=0)
     corpus = ("--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=aa-ig")
     assert "there are no gold rationales" in refused("sweep", *corpus, "--sweep.nrg_weights=0,1,0")

@@ -173,6 +173,8 @@ def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None 
     model, tokenizer, card = load_model(folder)
     if card.multi_choice:
         raise UserError(f"{str(folder)!r} chooses between several inputs; explain takes one text")
+    if model.design.extractor in ("gold", "inv"):
+        raise UserError(f"{str(folder)!r} scores tokens by their gold rationale, which --text has not")
     if threads is not None:
         torch.set_num_threads(threads)
     instance = Instance(id="text", inputs=(Input(segments=(text,)),), label=0)

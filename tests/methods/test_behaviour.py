@@ -9,7 +9,7 @@ from tiny import encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, LossConfig
 from unirex_ray.data.schema import Corpus
-from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.attribution import attribute, dropout_off
 from unirex_ray.models.views import Plan
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import global_counts, loss_terms
@@ -42,7 +42,9 @@ def test_l2es_extractor_follows_the_integrated_gradients_that_it_learned_from(en
         encoded, tokens = encode(config, corpus.splits[split])
         batch = whole_batch(encoded, tokens)
         with dropout_off(trainer.model), torch.no_grad():
-            learned, imitated = trainer.model.scores(batch, Plan()), trainer.earlier.scores(batch, Plan())
+            learned = trainer.model.scores(batch, Plan())
+            predicted = trainer.model.task_model.full_logits(batch, Plan()).argmax(-1)
+        imitated = attribute(trainer.model.task_model, batch, predicted, "ig", Plan())
         return float(spearmanr(learned[batch.attended], imitated[batch.attended]).statistic)
 
     assert correlation("train") > 0.4

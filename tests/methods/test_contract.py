@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import encode, tiny_config, tiny_corpus, whole_batch
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config, config_keys, override
 from unirex_ray.data.batching import Batch
 from unirex_ray.data.schema import Corpus, Input, Instance
 from unirex_ray.methods import METHODS, Method, Stage, get_method
@@ -225,6 +225,58 @@ SEVENTEENTH = Method(
 def seventeenth(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setitem(METHODS, SEVENTEENTH.name, SEVENTEENTH)
     return SEVENTEENTH.name
+
+
+def test_a_recipe_knows_the_keys_that_it_reads() -> None:
+    def unread(name: str) -> set[str]:
+        return {key for key in config_keys() if not METHODS[name].reads(key)}
+
+    comp, suff, plaus = (
+        {f"loss.{name}", f"loss.{name}_margin", f"loss.{name}_weight"} for name in ("comp", "suff", "plaus")
+    )
+    ig = {"model.ig_steps", "model.pooling", "model.convergence_delta"}
+    agreement, k, head = {"loss.agreement_weight"}, {"loss.top_k_percents"}, {"model.head"}
+    assert unread("unirex-slm-fp") == agreement | ig
+    assert unread("unirex-aa-fp") == agreement | head
+    assert unread("sgt") == comp | plaus | agreement | head
+    assert unread("aa-grad") == comp | suff | plaus | agreement | k | ig | head
+    assert unread("l2e") == comp | suff | plaus | agreement | k
+    assert unread("fresh") == comp | suff | plaus | agreement | k | head
+    assert unread("a2r") == comp | suff | plaus | ig
+
+
+def test_only_a_first_stage_can_be_shared() -> None:
+    stage = Stage(name="task-model", criteria=("task",), design=Design(extractor="aa-ig"), shared=True)
+    with pytest.raises(ValueError, match="only a first stage can be shared"):
+        Method(name="x", label="X", stages=(stage, stage))
+
+
+IMITATES_DLM = Method(
+    name="imitates-dlm",
+    label="L2E of DLM-P",
+    stages=(
+        Stage(name="dlm-p", criteria=("task", "plaus"), design=Design(extractor="dlm")),
+        Stage(name="imitate", criteria=("imitation",), design=Design(extractor="imitation", task_model="earlier")),
+    ),
+)
+
+
+def test_a_restart_hands_on_what_an_earlier_extractor_had_learned(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, IMITATES_DLM.name, IMITATES_DLM)
+    config, corpus = prepared(IMITATES_DLM.name)
+    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
+    trainer.restore()
+    trainer.run_stage()
+    again = Trainer(config, corpus, LocalRuntime(tmp_path))
+    again.restore()
+    assert again.progress.stage == 1
+    for split in ("train", "dev"):
+        handed_on = again.data[split].handed_on
+        assert handed_on is not None
+        assert handed_on.abs().max() > 0
+        assert torch.equal(handed_on, trainer.data[split].handed_on)
 
 
 def test_another_method_is_one_recipe(seventeenth: str, prepared: Prepared, tmp_path: Path) -> None:

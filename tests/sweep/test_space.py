@@ -50,7 +50,7 @@ CONDITIONS = """
 parameters:
   model.ig_steps: {choice: [3, 10], when: {method: [aa-ig, unirex-aa-f]}}
   model.head: {choice: [linear, mlp-2048-2], when: {method: [unirex-dlm-p]}}
-  loss.comp_margin: {choice: [0.1, 0.2], when: {model.head: [mlp-2048-2]}}
+  loss.plaus_margin: {choice: [0.1, 0.2], when: {model.head: [mlp-2048-2]}}
 """
 
 
@@ -59,8 +59,8 @@ def test_conditions_on_method_and_on_another_parameter() -> None:
     assert conditional.for_method("aa-ig", Config()).grid() == [{"model.ig_steps": 3}, {"model.ig_steps": 10}]
     assert conditional.for_method("unirex-dlm-p", Config()).grid() == [
         {"model.head": "linear"},
-        {"model.head": "mlp-2048-2", "loss.comp_margin": 0.1},
-        {"model.head": "mlp-2048-2", "loss.comp_margin": 0.2},
+        {"model.head": "mlp-2048-2", "loss.plaus_margin": 0.1},
+        {"model.head": "mlp-2048-2", "loss.plaus_margin": 0.2},
     ]
     assert conditional.for_method("unirex-slm-p", Config()).grid() == [{}]
 

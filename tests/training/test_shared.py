@@ -12,6 +12,8 @@ from tiny import Group, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config, override
 from unirex_ray.data.schema import Corpus
+from unirex_ray.methods import METHODS, Method, Stage
+from unirex_ray.models.rationale_model import Design
 from unirex_ray.training.learner import Learner
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.shared import claimed_stage
@@ -109,6 +111,32 @@ def test_a_stage_of_dlm_p_depends_on_its_head_and_its_weight(config, corpus, tmp
     assert identity("fresh-p", loss__comp_weight=0.3, model__ig_steps=9) == reference
     for changes in ({"loss__plaus_weight": 0.3}, {"loss__plaus": "kl"}, {"model__head": "mlp-2048-2"}):
         assert identity("fresh-p", **changes) != reference
+
+
+def test_the_whole_design_is_part_of_what_a_stage_learns(config, corpus, tmp_path, monkeypatch):
+    def identity(design: Design, *criteria) -> str:
+        stage = Stage(name="shared", criteria=criteria, design=design, shared=True)
+        monkeypatch.setitem(METHODS, "probe", Method(name="probe", label="Probe", stages=(stage,)))
+        return Trainer(override(config, {"method": "probe"}), corpus, LocalRuntime(tmp_path))._stage_identity()
+
+    designs = (
+        Design(extractor="dlm"),
+        Design(extractor="slm"),
+        Design(extractor="dlm", predicts_from="rationale"),
+        Design(extractor="dlm", predicts_from="rationale", attention_predictor=True),
+    )
+    assert len({identity(design, "task", "plaus") for design in designs}) == 4
+    # The task alone learns nothing from scores.
+    assert identity(designs[0], "task") == identity(designs[1], "task") != identity(designs[2], "task")
+
+
+def test_with_rungs_every_trial_trains_the_stage_that_they_judge(config, corpus, epochs, tmp_path):
+    for method in ("aa-grad", "aa-ig", "l2e"):
+        mine = override(config, {"method": method, "sweep.rungs": [1]})
+        runtime = SharingRuntime(tmp_path / method, tmp_path / "stages")
+        train_trial(mine, corpus, runtime)
+        assert [epoch for stage, epoch in runtime.reports if not stage] == [1, 2]
+    assert epochs == ["task-model"] * 6 + ["imitate"] * 2
 
 
 def test_one_holds_a_stage_and_the_others_wait(tmp_path):

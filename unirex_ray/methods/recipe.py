@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unirex_ray.config import Config, override
-from unirex_ray.models.rationale_model import Design
+from unirex_ray.models.rationale_model import Design, ExtractorKind
 
 Criterion = Literal["task", "comp", "suff", "plaus", "imitation", "attention", "agreement"]
 """The losses that a stage can sum up; `training.step` holds their terms.
@@ -23,17 +23,25 @@ WEIGHT_KEYS: dict[Criterion, str] = {
     "agreement": "loss.agreement_weight",
 }
 
-_OPTION_KEYS: dict[str, tuple[str, ...]] = {
-    "comp": ("loss.comp", "loss.comp_margin", "loss.top_k_percents"),
-    "suff": ("loss.suff", "loss.suff_margin", "loss.top_k_percents"),
-    "plaus": ("loss.plaus", "loss.plaus_margin"),
+_K = "loss.top_k_percents"
+
+_CRITERION_KEYS: dict[Criterion, tuple[str, ...]] = {
+    "comp": (WEIGHT_KEYS["comp"], "loss.comp", "loss.comp_margin", _K),
+    "suff": (WEIGHT_KEYS["suff"], "loss.suff", "loss.suff_margin", _K),
+    "plaus": (WEIGHT_KEYS["plaus"], "loss.plaus", "loss.plaus_margin"),
+    "agreement": (WEIGHT_KEYS["agreement"],),
+}
+"""Configuration keys that only a criterion reads."""
+
+_EXTRACTOR_KEYS: dict[ExtractorKind, tuple[str, ...]] = {
+    "aa-ig": ("model.ig_steps", "model.pooling", "model.convergence_delta"),
     "dlm": ("model.head",),
     "slm": ("model.head",),
     "imitation": ("model.head",),
 }
-"""Configuration keys that a criterion's loss, or an extractor that is trained, reads beside the weight."""
+"""Configuration keys that only an extractor reads."""
 
-_OPTIONAL = ("loss.", "model.head", "model.ig_steps", "model.pooling", "model.convergence_delta", "method", "output")
+_OPTIONAL = {key for keys in (*_CRITERION_KEYS.values(), *_EXTRACTOR_KEYS.values()) for key in keys}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,8 @@ class Stage:
         name: shown, and part of what is reported of all stages but the last.
         criteria: the losses that are summed, e.g. L = L_task + a_c L_comp + a_s L_suff + a_p L_plaus.
         design: the model that learns.
-        shared: whether other methods or configurations have the same stage, so that a sweep trains it once.
+        shared: whether other methods or configurations have the same stage, so that a sweep trains it once; of a
+            method's first stage alone.
     """
 
     name: str
@@ -63,13 +72,19 @@ class Stage:
         return self.criteria != ("task",) or self.design.predicts_from == "rationale"
 
     def reads(self, key: str) -> bool:
+        """Whether a dotted configuration key means anything to this stage."""
+        return key not in _OPTIONAL or key in (*self._criterion_keys, *_EXTRACTOR_KEYS.get(self.design.extractor, ()))
+
+    def learns_from(self, key: str) -> bool:
         """Whether a dotted configuration key can change what this stage, as a method's first one, learns."""
-        if not key.startswith(_OPTIONAL):
-            return True
-        weights = (WEIGHT_KEYS[criterion] for criterion in self.criteria if criterion in WEIGHT_KEYS)
-        parts = (*self.criteria, *([self.design.extractor] if self.uses_scores else ()))
-        options = (_OPTION_KEYS.get(part, ()) for part in parts)
-        return key in (*weights, *(option for group in options for option in group))
+        if key in ("method", "model.convergence_delta"):
+            return False
+        return self.reads(key) if self.uses_scores else key not in _OPTIONAL or key in self._criterion_keys
+
+    @property
+    def _criterion_keys(self) -> tuple[str, ...]:
+        thresholds = (_K,) if self.design.predicts_from == "rationale" and self.design.top_k_percent is None else ()
+        return (*thresholds, *(key for criterion in self.criteria for key in _CRITERION_KEYS.get(criterion, ())))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +103,10 @@ class Method:
     stages: tuple[Stage, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     in_global_nrg: bool = True
+
+    def __post_init__(self) -> None:
+        if any(stage.shared for stage in self.stages[1:]):
+            raise ValueError(f"only a first stage can be shared: later ones build on what was before, but got {self}")
 
     @property
     def criteria(self) -> frozenset[Criterion]:
@@ -110,8 +129,8 @@ class Method:
         return "plaus" in self.criteria
 
     def reads(self, key: str) -> bool:
-        """Whether a dotted configuration key means anything to the method: a loss weight only with its loss."""
-        return key not in WEIGHT_KEYS.values() or key in self.weight_keys
+        """Whether a dotted configuration key means anything to the method, e.g. a loss weight only with its loss."""
+        return any(stage.reads(key) for stage in self.stages)
 
     def resolve(self, config: Config) -> Config:
         """`config` with the loss options that it leaves open set as this method has them."""

@@ -56,6 +56,12 @@ class Design:
     task_model: Literal["new", "earlier"] = "new"
     attention_predictor: bool = False
 
+    def rationales(self, top_k_percents: Sequence[int]) -> tuple[int, ...]:
+        """Thresholds of the rationales that F_task predicts from, of K or its own; none where it reads the text."""
+        if self.predicts_from == "text":
+            return ()
+        return tuple(top_k_percents) if self.top_k_percent is None else (self.top_k_percent,)
+
     @property
     def reads_earlier_scores(self) -> bool:
         """Whether the extractor builds on the scores that an earlier stage's gives."""
@@ -105,6 +111,7 @@ class RationaleModel(nn.Module):
         self, config: ModelConfig, seed: int, earlier: RationaleModel | None, make: EncoderFactory
     ) -> nn.Module:
         hidden_size, kind = self.task_model.encoder.hidden_size, self.design.extractor
+        rationales = self.design.rationales(())
         head = None if config.pooling == "sum" else "mlp-2048-2"
         makers: dict[ExtractorKind, Callable[[], nn.Module]] = {
             "aa-grad": lambda: AttributionExtractor("grad", 1, hidden_size),
@@ -114,7 +121,7 @@ class RationaleModel(nn.Module):
             "dlm": lambda: DualExtractor(make(config), config.head),
             "slm": lambda: SharedExtractor(hidden_size, config.head),
             "imitation": lambda: ImitationExtractor(make(config), config.head),
-            "selection": lambda: SelectionExtractor(_needed(earlier), self.design.top_k_percent or 0),
+            "selection": lambda: SelectionExtractor(_needed(earlier), *rationales),
             "rand": lambda: RandomExtractor(seed),
             "gold": lambda: GoldExtractor(),
             "inv": lambda: GoldExtractor(inverted=True),
@@ -138,12 +145,12 @@ class RationaleModel(nn.Module):
             top_k_percents: K; of no effect on the text and on the rationales of one threshold.
         """
         logits, scores = reading or (None, None)
-        if self.design.predicts_from == "text":
+        rationales = self.design.rationales(top_k_percents)
+        if not rationales:
             return (self.task_model.full_logits(batch, plan) if logits is None else logits)[None]
         if scores is None:
             raise ValueError("a rationale cannot be predicted from without its scores")
-        one = self.design.top_k_percent
-        perturbed = rationale_views(batch, scores, top_k_percents if one is None else [one])
+        perturbed = rationale_views(batch, scores, rationales)
         return self.task_model.logits(batch, perturbed.views, plan, positions="fresh")[perturbed.index]
 
     def perturbed_logits(

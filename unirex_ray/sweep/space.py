@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, override
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
-from unirex_ray.methods.recipe import WEIGHT_KEYS
 
 Kind = Literal["choice", "uniform", "log_uniform", "int"]
 Parameters = dict[str, Any]
@@ -132,14 +131,13 @@ class Space:
         return replace(self, parameters=tuple(parameters))
 
     def for_method(self, method: str, config: Config) -> MethodSpace:
-        """The parameters that `method` has: a loss weight only with its loss, a condition on a fixed key settled."""
+        """The parameters that `method` reads (a loss weight only with its loss), a condition on a fixed key settled."""
         fixed = dict(flatten(config.model_dump(mode="json"))) | {"method": method}
-        weights = get_method(method).weight_keys
         sampled: set[str] = set()
         mine: list[Parameter] = []
         open_keys = {parameter.key for parameter in self.parameters}
         for parameter in self.parameters:
-            if parameter.key in WEIGHT_KEYS.values() and parameter.key not in weights:
+            if not get_method(method).reads(parameter.key):
                 continue
             settled = {key: allowed for key, allowed in parameter.when.items() if key not in open_keys}
             if not all(fixed[key] in allowed for key, allowed in settled.items()):

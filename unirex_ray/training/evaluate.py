@@ -90,9 +90,7 @@ class Evaluator:
         Args:
             explain: all of them, plausibility only where the split has gold rationales; otherwise the task's alone.
         """
-        design = self.model.design
-        several = design.predicts_from == "rationale" and design.top_k_percent is None
-        inputs = len(METRIC_TOP_K_PERCENTS) if several else 1
+        inputs = max(1, len(self.model.design.rationales(METRIC_TOP_K_PERCENTS)))
         sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         confusion = torch.zeros(inputs, self.classes, self.classes, dtype=torch.float64)
         mine = range(self.runtime.rank, len(split), self.runtime.world)
@@ -125,7 +123,7 @@ class Evaluator:
             without, alone = (class_logits(logits, batch.choices) for logits in perturbed)
             sums["comprehensiveness"] = float(faithfulness.comprehensiveness(full, without).sum())
             sums["sufficiency"] = float(faithfulness.sufficiency(full, alone).sum())
-            sums |= _agreement(batch, scores)
+            sums |= _plausibility(batch, scores)
             if self.convergence_delta:
                 classes = attributed_classes(reading[0], batch)
                 delta = convergence_delta(model.task_model, batch, classes, scores, self.plan)
@@ -220,7 +218,7 @@ class Evaluator:
         return tuple(shown)
 
 
-def _agreement(batch: Batch, scores: Tensor) -> dict[str, float]:
+def _plausibility(batch: Batch, scores: Tensor) -> dict[str, float]:
     """Sums of AUPRC and token F1 over the rows with gold, each in [0, 1], and how many rows those are."""
     sums = np.zeros(3)
     values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.lengths.tolist()

@@ -28,9 +28,10 @@ def check_method(config: Config, corpus: Corpus) -> None:
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
             "choose another method"
         )
-    if config.model.pooling == "mlp" and method.extractor.startswith("aa-") and not method.needs_gold:
+    pools = [stage for stage in method.stages if stage.design.extractor == "aa-ig"]
+    if config.model.pooling == "mlp" and any("plaus" not in stage.criteria for stage in pools):
         raise UserError(
-            f"model.pooling = 'mlp' is trained by a plausibility loss, which {method.name} has not; "
+            f"model.pooling = 'mlp' is trained by a plausibility loss, which {method.name} has not where it pools; "
             "set --model.pooling=sum, or choose unirex-aa-fp or sgt-p"
         )
 

@@ -96,7 +96,6 @@ class Trainer:
     """A trial's state on one worker: data, the model of the stage that is trained, progress."""
 
     model: RationaleModel
-    earlier: RationaleModel | None
     learner: Learner
 
     def __init__(self, config: Config, corpus: Corpus, runtime: Runtime) -> None:
@@ -163,7 +162,9 @@ class Trainer:
 
         A stage that other trials have in common is trained by one of them, and taken over by the others.
         """
-        if self.stage.shared and self.runtime.shared is not None:
+        # Rungs compare trials epoch by epoch, so that each has to train a stage that they judge.
+        judged = self.is_last and self.config.sweep.rungs
+        if self.stage.shared and self.runtime.shared is not None and not judged:
             clock = time.perf_counter()
             with claimed_stage(self.runtime, self.runtime.shared, self._stage_identity()) as store:
                 self.progress.wait_s += time.perf_counter() - clock
@@ -209,7 +210,7 @@ class Trainer:
         """Go on from the last checkpoint, or start the first stage."""
         state = self.runtime.checkpoints.load(LAST)
         if state is None:
-            self._start_stage()
+            self._start_stage({})
             return
         self.check_identity(state["identity"])
         wanted = Progress(**state["progress"])
@@ -218,7 +219,7 @@ class Trainer:
             self._build_stage()
         self.progress = wanted
         self.model.load_state_dict(state["model"])
-        self._start_stage()
+        self._start_stage(state["handed_on"])
         self.learner.load_state_dict(state)
 
     def read_back(self) -> None:
@@ -241,8 +242,7 @@ class Trainer:
             )
 
     def _build_stage(self) -> None:
-        """Make the model of the stage that progress names; the one before it becomes the earlier one."""
-        earlier: RationaleModel | None = self.model if self.progress.stage else None
+        """Make the model of the stage that progress names, on top of the one before it."""
         outputs = 1 if self.corpus.multi_choice else len(self.corpus.labels)
         self.model = build_stage(
             self.config.model,
@@ -250,16 +250,12 @@ class Trainer:
             outputs,
             seed=self.config.train.seed,
             place=self.progress.stage,
-            earlier=earlier,
+            earlier=self.model if self.progress.stage else None,
         ).to(self.runtime.device)
-        self.earlier = earlier
 
-    def _start_stage(self) -> None:
-        """Take the scores that the earlier stage hands on, and begin to learn."""
-        if self.earlier is not None and self.stage.design.reads_earlier_scores:
-            splits: tuple[Split, ...] = ("train", "dev")
-            for split in splits:
-                self.data[split] = replace(self.data[split], handed_on=self._scores_of(self.earlier, self.data[split]))
+    def _start_stage(self, handed_on: Mapping[Split, Tensor]) -> None:
+        """Begin to learn, with the scores that an earlier stage hands on [tokens]."""
+        self.data = {name: replace(split, handed_on=handed_on.get(name)) for name, split in self.data.items()}
         self.learner = Learner(
             self.model,
             self.stage,
@@ -333,15 +329,18 @@ class Trainer:
             wait_s=progress.wait_s,
         )
         if not was_last:
+            earlier = self.model
             self._build_stage()
-            self._start_stage()
+            splits: tuple[Split, ...] = ("train", "dev") if self.stage.design.reads_earlier_scores else ()
+            self._start_stage({split: self._scores_of(earlier, self.data[split]) for split in splits})
             self._save_last()  # before this stage's first best checkpoint replaces the weights that it started from
 
     def _stage_identity(self) -> str:
         """The same for stages that learn the same from the same data."""
         stage = self.stage
-        learned = [*stage.criteria, stage.design.extractor if stage.uses_scores else ""]
-        text = json.dumps([config_hash(self.config, stage.reads), learned, self.corpus.digest()])
+        design = {key: value for key, value in asdict(stage.design).items() if stage.uses_scores or key != "extractor"}
+        learned = [config_hash(self.config, stage.learns_from), stage.criteria, design]
+        text = json.dumps([*learned, self.corpus.digest()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _report(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -376,6 +375,9 @@ class Trainer:
                 "identity": self.identity,
                 "progress": asdict(self.progress),
                 "model": self.model.state_dict(),
+                "handed_on": {
+                    name: split.handed_on for name, split in self.data.items() if split.handed_on is not None
+                },
                 **self.learner.state_dict(),
             },
         )
