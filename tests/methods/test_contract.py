@@ -13,6 +13,7 @@ from unirex_ray.config import Config, config_keys, override
 from unirex_ray.data.batching import Batch
 from unirex_ray.data.schema import Corpus, Input, Instance
 from unirex_ray.methods import METHODS, Method, Stage, get_method
+from unirex_ray.methods.recipe import WEIGHT_KEYS
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
@@ -92,7 +93,7 @@ def test_all_twenty_are_there() -> None:
     assert len(ALL) == 20
     assert {name for name, method in METHODS.items() if method.in_global_nrg} == {*SIXTEEN, "unirex-slm-p"}
     assert {name for name, method in METHODS.items() if not method.needs_gold} == set(WITHOUT_GOLD)
-    weights = {name: len(method.weight_keys) for name, method in METHODS.items()}
+    weights = {name: sum(map(method.reads, WEIGHT_KEYS.values())) for name, method in METHODS.items()}
     # 3 values each: 27 configurations for FP, 9 for AA-F and SGT+P, 3 for SGT and P, 1 for none (SPEC, losses).
     assert [weights[name] for name in ("unirex-slm-fp", "unirex-aa-f", "sgt-p", "sgt", "unirex-dlm-p", "aa-ig")] == [
         3,
@@ -280,7 +281,7 @@ def test_a_restart_hands_on_what_an_earlier_extractor_had_learned(
 
 
 def test_another_method_is_one_recipe(seventeenth: str, prepared: Prepared, tmp_path: Path) -> None:
-    assert get_method(seventeenth).weight_keys == ("loss.plaus_weight",)
+    assert [key for key in WEIGHT_KEYS.values() if get_method(seventeenth).reads(key)] == ["loss.plaus_weight"]
     config, corpus = prepared(seventeenth)
     result = train_trial(config, corpus, LocalRuntime(tmp_path))
     assert all(math.isfinite(value) for value in result.metrics.values())

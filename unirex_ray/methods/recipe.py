@@ -114,16 +114,6 @@ class Method:
         return frozenset(criterion for stage in self.stages for criterion in stage.criteria)
 
     @property
-    def extractor(self) -> str:
-        """Where the method's importance scores come from."""
-        return self.stages[-1].design.extractor
-
-    @property
-    def weight_keys(self) -> tuple[str, ...]:
-        """Configuration keys of the loss weights that this method has, e.g. `loss.comp_weight`."""
-        return tuple(key for criterion, key in WEIGHT_KEYS.items() if criterion in self.criteria)
-
-    @property
     def needs_gold(self) -> bool:
         """Whether it learns from gold rationales."""
         return "plaus" in self.criteria
