@@ -225,14 +225,17 @@ def test_a_cache_that_cannot_be_written_is_refused_only_where_it_was_asked_for(t
     blocked.write_text("")
     with pytest.raises(UserError, match=r"data\.cache = .*file' cannot be written: File exists"):
         encode_corpus(toy_corpus(), toy_tokenizer(), max_length=None, cache=blocked)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(blocked))
     encoded = encode_corpus(toy_corpus(), toy_tokenizer(), max_length=None, cache=None)
     assert encoded.splits["test"].gold.tolist() == [False, False, True, False, False]
 
 
-def test_the_default_cache_lies_in_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+@pytest.mark.parametrize(("variable", "below"), [("HOME", ".cache/unirex_ray"), ("XDG_CACHE_HOME", "unirex_ray")])
+def test_the_default_cache_lies_where_the_user_keeps_such_things(tmp_path, monkeypatch, variable, below):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
     encode_corpus(toy_corpus(), toy_tokenizer(), max_length=None, cache=None)
-    (file,) = Path(tmp_path / ".cache" / "unirex_ray").iterdir()
+    (file,) = Path(tmp_path / below).iterdir()
     assert file.name.startswith("toy-")
     assert file.suffix == ".arrow"
