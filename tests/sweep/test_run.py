@@ -249,7 +249,7 @@ def test_methods_share_the_task_model_and_report_their_stages(
             "data": {"limit": 20, "cache": str(tmp_path / "cache")},
             "model": {"encoder": encoders["bert"]},
             "train": {"epochs": 2, "learning_rate": 1e-3},
-            "sweep": {"methods": methods, "searcher": "grid", "seeds": [0], "rungs": [1]},
+            "sweep": {"methods": methods, "searcher": "grid", "seeds": [0]},
         }
     }
     space = parse_space(tree, "shared.yaml")
