@@ -132,7 +132,8 @@ def _measure_stage(
                 instances = range(start, min(start + workload.batch, len(judged)))
                 plain_logits(unexplained, collate(judged, instances, tokens).to(runtime.device))
 
-    model.train()
+    for part in (model, unexplained):
+        part.train()
     seconds: dict[str, list[float]] = {"plain_step": [], "step": [], "plain_prediction": [], "evaluation": []}
     for run in tqdm(range(runs + 1), desc="interleaved runs", disable=None):
         chosen = list(range(run * workload.batch, (run + 1) * workload.batch))
