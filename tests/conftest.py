@@ -1,6 +1,6 @@
 """Makes the helpers that lie in this folder importable from every test, and saves tiny encoders once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -11,6 +11,14 @@ import unirex_ray.distributed  # noqa: F401  # before a test imports ray: see th
 from unirex_ray.models.rationale_model import RationaleModel
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves a corpus in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ LAYERS = {
     "errors": 0,
     "config": 0,
     "highlight": 0,
+    "progress": 0,
     "metrics.table": 0,
     "data": 1,
     "rationale": 1,

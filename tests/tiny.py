@@ -13,9 +13,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Roberta
 
 from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.data.batching import Batch, Tokens, collate
+from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encode import encode_split
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.schema import Corpus, Input, Instance
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import Corpus
 from unirex_ray.metrics.table import Split
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
@@ -104,7 +106,8 @@ def tiny_corpus(
 
     names: tuple[Split, ...] = ("train", "dev", "test")
     splits = {
-        name: tuple(instance(name, number) for number in range(size)) for name, size in zip(names, sizes, strict=True)
+        name: InstanceTable.of(instance(name, number) for number in range(size))
+        for name, size in zip(names, sizes, strict=True)
     }
     labels = LABELS if choices == 1 else tuple(f"choice {number}" for number in range(choices))
     return Corpus(name="tiny", labels=labels, splits=splits, multi_choice=choices > 1)
@@ -150,7 +153,8 @@ def make_split(
         gold=torch.tensor([flag for row in flags for flag in row], dtype=torch.bool),
         offsets=lengths.cumsum(0),
         has_gold=torch.tensor([any(row) for row in flags]),
-        truncated=torch.zeros(len(rows), dtype=torch.bool),
+        cut=torch.zeros(len(rows), 3, dtype=torch.int32),
+        last_window=torch.zeros(len(rows), dtype=torch.bool),
         spans=torch.zeros(int(lengths.sum()), 3, dtype=torch.int32),
         choices=choices,
     )

@@ -195,7 +195,8 @@ def random_split(workload: Workload, instances: int, tokenizer: PreTrainedTokeni
         gold=torch.from_numpy(gold),
         offsets=torch.from_numpy(np.concatenate([[0], ends])),
         has_gold=torch.ones(instances, dtype=torch.bool),
-        truncated=torch.zeros(instances, dtype=torch.bool),
+        cut=torch.zeros(instances, 3, dtype=torch.int32),
+        last_window=torch.zeros(instances, dtype=torch.bool),
         spans=torch.zeros(int(ends[-1]), 3, dtype=torch.int32),
         choices=1,
     )

@@ -47,11 +47,31 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which corpus, and how much of it."""
 
-    name: str = Field("reviews", description="Corpus: reviews (embedded), sst, movies, cose or eraser.")
-    source: Place | None = Field(None, description="Folder, .zip or .tar.gz with the corpus as its authors publish it.")
-    labels: tuple[str, ...] | None = Field(None, description="Label list, in order, for data.name=eraser.")
+    name: str = Field(
+        "reviews",
+        description="Corpus: reviews (embedded), sst, movies, cose, multirc, esnli, yelp, amazon, stormfront, offenseval, "
+        "irony; eraser or table for your own.",
+    )
+    source: Place | None = Field(
+        None,
+        description="Folder, archive or file of the corpus as its authors publish it, or hf://datasets/OWNER/NAME@COMMIT.",
+    )
+    labels: tuple[str, ...] | None = Field(None, description="Label list, in class order, for eraser and table.")
+    text_columns: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=2, description="Columns with the text, two for pairs, for table; default: text."
+    )
+    label_column: str | None = Field(None, description="Column with the label, for table; default: label.")
+    task_metric: Literal["accuracy", "macro_f1", "binary_f1"] | None = Field(
+        None, description="Task score, for eraser (default: macro_f1) and table (default: accuracy)."
+    )
     limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
     seed: int = Field(0, ge=0, description="Seed of everything drawn while preparing data.")
+    gold_percent: float = Field(
+        100.0, gt=0, le=100, description="Share of the train instances whose gold rationales are used (gamma)."
+    )
+    gold_batch_factor: float = Field(
+        2.0, gt=1, le=1000, description="With gold_percent < 100, 1 in this many of a batch has a gold rationale (beta)."
+    )
     max_length: int | None = Field(
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
     )
@@ -105,6 +125,9 @@ class TrainConfig(_Section):
 
     epochs: int = Field(10, ge=1, description="Most epochs to train.")
     batch_size: int = Field(32, ge=1, description="Effective batch, whatever the number of workers.")
+    group_by_length: bool = Field(
+        False, description="Fill batches with texts of like length: less padding, another order of the instances."
+    )
     micro_batch_size: int | None = Field(
         None, ge=1, description="Instances per forward pass and worker; smaller saves memory, changes no number."
     )

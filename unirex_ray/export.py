@@ -16,7 +16,8 @@ from unirex_ray.compare import NRG_PREFIX
 from unirex_ray.config import Config, build_config, to_yaml
 from unirex_ray.data.batching import Tokens
 from unirex_ray.data.encode import encode_split
-from unirex_ray.data.schema import Input, Instance, TaskMetric
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import TaskMetric
 from unirex_ray.errors import UserError
 from unirex_ray.highlight import HighlightedInstance
 from unirex_ray.methods import get_method

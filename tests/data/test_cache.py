@@ -10,12 +10,14 @@ import torch
 
 from unirex_ray.data import encode
 from unirex_ray.data.cache import read_splits, write_splits
+from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError
 
-TENSORS = ("labels", "input_ids", "token_types", "gold", "offsets", "has_gold", "truncated", "spans")
+TENSORS = ("labels", "input_ids", "token_types", "gold", "offsets", "has_gold", "cut", "last_window", "spans")
 NOTES = ("train: all is well",)
 
 
@@ -32,7 +34,8 @@ def make_split(seed: int) -> EncodedSplit:
         gold=torch.randint(0, 2, (total,), generator=generator) > 0,
         offsets=offsets,
         has_gold=torch.tensor([True, False] * 3),
-        truncated=torch.tensor([False, True, True] * 2),
+        cut=torch.randint(0, 9, (6, 3), dtype=torch.int32, generator=generator),
+        last_window=torch.tensor([False, True, True] * 2),
         spans=torch.randint(-1, 99, (total, 3), dtype=torch.int32, generator=generator),
         choices=2,
     )
@@ -44,7 +47,7 @@ SPLIT_TENSORS = {split: make_split(number) for number, split in enumerate(SPLITS
 def assert_equal(found, expected) -> None:
     assert set(found) == set(expected)
     for split, encoded in expected.items():
-        assert (found[split].ids, found[split].choices) == (encoded.ids, encoded.choices)
+        assert (list(found[split].ids), found[split].choices) == (list(encoded.ids), encoded.choices)
         for name in TENSORS:
             one, other = getattr(found[split], name), getattr(encoded, name)
             assert one.dtype == other.dtype
@@ -171,7 +174,7 @@ def toy_tokenizer(word: str = "film"):
 
 def toy_corpus(text: str = "a good film") -> Corpus:
     inputs = (Input(segments=(text,), gold=((0, 2, 6),)),)
-    splits = {split: (Instance(id=split, inputs=inputs, label=0),) for split in SPLITS}
+    splits = {split: InstanceTable.of([Instance(id=split, inputs=inputs, label=0)]) for split in SPLITS}
     return Corpus(name="toy", labels=("no", "yes"), splits=splits)
 
 

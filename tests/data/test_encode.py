@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encode import encode_corpus, encode_split
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.schema import Corpus, Input, Instance
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 
 TRAINING_TEXT = [
@@ -247,7 +249,7 @@ def test_special_tokens_spelt_in_the_text_are_text(kind):
 def test_choices_are_rows_of_one_instance(word_piece):
     choices = tuple(Input(segments=("who", answer), gold=((1, 0, 3),)) for answer in ("dog", "cat", "fox jumps"))
     split = encode(word_piece, *(Instance(id=f"q{n}", inputs=choices, label=n) for n in range(2)))
-    assert (split.choices, len(split), split.ids) == (3, 2, ("q0", "q1"))
+    assert (split.choices, len(split), list(split.ids)) == (3, 2, ["q0", "q1"])
     assert split.labels.tolist() == [0, 1]
     assert split.lengths.tolist() == [5, 5, 6] * 2
     assert [tensor.dtype for tensor in (split.input_ids, split.token_types, split.gold, split.spans)] == [
@@ -263,7 +265,7 @@ def test_chunks_do_not_show(word_piece, monkeypatch):
     whole = encode(word_piece, *instances, max_length=9)
     monkeypatch.setattr("unirex_ray.data.encode._CHUNK", 4)
     parts = encode(word_piece, *instances, max_length=9)
-    for name in ("input_ids", "token_types", "gold", "offsets", "has_gold", "truncated", "spans", "labels"):
+    for name in ("input_ids", "token_types", "gold", "offsets", "has_gold", "cut", "last_window", "spans", "labels"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))
 
 
@@ -306,7 +308,9 @@ def test_lengths_without_room_are_refused(word_piece):
 
 
 def corpus_of(**options: Any) -> Corpus:
-    splits = {split: (instance(LONG, gold=[(0, 0, 2)], id_=split),) for split in ("train", "dev", "test")}
+    splits = {
+        split: InstanceTable.of([instance(LONG, gold=[(0, 0, 2)], id_=split)]) for split in ("train", "dev", "test")
+    }
     return Corpus(name="toy", labels=("no", "yes"), splits=splits, **options)
 
 
@@ -333,9 +337,11 @@ def test_last_windows_are_counted(word_piece, tmp_path):
         name="toy",
         labels=("no", "yes"),
         splits={
-            "train": (instance(LONG, gold=[(0, 0, 2)], id_="a"), instance(LONG, id_="b"), instance("short", id_="c")),
-            "dev": (instance("short", id_="d"),),
-            "test": (instance(LONG, gold=[(0, 0, 2)], id_="e"),),
+            "train": InstanceTable.of(
+                [instance(LONG, gold=[(0, 0, 2)], id_="a"), instance(LONG, id_="b"), instance("short", id_="c")]
+            ),
+            "dev": InstanceTable.of([instance("short", id_="d")]),
+            "test": InstanceTable.of([instance(LONG, gold=[(0, 0, 2)], id_="e")]),
         },
         truncation="rationale",
         max_length=64,

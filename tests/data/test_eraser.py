@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from unirex_ray.data.eraser import load_cose, load_eraser, load_movies
+from unirex_ray.data.eraser import load_cose, load_eraser, load_esnli, load_movies, load_multirc
 from unirex_ray.data.source import Source
 from unirex_ray.errors import UserError
 
@@ -182,5 +182,114 @@ def test_documents_must_be_unique_and_text():
     with pytest.raises(UserError, match=r"docs\.jsonl, line 1: 'document' must be a string"):
         load_movies(source(row("a"), docs='{"docid": "d1", "document": ["a"]}'))
     data = {**files(row("a")), "docs/d1": b"caf\xe9"}
-    with pytest.raises(UserError, match="docs/d1 must be UTF-8"):
+    with pytest.raises(UserError, match="docs/d1, line 1: must be UTF-8"):
         load_movies(Source("corpus", data.get))
+
+
+def sentences(start: int, end: int, **tokens: int) -> dict[str, Any]:
+    return {"docid": "d1", "start_sentence": start, "end_sentence": end, **tokens}
+
+
+def test_multirc_by_hand():
+    """A passage is a line per sentence; evidence are whole sentences, given by their tokens or by their numbers."""
+    passage = "A ship went  out .\n\nIt was red .\nNobody saw it\u00a0again .\n"
+    lines = [
+        row("p:0:0", "True", ((5, 9),), query="What colour had it ? || Red"),
+        row("p:0:1", "False", query="What colour had it ? || Blue", docids=["d1"], evidences=[[sentences(1, 3)]]),
+        row("p:0:2", "False", evidences=[[sentences(0, 1, start_token=-1, end_token=-1)], [sentences(2, 3)]]),
+    ]
+    lines[0]["evidences"][0][0] |= {"start_sentence": 1, "end_sentence": 2}
+    data = {**files(*lines), "docs/d1": passage.encode()}
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(row(name, "True")).encode()
+    corpus = load_multirc(Source("corpus", data.get))
+    text = "A ship went out . It was red . Nobody saw it\u00a0again ."
+    first, second, third = corpus.splits["train"]
+    assert first.inputs[0].segments == (text, "What colour had it ? || Red")
+    assert first.inputs[0].gold == ((0, 18, 30),)
+    assert second.inputs[0].gold == ((0, 18, 52),)
+    assert third.inputs[0].gold == ((0, 0, 17), (0, 31, 52))
+    assert (first.label, second.label) == (1, 0)
+    assert (corpus.name, corpus.labels, corpus.task_metric) == ("multirc", ("False", "True"), "macro_f1")
+    assert (corpus.multi_choice, corpus.max_length, corpus.truncation) == (False, None, "head")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "message"),
+    [
+        (sentences(0, 4), r"evidence span \[0, 4\) must be within the 3 sentences of 'd1'"),
+        (sentences(2, 1), r"evidence span \[2, 1\)"),
+        ({"docid": "d1", "start_sentence": 0}, "'end_sentence' must be a sentence index, but is null"),
+        ({"docid": "d1"}, "'start_token' must be a token index, but is null"),
+    ],
+)
+def test_broken_sentences_are_named(evidence, message):
+    broken = row("b", evidences=[[evidence]])
+    with pytest.raises(UserError, match=message) as caught:
+        load_movies(source(row("a"), broken))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
+
+
+def pair(id_: str, label: str, *evidence: tuple[str, int, int], **extra: Any) -> dict[str, Any]:
+    spans = [{"docid": f"{id_}_{doc}", "start_token": a, "end_token": b, "start_sentence": -1} for doc, a, b in evidence]
+    return {
+        "annotation_id": id_,
+        "classification": label,
+        "docids": [f"{id_}_hypothesis", f"{id_}_premise"],
+        "evidences": [spans] if spans else [],
+        "query": None,
+        **extra,
+    }
+
+
+def esnli(*train: dict[str, Any], without: str = "") -> Source:
+    ids = ["1.jpg#0r1n", "1.jpg#0r1e", "2", "v", "t"]
+    texts = {"premise": "Two dogs  run on grass .", "hypothesis": "Animals are outside ."}
+    docs = [{"docid": f"{id_}_{doc}", "document": text} for id_ in ids for doc, text in texts.items()]
+    data = {
+        "docs.jsonl": "\n".join(json.dumps(doc) for doc in docs if doc["docid"] != without),
+        "train.jsonl": "\n".join(map(json.dumps, train)),
+        "val.jsonl": json.dumps(pair("v", "neutral", ("hypothesis", 0, 1))),
+        "test.jsonl": json.dumps(pair("t", "contradiction")),
+    }
+    return Source("corpus", {name: text.encode() for name, text in data.items()}.get)
+
+
+def test_esnli_by_hand():
+    """Premise and hypothesis are documents of their own; evidence may lie in either, in any order."""
+    corpus = load_esnli(
+        esnli(
+            pair("1.jpg#0r1n", "entailment", ("hypothesis", 0, 1), ("premise", 4, 5), ("premise", 0, 2)),
+            pair("1.jpg#0r1e", "neutral", ("hypothesis", 2, 4), docids=None),
+            pair("2", "contradiction"),
+        )
+    )
+    first, second, third = corpus.splits["train"]
+    assert first.inputs[0].segments == ("Two dogs run on grass .", "Animals are outside .")
+    assert first.inputs[0].gold == ((0, 0, 8), (0, 16, 21), (1, 0, 7))
+    assert second.inputs[0].gold == ((1, 12, 21),)
+    assert third.inputs[0].gold is None
+    assert [i.label for i in (first, second, third)] == [1, 2, 0]
+    assert (corpus.name, corpus.labels) == ("esnli", ("contradiction", "entailment", "neutral"))
+    assert (corpus.task_metric, corpus.multi_choice) == ("macro_f1", False)
+    assert corpus.notes == (
+        "train: 1 of 3 instances have no evidence",
+        "test: 1 of 1 instances have no evidence",
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "without", "message"),
+    [
+        (pair("2", "neutral", ("premise", 0, 7)), "", r"\[0, 7\) must be within the 6 tokens of '2_premise'"),
+        (pair("2", "neutral", docids=["v_premise"]), "", "must stand on 2_premise and 2_hypothesis, but names v_premise"),
+        (pair("2", "neutral"), "2_hypothesis", "document '2_hypothesis' is neither in docs.jsonl nor in docs/"),
+        (pair("3", "neutral"), "", "document '3_premise' is neither"),
+        (pair("2", "maybe"), "", "classification 'maybe' is not one of contradiction, entailment, neutral"),
+        (pair("1.jpg#0r1e", "neutral"), "", "annotation_id '1.jpg#0r1e' comes twice"),
+    ],
+)
+def test_broken_lines_of_esnli_are_named(broken, without, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_esnli(esnli(pair("1.jpg#0r1e", "neutral"), broken, without=without))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")

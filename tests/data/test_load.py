@@ -4,8 +4,10 @@ from dataclasses import replace
 import pytest
 
 from unirex_ray.config import DataConfig
+from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.load import check_corpus, load_corpus
-from unirex_ray.data.schema import Corpus, Input, Instance
+from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 
 
@@ -17,15 +19,15 @@ CORPUS = Corpus(
     name="toy",
     labels=("no", "yes"),
     splits={
-        "train": (instance("a"), instance("b", 1)),
-        "dev": (instance("c"),),
-        "test": (instance("d"),),
+        "train": InstanceTable.of([instance("a"), instance("b", 1)]),
+        "dev": InstanceTable.of([instance("c")]),
+        "test": InstanceTable.of([instance("d")]),
     },
 )
 
 
 def with_split(split: str, *instances: Instance) -> Corpus:
-    return replace(CORPUS, splits={**CORPUS.splits, split: instances})
+    return replace(CORPUS, splits={**CORPUS.splits, split: InstanceTable.of(instances)})
 
 
 def test_a_sound_corpus_passes():
@@ -68,7 +70,7 @@ def test_unsound_corpora_are_refused(corpus, message):
         (DataConfig(name="eraser", source="x"), "needs data.labels"),
         (DataConfig(name="eraser", source="x", labels=("a", "a")), "at least two different labels"),
         (DataConfig(name="sst", source="/nowhere/x.zip"), "'/nowhere/x.zip' does not exist"),
-        (DataConfig(name="sst", source="x", labels=("a", "b")), "data.labels is for data.name=eraser alone"),
+        (DataConfig(name="sst", source="x", labels=("a", "b")), "data.labels is for data.name=eraser and table alone"),
         (DataConfig(name="reviews", source="x.zip"), r"data.source = 'x\.zip': data.name=reviews is generated"),
     ],
 )
@@ -106,7 +108,7 @@ def test_loads_eraser_from_a_folder(tmp_path):
         (tmp_path / file).write_text("\n".join(map(json.dumps, rows)))
     corpus = load_corpus(DataConfig(name="eraser", source=str(tmp_path), labels=("x", "y")))
     assert [len(corpus.splits[split]) for split in ("train", "dev", "test")] == [2, 2, 2]
-    assert not corpus.has_gold
+    assert not corpus.has_gold("train")
 
 
 def test_loads_and_limits_cose_from_a_folder(tmp_path):

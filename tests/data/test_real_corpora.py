@@ -9,8 +9,9 @@ import pytest
 
 from unirex_ray.config import DataConfig
 from unirex_ray.data.encode import encode_split
+from unirex_ray.data.instance import Instance
 from unirex_ray.data.load import load_corpus
-from unirex_ray.data.schema import Corpus, Instance
+from unirex_ray.data.schema import Corpus
 
 FOLDER = os.environ.get("UNIREX_DATA")
 

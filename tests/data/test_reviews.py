@@ -13,8 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, precision_recall_curve
 from transformers import AutoModel, AutoTokenizer
 
+from unirex_ray.data.instance import Input
 from unirex_ray.data.reviews import HELD_OUT_TEMPLATES, HELD_OUT_WORDS, POLARITY_WORDS, SIZES, make_reviews
-from unirex_ray.data.schema import SPLITS, Corpus, Input
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.metrics.table import Split
 
 WORD = re.compile(r"\w+")
@@ -46,7 +47,7 @@ def gold_phrases(inp: Input) -> list[str]:
 
 
 def test_same_seed_gives_the_same_corpus_on_every_machine(corpus: Corpus) -> None:
-    assert corpus.digest() == make_reviews().digest() == "218b3c356a632b77"
+    assert corpus.digest() == make_reviews().digest() == "d0ce1a67d3716eb9"
 
 
 def test_seeds_give_different_texts(corpus: Corpus) -> None:
@@ -58,7 +59,7 @@ def test_seeds_give_different_texts(corpus: Corpus) -> None:
 def test_smaller_corpus_is_a_prefix(corpus: Corpus) -> None:
     small = make_reviews(sizes={"train": 20, "dev": 6, "test": 4})
     for split in SPLITS:
-        assert small.splits[split] == corpus.splits[split][: len(small.splits[split])]
+        assert tuple(small.splits[split]) == corpus.splits[split][: len(small.splits[split])]
 
 
 def test_sizes_labels_and_ids(corpus: Corpus) -> None:

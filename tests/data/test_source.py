@@ -1,7 +1,11 @@
+import gzip
 import io
+import re
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,30 +59,105 @@ def test_a_name_never_leads_out_of_the_source(tmp_path, make):
         assert source.find(name) is None
 
 
-def test_members_that_point_outside_are_neither_read_nor_written(tmp_path):
+def member(name: str, **options: Any) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    for key, value in options.items():
+        setattr(entry, key, value)
+    return entry
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        member("../evil.txt", size=4),
+        member("a/../../evil.txt", size=4),
+        member("/tmp/evil_member.txt", size=4),
+        member("../evil", type=tarfile.DIRTYPE),
+        member("link.txt", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+        member("sub/link.txt", type=tarfile.SYMTYPE, linkname="../../secret.txt"),
+        member("link.txt", type=tarfile.LNKTYPE, linkname="../secret.txt"),
+    ],
+    ids=lambda entry: f"{entry.name} {entry.linkname}",
+)
+def test_an_archive_with_a_member_that_points_outside_is_refused_and_nothing_is_written(tmp_path, evil):
     inside = tmp_path / "inside"
     inside.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
     with tarfile.open(inside / "evil.tar.gz", "w:gz") as archive:
-        for name in ("train.txt", "../evil.txt", "/tmp/evil_member.txt"):
-            member = tarfile.TarInfo(name)
-            member.size = 4
-            archive.addfile(member, io.BytesIO(b"evil"))
-        link = tarfile.TarInfo("link.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    source = open_source(inside / "evil.tar.gz", ["train.txt"], REMEDY)
-    assert source.text("train.txt") == "evil"
+        archive.addfile(member("train.txt", size=4), io.BytesIO(b"good"))
+        archive.addfile(evil, io.BytesIO(b"evil"))
+    with pytest.raises(UserError, match=r"cannot be read \(its member '.*' points outside of it, and nothing"):
+        open_source(inside / "evil.tar.gz", ["train.txt"], REMEDY)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["evil.tar.gz", "inside", "secret.txt"]
+
+
+def test_a_zip_with_a_member_that_points_outside_is_refused(tmp_path):
+    source = make_zip(tmp_path, "", {"a.txt": "", "../evil.txt": "evil"})
+    with pytest.raises(UserError, match=r"its member '\.\./evil\.txt' points outside of it"):
+        open_source(source, ["a.txt"], REMEDY)
+    assert [path.name for path in tmp_path.rglob("*")] == ["corpus.zip"]
+
+
+def test_a_link_within_an_archive_is_harmless_and_not_followed(tmp_path):
+    with tarfile.open(tmp_path / "corpus.tar.gz", "w:gz") as archive:
+        archive.addfile(member("sub/a.txt", size=4), io.BytesIO(b"good"))
+        archive.addfile(member("sub/link.txt", type=tarfile.SYMTYPE, linkname="../sub/a.txt"))
+    source = open_source(tmp_path / "corpus.tar.gz", ["a.txt"], REMEDY)
+    assert source.text("a.txt") == "good"
     assert source.find("link.txt") is None
-    assert source.find("../evil.txt") is None
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["evil.tar.gz", "inside"]
+
+
+def bomb_tar(place: Path) -> Path:
+    with tarfile.open(place / "bomb.tar.gz", "w:gz") as archive:
+        for number in range(40):
+            archive.addfile(member(f"{number}.txt", size=1 << 20), io.BytesIO(bytes(1 << 20)))
+    return place / "bomb.tar.gz"
+
+
+def claiming_tar(place: Path) -> Path:
+    """A member that claims 4 GiB in a file of a few bytes."""
+    with gzip.open(place / "claims.tar.gz", "wb") as stream:
+        stream.write(member("a.txt", size=4 << 30).tobuf() + b"few")
+    return place / "claims.tar.gz"
+
+
+def bomb_zip(place: Path) -> Path:
+    return make_zip(place, "", {"a.txt": "0" * (40 << 20)})
+
+
+def lying_zip(place: Path) -> Path:
+    """A member that unfolds to more than its header claims."""
+    file = make_zip(place, "", {"a.txt": "0" * (1 << 20)})
+    size = (1 << 20).to_bytes(4, "little")
+    file.write_bytes(file.read_bytes().replace(size, (10).to_bytes(4, "little")))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bomb_tar, "it unfolds to more than 16 MiB, which no archive of a corpus does"),
+        (claiming_tar, "it unfolds to more than 16 MiB"),
+        (bomb_zip, "it unfolds to more than 16 MiB"),
+        (lying_zip, "Bad CRC-32 for file 'a.txt'"),
+    ],
+)
+def test_an_archive_that_is_far_larger_than_it_claims_is_refused(tmp_path, make, message):
+    file = make(tmp_path)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=re.escape(message)):
+        open_source(file, ["a.txt"], REMEDY)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 40 << 20
 
 
 def test_a_byte_order_mark_is_no_text_and_other_encodings_are_refused(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfalpha")
-    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "b.txt").write_bytes(b"tea\ncaf\xe9")
     source = open_source(tmp_path, ["a.txt"], REMEDY)
     assert source.text("a.txt") == "alpha"
-    with pytest.raises(UserError, match=r"b\.txt must be UTF-8 text, but byte 3 is not"):
+    with pytest.raises(UserError, match=r"b\.txt, line 2: must be UTF-8 text, but byte 3 of the line is not"):
         source.text("b.txt")
 
 

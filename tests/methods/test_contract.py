@@ -11,7 +11,8 @@ from tiny import encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, config_keys, override
 from unirex_ray.data.batching import Batch
-from unirex_ray.data.schema import Corpus, Input, Instance
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage, get_method
 from unirex_ray.methods.recipe import WEIGHT_KEYS
 from unirex_ray.models.attribution import dropout_off

@@ -1,4 +1,4 @@
-"""Tokenised corpora as Arrow files: written once, then mapped into every process that wants them."""
+"""Corpora as Arrow files: written once, then mapped into every process that wants them."""
 
 from __future__ import annotations
 
@@ -10,31 +10,93 @@ import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unirex_ray.data.columns import Column, Columns, InstanceTable, Strings
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.schema import SPLITS
+from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
 
-_COLUMNS = ("labels", "input_ids", "token_types", "gold", "offsets", "has_gold", "truncated", "spans")
+_TENSORS = ("labels", "input_ids", "token_types", "gold", "offsets", "has_gold", "cut", "last_window", "spans")
+_WIDTHS = {"spans": 3, "cut": 3}
 
 Stored = tuple[Mapping[Split, EncodedSplit], tuple[str, ...]]
 
 
-def write_splits(file: Path, key: str, splits: Mapping[Split, EncodedSplit], notes: tuple[str, ...]) -> None:
-    """Put a tokenised corpus in place as a whole: a reader, or another writer, never sees half of it.
+def cache_folder(configured: str | Path | None) -> Path:
+    """`data.cache`, else `unirex_ray` in `XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(configured or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "unirex_ray").expanduser()
 
-    The file holds one record batch of one row; each column is a list, named `split/column`.
+
+def refuse_unwritable(configured: str | Path | None, error: OSError) -> None:
+    """A cache that the user named has to work; the default one may be missing.
+
+    Raises:
+        UserError: for a `data.cache` that was given.
+    """
+    if configured is not None:
+        raise UserError(f"data.cache = {str(configured)!r} cannot be written: {error.strerror or error}") from None
+
+
+def write_corpus(file: Path, key: str, corpus: Corpus) -> None:
+    """Put a corpus in place as a whole (see `write_columns`)."""
+    rules = {name: value for name, value in vars(corpus).items() if name != "splits" and not name.startswith("_")}
+    columns = {f"{s}/{name}": column for s in SPLITS for name, column in corpus.splits[s].columns().items()}
+    write_columns(file, key, columns, rules)
+
+
+def read_corpus(file: Path, key: str) -> Corpus | None:
+    """Map what `write_corpus` wrote; None where there is no file, or it is stale, cut short or damaged."""
+    found = read_columns(file, key)
+    if found is None:
+        return None
+    columns, rules = found
+    lists = {name: tuple(rules[name]) for name in ("labels", "notes")}
+    splits = {split: InstanceTable.from_columns(_below(columns, split)) for split in SPLITS}
+    return Corpus(**{**rules, **lists, "splits": splits})
+
+
+def write_splits(file: Path, key: str, splits: Mapping[Split, EncodedSplit], notes: tuple[str, ...]) -> None:
+    """Put a tokenised corpus in place as a whole (see `write_columns`)."""
+    columns: dict[str, Column] = {}
+    for split in SPLITS:
+        tensors = {name: getattr(splits[split], name).contiguous().view(-1).numpy() for name in _TENSORS}
+        ids = Strings.of(splits[split].ids).columns("ids")
+        columns |= {f"{split}/{name}": column for name, column in {**tensors, **ids}.items()}
+    about = {"notes": notes, "choices": {split: splits[split].choices for split in SPLITS}}
+    write_columns(file, key, columns, about)
+
+
+def read_splits(file: Path, key: str) -> Stored | None:
+    """Map what `write_splits` wrote; None where there is no file, or it is stale, cut short or damaged."""
+    found = read_columns(file, key)
+    if found is None:
+        return None
+    columns, about = found
+    splits: dict[Split, EncodedSplit] = {}
+    for split in SPLITS:
+        mine = _below(columns, split)
+        tensors = {name: _tensor(name, mine[name]) for name in _TENSORS}
+        ids = Strings.from_columns(mine, "ids")
+        splits[split] = EncodedSplit(ids=ids, choices=about["choices"][split], **tensors)
+    return splits, tuple(about["notes"])
+
+
+def write_columns(file: Path, key: str, columns: Columns, about: Mapping[str, Any]) -> None:
+    """Put arrays in place as a whole: a reader, or another writer, never sees half of them.
+
+    The file holds one record batch of one row; each column is a list.
 
     Args:
-        key: what the file was made from; `read_splits` wants the same.
+        key: what the file was made from; `read_columns` wants the same.
+        about: plain values that go along.
 
     Raises:
         OSError: if it cannot be written.
@@ -42,20 +104,15 @@ def write_splits(file: Path, key: str, splits: Mapping[Split, EncodedSplit], not
     import pyarrow as pa
 
     arrays: dict[str, pa.Array] = {}
-    checksum = 0
-    for split in SPLITS:
-        for column in _COLUMNS:
-            values = _plain(getattr(splits[split], column))
-            checksum = zlib.crc32(values.data, checksum)
-            arrays[f"{split}/{column}"] = pa.LargeListArray.from_arrays([0, len(values)], pa.array(values))
-        arrays[f"{split}/ids"] = pa.array([list(splits[split].ids)], type=pa.large_list(pa.large_string()))
-    about = {
-        "key": key,
-        "notes": notes,
-        "choices": {split: splits[split].choices for split in SPLITS},
-        "checksum": checksum,
-    }
-    batch = pa.RecordBatch.from_pydict(arrays, metadata={"unirex_ray": json.dumps(about)})
+    header = {"key": key, "about": about, "types": {name: str(column.dtype) for name, column in columns.items()}}
+    checksum = zlib.crc32(json.dumps(header).encode())
+    for name, column in columns.items():
+        # Bytes for flags, which Arrow would otherwise pack into bits.
+        plain = np.ascontiguousarray(column.view(np.uint8) if column.dtype == np.bool_ else column)
+        checksum = zlib.crc32(plain.data, checksum)
+        arrays[name] = pa.LargeListArray.from_arrays([0, len(plain)], pa.array(plain))
+    metadata = json.dumps({**header, "checksum": checksum})
+    batch = pa.RecordBatch.from_pydict(arrays, metadata={"unirex_ray": metadata})
 
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
@@ -67,8 +124,8 @@ def write_splits(file: Path, key: str, splits: Mapping[Split, EncodedSplit], not
         partial.unlink(missing_ok=True)
 
 
-def read_splits(file: Path, key: str) -> Stored | None:
-    """Map what `write_splits` wrote; None where there is no file, or it is stale, cut short or damaged."""
+def read_columns(file: Path, key: str) -> tuple[dict[str, Column], dict[str, Any]] | None:
+    """Map what `write_columns` wrote; None where there is no file, or it is stale, cut short or damaged."""
     import pyarrow as pa
 
     try:
@@ -76,40 +133,31 @@ def read_splits(file: Path, key: str) -> Stored | None:
             # Copy on write: a stray in-place operation changes pages of this process, never the file.
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         reader = pa.ipc.open_file(pa.py_buffer(mapped))
-        about = json.loads((reader.schema.metadata or {}).get(b"unirex_ray", b"{}"))
-        if about.get("key") != key:
+        header = json.loads((reader.schema.metadata or {}).get(b"unirex_ray", b"{}"))
+        if header.get("key") != key:
             return None
         batch = reader.get_batch(0)
         batch.validate(full=True)
-        splits: dict[Split, EncodedSplit] = {}
-        checksum = 0
-        for split in SPLITS:
-            columns: dict[str, Tensor] = {}
-            for column in _COLUMNS:
-                values = batch.column(f"{split}/{column}")[0].values.to_numpy(zero_copy_only=True)
-                checksum = zlib.crc32(values.data, checksum)
-                columns[column] = _tensor(column, values)
-            ids = tuple(batch.column(f"{split}/ids")[0].as_py())
-            splits[split] = EncodedSplit(ids=ids, choices=about["choices"][split], **columns)
-        return (splits, tuple(about["notes"])) if checksum == about["checksum"] else None
+        columns: dict[str, Column] = {}
+        wanted = header.pop("checksum")
+        checksum = zlib.crc32(json.dumps(header).encode())
+        for name, dtype in header["types"].items():
+            values = batch.column(name)[0].values.to_numpy(zero_copy_only=True)
+            checksum = zlib.crc32(values.data, checksum)
+            columns[name] = values.view(dtype)
+        return (columns, header["about"]) if checksum == wanted else None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, pa.ArrowException):
         return None
 
 
-_FLAGS = ("gold", "has_gold", "truncated")
+def _below(columns: Columns, split: Split) -> dict[str, Column]:
+    return {name.removeprefix(f"{split}/"): column for name, column in columns.items() if name.startswith(f"{split}/")}
 
 
-def _plain(column: Tensor) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
-    """One dimension, and bytes for flags, which Arrow would otherwise pack into bits."""
-    if column.dtype == torch.bool:
-        column = column.view(torch.uint8)
-    return column.contiguous().view(-1).numpy()
+def _tensor(name: str, values: Column) -> Tensor:
+    import torch
 
-
-def _tensor(column: str, values: np.ndarray[tuple[int], np.dtype[np.generic]]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         tensor = torch.from_numpy(values)
-    if column in _FLAGS:
-        return tensor.view(torch.bool)
-    return tensor.view(-1, 3) if column == "spans" else tensor
+    return tensor.view(-1, _WIDTHS[name]) if name in _WIDTHS else tensor

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from unirex_ray.data.cache import read_splits, write_splits
+from unirex_ray.data.cache import cache_folder, read_splits, refuse_unwritable, write_splits
+from unirex_ray.data.columns import Strings
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
-from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import Split
+from unirex_ray.progress import watched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +32,7 @@ Truncation = Literal["head", "rationale"]
 
 _CHUNK = 512  # rows tokenised at once: enough to keep the tokenizer busy, little enough to keep memory flat
 _NO_LIMIT = 1 << 20  # a tokenizer that knows no limit gives a huge number
-_RULES = 1  # of alignment and truncation; a new number retires every cached corpus
+_RULES = 2  # of alignment and truncation; a new number retires every cached corpus
 
 
 def encode_split(
@@ -52,17 +54,17 @@ def encode_split(
     Raises:
         UserError: for a tokenizer without offsets or without CLS, SEP and PAD, or a `max_length` too small for it.
     """
-    return _encode(instances, _Backend.of(tokenizer), max_length, truncation)[0]
+    return _encode(instances, _Backend.of(tokenizer), max_length, truncation)
 
 
 def encode_corpus(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None, cache: Path | None
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None, cache: str | Path | None
 ) -> EncodedCorpus:
     """Tokenise a corpus, or map it from the cache where the same corpus was tokenised in the same way before.
 
     Args:
         max_length: tokens per row; None: the corpus' own limit, at most `tokenizer.model_max_length`.
-        cache: folder; None: `unirex_ray` in `XDG_CACHE_HOME` or `~/.cache`, where it can be written.
+        cache: folder; None: the default one, where it can be written.
 
     Raises:
         UserError: as `encode_split`; for a `max_length` beyond the tokenizer's; for a `cache` that cannot be written.
@@ -71,25 +73,21 @@ def encode_corpus(
     length = _effective_length(corpus, tokenizer.model_max_length, max_length)
     digest = corpus.digest()
     key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = (cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "unirex_ray").expanduser()
-    file = folder / f"{corpus.name}-{name}.arrow"
+    file = cache_folder(cache) / f"{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.arrow"
 
     stored = read_splits(file, key)
     if stored is None:
         splits: dict[Split, EncodedSplit] = {}
-        notes: list[str] = []
         for split in SPLITS:
-            splits[split], last_windows = _encode(corpus.splits[split], backend, length, corpus.truncation)
-            notes.extend(_truncation_note(split, splits[split], length, last_windows))
-        stored = splits, tuple(notes)
+            what = f"tokenising {corpus.name}, {split}"
+            splits[split] = _encode(corpus.splits[split], backend, length, corpus.truncation, what)
+        stored = splits, tuple(note for split in SPLITS for note in _truncation_note(split, splits[split], length))
         try:
             # Another process may have been faster, and on network storage its readers lose a file that is replaced.
             if read_splits(file, key) is None:
                 write_splits(file, key, *stored)
         except OSError as error:
-            if cache is not None:
-                raise UserError(f"data.cache = {str(cache)!r} cannot be written: {error.strerror or error}") from None
+            refuse_unwritable(cache, error)
     return EncodedCorpus(
         name=corpus.name,
         labels=corpus.labels,
@@ -112,8 +110,8 @@ def _effective_length(corpus: Corpus, limit: int, requested: int | None) -> int:
     return min(limit, corpus.max_length or _NO_LIMIT, _NO_LIMIT)
 
 
-def _truncation_note(split: Split, encoded: EncodedSplit, length: int, last_windows: int) -> Iterator[str]:
-    cut = int(encoded.truncated.sum())
+def _truncation_note(split: Split, encoded: EncodedSplit, length: int) -> Iterator[str]:
+    cut, last_windows = int(encoded.truncated.sum()), int(encoded.last_window.sum())
     if cut:
         shown = f", {last_windows} of them to their last window" if last_windows else ""
         yield f"{split}: {cut} of {encoded.truncated.numel()} inputs are cut to {length} tokens{shown}"
@@ -180,52 +178,59 @@ class _Rows:
 
 
 def _encode(
-    instances: Sequence[Instance], backend: _Backend, max_length: int, truncation: Truncation
-) -> tuple[EncodedSplit, int]:
-    """The split, and how many rows show their last window."""
-    inputs = [text for instance in instances for text in instance.inputs]
-    columns: list[tuple[NDArray[np.int32], NDArray[np.int8], _Flags, NDArray[np.int32]]] = []
-    lengths: list[_Ints] = []
-    truncated: list[_Flags] = []
-    last_windows = 0
-    for begin in range(0, len(inputs), _CHUNK):
-        rows = _tokenise(inputs[begin : begin + _CHUNK], backend)
-        too_long = rows.lengths > max_length
-        kept = np.ones(len(rows.ids), dtype=bool)
-        ends = np.cumsum(rows.lengths)
-        for row in np.flatnonzero(too_long):
-            part = slice(ends[row] - rows.lengths[row], ends[row])
-            kept[part], is_last = _window(rows.segments[part], rows.gold[part], max_length, truncation)
-            last_windows += is_last
-        special = rows.segments < 0
-        spans = np.stack([rows.segments, np.where(special, 0, rows.starts), np.where(special, 0, rows.ends)], axis=1)
-        columns.append(
-            (
-                rows.ids[kept].astype(np.int32),
-                rows.types[kept].astype(np.int8),
-                rows.gold[kept],
-                spans[kept].astype(np.int32),
-            )
-        )
-        lengths.append(_per_row(kept, rows.lengths))
-        truncated.append(too_long)
-
-    ids, types, gold, spans = (np.concatenate(column) for column in zip(*columns, strict=True))
-    row_lengths = np.concatenate(lengths)
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(row_lengths)])
-    split = EncodedSplit(
-        ids=tuple(instance.id for instance in instances),
+    instances: Sequence[Instance], backend: _Backend, max_length: int, truncation: Truncation, what: str = "tokenising"
+) -> EncodedSplit:
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in _PARTS}
+    choices = len(instances[0].inputs)
+    size = max(1, _CHUNK // choices)
+    chunks = range(0, len(instances), size)
+    for begin in watched(chunks, what, len(instances), size=size):
+        rows = _tokenise([text for instance in instances[begin : begin + size] for text in instance.inputs], backend)
+        for name, column in _cut(rows, max_length, truncation).items():
+            parts[name].append(column)
+    # One after the other, so that a column lies in memory twice at most.
+    columns = {name: torch.from_numpy(np.concatenate(parts.pop(name))) for name in _PARTS}
+    lengths, gold_counts = columns.pop("lengths"), columns.pop("gold_counts")
+    return EncodedSplit(
+        ids=Strings.of(instance.id for instance in instances),
         labels=torch.tensor([instance.label for instance in instances], dtype=torch.int64),
-        input_ids=torch.from_numpy(ids),
-        token_types=torch.from_numpy(types),
-        gold=torch.from_numpy(gold),
-        offsets=torch.from_numpy(offsets),
-        has_gold=torch.from_numpy(_per_row(gold, row_lengths) > 0),
-        truncated=torch.from_numpy(np.concatenate(truncated)),
-        spans=torch.from_numpy(spans),
-        choices=len(instances[0].inputs),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
+        has_gold=gold_counts > 0,
+        choices=choices,
+        **columns,
     )
-    return split, last_windows
+
+
+_PARTS = ("input_ids", "token_types", "gold", "spans", "cut", "last_window", "lengths", "gold_counts")
+
+
+def _cut(rows: _Rows, max_length: int, truncation: Truncation) -> dict[str, NDArray[Any]]:
+    """What is left of a chunk of rows, by column, and what was cut."""
+    kept = np.ones(len(rows.ids), dtype=bool)
+    cut = np.zeros((len(rows.lengths), 3), dtype=np.int32)
+    last_window = np.zeros(len(rows.lengths), dtype=bool)
+    ends = np.cumsum(rows.lengths)
+    for row in np.flatnonzero(rows.lengths > max_length):
+        part = slice(ends[row] - rows.lengths[row], ends[row])
+        kept[part], last_window[row] = _window(rows.segments[part], rows.gold[part], max_length, truncation)
+        lost = ~kept[part]
+        cut[row] = [np.sum(lost & (rows.segments[part] == segment)) for segment in (0, 1)] + [
+            np.sum(lost & rows.gold[part])
+        ]
+    special = rows.segments < 0
+    spans = np.stack([rows.segments, np.where(special, 0, rows.starts), np.where(special, 0, rows.ends)], axis=1)
+    lengths = _per_row(kept, rows.lengths)
+    gold = rows.gold[kept]
+    return {
+        "input_ids": rows.ids[kept].astype(np.int32),
+        "token_types": rows.types[kept].astype(np.int8),
+        "gold": gold,
+        "spans": spans[kept].astype(np.int32),
+        "cut": cut,
+        "last_window": last_window,
+        "lengths": lengths,
+        "gold_counts": _per_row(gold, lengths),
+    }
 
 
 def _tokenise(inputs: Sequence[Input], backend: _Backend) -> _Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,21 +23,23 @@ class EncodedSplit:
         gold: bool [tokens]; False on special tokens.
         offsets: int64 [rows + 1].
         has_gold: whether a gold token is left after truncation, bool [rows].
-        truncated: bool [rows].
+        cut: tokens cut from the first and from the second segment, and gold ones among them; int32 [rows, 3].
+        last_window: whether the last tokens were kept rather than the first ones, bool [rows].
         spans: segment, and start and end (half-open) in the segment's text; (-1, 0, 0) for special tokens;
             int32 [tokens, 3].
         choices: rows per instance.
         handed_on: importance scores that an earlier stage of training hands on, float32 [tokens]; None without one.
     """
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: Tensor
     input_ids: Tensor
     token_types: Tensor
     gold: Tensor
     offsets: Tensor
     has_gold: Tensor
-    truncated: Tensor
+    cut: Tensor
+    last_window: Tensor
     spans: Tensor
     choices: int
     handed_on: Tensor | None = None
@@ -50,6 +52,21 @@ class EncodedSplit:
     def lengths(self) -> Tensor:
         """Tokens per row, special tokens included; int64 [rows]."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def truncated(self) -> Tensor:
+        """Whether tokens were cut; bool [rows]."""
+        return self.cut[:, :2].sum(1) > 0
+
+    def truncation_note(self, row: int) -> str:
+        """What was cut from a row, in words; empty where nothing was."""
+        first, second, gold = self.cut[row].tolist()
+        if first + second == 0:
+            return ""
+        parts = [f"{count} of the {name} text" for name, count in (("first", first), ("second", second)) if count]
+        kept = "the last tokens are kept" if bool(self.last_window[row]) else "the first tokens are kept"
+        lost = f", {gold} of them gold" if gold else ""
+        return f"{first + second} tokens are cut{lost} ({', '.join(parts)}); {kept}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

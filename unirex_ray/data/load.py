@@ -1,38 +1,63 @@
-"""Corpora by name: read, checked, and cut to `data.limit`."""
+"""Corpora by name: read, checked, kept as Arrow, and cut to `data.limit`."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from unirex_ray.config import DataConfig
-from unirex_ray.data import eraser, treebank
+from unirex_ray.data import eraser, labelled, treebank
+from unirex_ray.data.cache import cache_folder, read_corpus, refuse_unwritable, write_corpus
+from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.sample import stratified_sample
-from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
-from unirex_ray.data.source import Source, open_source
+from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.data.source import Source, fingerprint, open_source
 from unirex_ray.errors import UserError
+from unirex_ray.progress import watched
+
+_RULES = 1  # of reading; a new number retires every corpus that was kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """How a corpus is read.
+
+    Attributes:
+        read: from its files and the options of `data`.
+        files: must be there.
+        also: files and folders that are read where they exist.
+        remedy: what to give as `data.source`.
+        options: keys of `data` that are for this corpus beside name, source and seed.
+    """
+
+    read: Callable[[Source, DataConfig], Corpus]
+    files: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    remedy: str = ""
+    options: tuple[str, ...] = ()
 
 
 def load_corpus(config: DataConfig) -> Corpus:
     """Read the corpus that `data.name` names, and keep `data.limit` instances of each split.
 
+    A corpus that was read before comes from the cache, if its files still hold the same bytes.
+
     Raises:
-        UserError: for an unknown name, a missing or wrong source, broken files, an empty split, a label that the train
-            split lacks, or a rationale that reaches beyond its text.
+        UserError: for an unknown name, an option that is for another corpus, a missing or wrong source, broken files,
+            an empty split, a label that the train split lacks, or a rationale that reaches beyond its text.
     """
     check_name(config.name)
-    if config.labels is not None and config.name != "eraser":
-        raise UserError(f"data.labels is for data.name=eraser alone; leave it out for data.name={config.name}")
-    corpus = _LOADERS[config.name](config)
-    check_corpus(corpus)
+    _check_options(config)
+    corpus = _generated(config) if config.name == "reviews" else _from_files(config, _LOADERS[config.name])
     if config.limit is None:
         return corpus
-    corpus = replace(
-        corpus,
-        splits={split: limit(instances, config.limit, seed=config.seed) for split, instances in corpus.splits.items()},
-    )
+    splits = {split: _limited(table, config.limit, seed=config.seed) for split, table in corpus.splits.items()}
+    corpus = replace(corpus, splits=splits)
     _check_labels(corpus, f"within data.limit = {config.limit}; raise it")
     return corpus
 
@@ -43,16 +68,31 @@ def check_name(name: str) -> None:
     Raises:
         UserError: listing the known ones.
     """
-    if name not in _LOADERS:
-        close = difflib.get_close_matches(name, _LOADERS, n=1)
+    known = ("reviews", *_LOADERS)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"unknown data.name = {name!r}{hint}; choose one of {', '.join(_LOADERS)}")
+        raise UserError(f"unknown data.name = {name!r}{hint}; choose one of {', '.join(known)}")
 
 
-def limit(instances: Sequence[Instance], size: int, *, seed: int) -> tuple[Instance, ...]:
+def _check_options(config: DataConfig) -> None:
+    allowed = _LOADERS[config.name].options if config.name in _LOADERS else ()
+    for option in ("labels", "text_columns", "label_column", "task_metric"):
+        users = [name for name, loader in _LOADERS.items() if option in loader.options]
+        if getattr(config, option) is not None and option not in allowed:
+            raise UserError(
+                f"data.{option} is for data.name={' and '.join(users)} alone; leave it out for data.name={config.name}"
+            )
+    if "labels" in allowed and config.labels is None:
+        raise UserError(f"data.name={config.name} needs data.labels: the values of the label, in class order")
+    if config.labels is not None and (len(set(config.labels)) != len(config.labels) or len(config.labels) < 2):
+        raise UserError(f"data.labels must be at least two different labels, but got {', '.join(config.labels)!r}")
+
+
+def _limited(table: InstanceTable, size: int, *, seed: int) -> InstanceTable:
     """A seeded sample, stratified by label and nested, in the original order."""
-    drawn = stratified_sample([instance.label for instance in instances], size, seed=seed)
-    return tuple(instances[index] for index in drawn)
+    drawn = stratified_sample(table.labels.tolist(), size, seed=seed)
+    return InstanceTable.of(table[index] for index in drawn)
 
 
 def check_corpus(corpus: Corpus) -> None:
@@ -63,47 +103,57 @@ def check_corpus(corpus: Corpus) -> None:
     """
     seen: set[str] = set()
     for split in SPLITS:
-        if not corpus.splits[split]:
+        if not len(corpus.splits[split]):
             raise UserError(f"the {split} split of {corpus.name} is empty; every split needs instances")
-        for instance in corpus.splits[split]:
-            where = f"{corpus.name}, {split}, instance {instance.id!r}"
+        what = f"checking {corpus.name}, {split}"
+        for instance in watched(corpus.splits[split], what, len(corpus.splits[split])):
             if instance.id in seen:
-                raise UserError(f"{where}: the id comes twice")
+                raise UserError(f"{_place(corpus, split, instance)}: the id comes twice")
             seen.add(instance.id)
-            choices = len(corpus.labels) if corpus.multi_choice else 1
-            if len(instance.inputs) != choices:
-                raise UserError(f"{where}: must have {choices} inputs, but has {len(instance.inputs)}")
-            if not 0 <= instance.label < len(corpus.labels):
-                raise UserError(f"{where}: label {instance.label} must be from 0 to {len(corpus.labels) - 1}")
-            for text in instance.inputs:
-                _check_input(text, where)
+            problem = _problem(instance, corpus)
+            if problem:
+                raise UserError(f"{_place(corpus, split, instance)}: {problem}")
     _check_labels(corpus, "")
 
 
-def _check_input(text: Input, where: str) -> None:
+def _place(corpus: Corpus, split: str, instance: Instance) -> str:
+    return f"{corpus.name}, {split}, instance {instance.id!r}"
+
+
+def _problem(instance: Instance, corpus: Corpus) -> str | None:
+    choices = len(corpus.labels) if corpus.multi_choice else 1
+    if len(instance.inputs) != choices:
+        return f"must have {choices} inputs, but has {len(instance.inputs)}"
+    if not 0 <= instance.label < len(corpus.labels):
+        return f"label {instance.label} must be from 0 to {len(corpus.labels) - 1}"
+    return next((problem for text in instance.inputs if (problem := _problem_of_input(text))), None)
+
+
+def _problem_of_input(text: Input) -> str | None:
     if not 1 <= len(text.segments) <= 2:
-        raise UserError(f"{where}: must have one or two texts, but has {len(text.segments)}")
+        return f"must have one or two texts, but has {len(text.segments)}"
     for segment in text.segments:
         if not segment.strip():
-            raise UserError(f"{where}: a text is empty")
+            return "a text is empty"
         try:
             segment.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise UserError(f"{where}: character {error.start} is half of a surrogate pair, not a character") from None
+            return f"character {error.start} is half of a surrogate pair, not a character"
     for number, start, end in text.gold or ():
         size = len(text.segments[number]) if 0 <= number < len(text.segments) else 0
         if not 0 <= start < end <= size:
-            raise UserError(f"{where}: rationale [{start}, {end}) must be within its text of {size} characters")
+            return f"rationale [{start}, {end}) must be within its text of {size} characters"
+    return None
 
 
 def _check_labels(corpus: Corpus, where: str) -> None:
-    counts = Counter(instance.label for instance in corpus.splits["train"])
+    counts = Counter(corpus.splits["train"].labels.tolist())
     missing = [name for index, name in enumerate(corpus.labels) if not counts[index]]
     if missing:
         raise UserError(f"the train split of {corpus.name} has no instance of {', '.join(missing)} {where}".rstrip())
 
 
-def _reviews(config: DataConfig) -> Corpus:
+def _generated(config: DataConfig) -> Corpus:
     from unirex_ray.data.reviews import make_reviews
 
     if config.source is not None:
@@ -111,37 +161,94 @@ def _reviews(config: DataConfig) -> Corpus:
     return make_reviews(config.seed)
 
 
-def _sst(config: DataConfig) -> Corpus:
-    return treebank.load_treebank(_source(config, treebank.FILES.values(), "give trainDevTestTrees_PTB.zip"))
-
-
-def _movies(config: DataConfig) -> Corpus:
-    return eraser.load_movies(_source(config, eraser.FILES.values(), "give ERASER's movies.tar.gz or its folder"))
-
-
-def _cose(config: DataConfig) -> Corpus:
-    return eraser.load_cose(_source(config, eraser.FILES.values(), "give ERASER's cose.tar.gz or its folder"))
-
-
-def _eraser(config: DataConfig) -> Corpus:
-    if config.labels is None:
-        raise UserError("data.name=eraser needs data.labels: the values of 'classification', in class order")
-    if len(set(config.labels)) != len(config.labels) or len(config.labels) < 2:
-        raise UserError(f"data.labels must be at least two different labels, but got {', '.join(config.labels)!r}")
-    remedy = "give an ERASER corpus as its .tar.gz or folder"
-    return eraser.load_eraser(_source(config, eraser.FILES.values(), remedy), config.labels)
-
-
-def _source(config: DataConfig, files: Collection[str], remedy: str) -> Source:
+def _from_files(config: DataConfig, loader: Loader) -> Corpus:
     if config.source is None:
-        raise UserError(f"data.name={config.name} needs data.source; {remedy}")
-    return open_source(config.source, tuple(files), remedy)
+        raise UserError(f"data.name={config.name} needs data.source; {loader.remedy}")
+    stamp = fingerprint(config.source, loader.files, loader.also, loader.remedy)
+    options = config.model_dump(mode="json", include={"name", "seed", *loader.options})
+    key = f"{_RULES}-{stamp}-{json.dumps(options, sort_keys=True)}"
+    file = cache_folder(config.cache) / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.corpus.arrow"
+    kept = read_corpus(file, key)
+    if kept is not None:
+        return kept
+    corpus = loader.read(open_source(config.source, loader.files, loader.remedy), config)
+    check_corpus(corpus)
+    try:
+        write_corpus(file, key, corpus)
+    except OSError as error:
+        refuse_unwritable(config.cache, error)
+    return corpus
 
 
-_LOADERS: dict[str, Callable[[DataConfig], Corpus]] = {
-    "reviews": _reviews,
-    "sst": _sst,
-    "movies": _movies,
-    "cose": _cose,
-    "eraser": _eraser,
+_SPLIT_FILES = tuple(eraser.FILES.values())
+_DOCUMENTS = ("docs.jsonl", "docs")
+
+_LOADERS: dict[str, Loader] = {
+    "sst": Loader(
+        read=lambda source, config: treebank.load_treebank(source),
+        files=tuple(treebank.FILES.values()),
+        remedy="give trainDevTestTrees_PTB.zip",
+    ),
+    "movies": Loader(
+        read=lambda source, config: eraser.load_movies(source),
+        files=_SPLIT_FILES,
+        also=_DOCUMENTS,
+        remedy="give ERASER's movies.tar.gz or its folder",
+    ),
+    "cose": Loader(
+        read=lambda source, config: eraser.load_cose(source),
+        files=_SPLIT_FILES,
+        also=_DOCUMENTS,
+        remedy="give ERASER's cose.tar.gz or its folder",
+    ),
+    "multirc": Loader(
+        read=lambda source, config: eraser.load_multirc(source),
+        files=_SPLIT_FILES,
+        also=_DOCUMENTS,
+        remedy="give ERASER's multirc.tar.gz or its folder",
+    ),
+    "esnli": Loader(
+        read=lambda source, config: eraser.load_esnli(source),
+        files=_SPLIT_FILES,
+        also=_DOCUMENTS,
+        remedy="give ERASER's esnli.tar.gz or its folder",
+    ),
+    "yelp": Loader(
+        read=labelled.load_yelp,
+        files=("train.csv", "test.csv"),
+        remedy="give yelp_review_polarity_csv.tar.gz (Zhang et al., 2015)",
+    ),
+    "amazon": Loader(
+        read=labelled.load_amazon,
+        files=("train.csv", "test.csv"),
+        remedy="give amazon_review_polarity_csv.tar.gz (Zhang et al., 2015)",
+    ),
+    "stormfront": Loader(
+        read=labelled.load_stormfront,
+        files=("annotations_metadata.csv",),
+        also=("all_files",),
+        remedy="give the folder of hate-speech-dataset (de Gibert et al., 2018), or an archive of it",
+    ),
+    "offenseval": Loader(
+        read=labelled.load_offenseval,
+        files=("olid-training-v1.0.tsv", "testset-levela.tsv", "labels-levela.csv"),
+        remedy="give the folder of OLIDv1.0 (Zampieri et al., 2019), or an archive of it",
+    ),
+    "irony": Loader(
+        read=labelled.load_irony,
+        files=("SemEval2018-T3-train-taskA_emoji.txt", "SemEval2018-T3_gold_test_taskA_emoji.txt"),
+        remedy="give a folder with the two task A files of SemEval-2018 task 3 (Van Hee et al., 2018)",
+    ),
+    "eraser": Loader(
+        read=lambda source, config: eraser.load_eraser(source, config.labels or (), config.task_metric or "macro_f1"),
+        files=_SPLIT_FILES,
+        also=_DOCUMENTS,
+        remedy="give an ERASER corpus as its .tar.gz or folder",
+        options=("labels", "task_metric"),
+    ),
+    "table": Loader(
+        read=lambda source, config: labelled.load_table(source, config, config.labels or ()),
+        remedy="give a .csv, .tsv, .jsonl or .parquet file, or a folder or archive with one per split",
+        options=("labels", "text_columns", "label_column", "task_metric"),
+    ),
 }

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
-from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
+from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.metrics.table import Split
 
 SIZES: Mapping[Split, int] = MappingProxyType({"train": 1200, "dev": 100, "test": 160})
@@ -534,7 +536,7 @@ def make_reviews(seed: int = 0, sizes: Mapping[Split, int] = SIZES) -> Corpus:
         Binary sentiment with a non-empty gold rationale on word boundaries in every instance; no text occurs twice.
     """
     seen: set[str] = set()
-    splits = {split: tuple(_instance(seed, split, i, seen) for i in range(sizes[split])) for split in SPLITS}
+    splits = {s: InstanceTable.of(_instance(seed, s, i, seen) for i in range(sizes[s])) for s in SPLITS}
     return Corpus(name="reviews", labels=LABELS, splits=splits, task_metric="accuracy")
 
 

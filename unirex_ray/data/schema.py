@@ -5,36 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from unirex_ray.data.columns import InstanceTable
 from unirex_ray.metrics.table import Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-TaskMetric = Literal["accuracy", "macro_f1"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """One text that the task model reads.
-
-    Attributes:
-        segments: one text, or two for pairs (document and query, premise and hypothesis).
-        gold: half-open character spans `(segment, start, end)` of the gold rationale; None where there is none.
-    """
-
-    segments: tuple[str, ...]
-    gold: tuple[tuple[int, int, int], ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instance:
-    """A labelled instance: one input, or one per choice for multi-choice tasks (the label is then the choice)."""
-
-    id: str
-    inputs: tuple[Input, ...]
-    label: int
+TaskMetric = Literal["accuracy", "macro_f1", "binary_f1"]
+"""binary_f1: the F1 score of the second class (SPEC, metrics)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +32,16 @@ class Corpus:
 
     name: str
     labels: tuple[str, ...]
-    splits: Mapping[Split, tuple[Instance, ...]]
+    splits: Mapping[Split, InstanceTable]
     task_metric: TaskMetric = "accuracy"
     multi_choice: bool = False
     max_length: int | None = None
     truncation: Literal["head", "rationale"] = "head"
     notes: tuple[str, ...] = field(default=())
 
-    @property
-    def has_gold(self) -> bool:
-        """Whether any train instance has a gold rationale to learn from."""
-        return any(text.gold for instance in self.splits["train"] for text in instance.inputs)
+    def has_gold(self, split: Split) -> bool:
+        """Whether any instance of a split has a gold rationale."""
+        return len(self.splits[split].spans) > 0
 
     def digest(self) -> str:
         """16 hex digits over labels, rules and every instance of every split."""
@@ -70,10 +49,10 @@ class Corpus:
 
     @cached_property
     def _digest(self) -> str:
-        sha = hashlib.sha256()
         header = [self.name, self.labels, self.task_metric, self.multi_choice, self.max_length, self.truncation]
-        sha.update(json.dumps(header).encode())
+        sha = hashlib.sha256(json.dumps(header).encode())
         for split in SPLITS:
-            for instance in self.splits[split]:
-                sha.update(json.dumps([split, asdict(instance)]).encode())
+            for name, column in sorted(self.splits[split].columns().items()):
+                sha.update(json.dumps([split, name, len(column)]).encode())
+                sha.update(column.data)
         return sha.hexdigest()[:16]

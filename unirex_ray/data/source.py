@@ -1,21 +1,32 @@
-"""Reading a corpus where its authors' files lie: a folder, a .zip or a .tar.gz.
+"""Reading a corpus where its authors' files lie: a folder, an archive, one file, or a pinned revision on the hub.
 
 Archives are read in memory: nothing is ever unpacked, so no member can write anywhere.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from unirex_ray.errors import UserError
 
+HUB = "hf://datasets/"
+
 _UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
 _SHOWN = 5
+_PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})(?:/(.+))?")
+
+# Text shrinks to a third or, where it repeats itself, to a twentieth. What grows more than this is no corpus.
+_MOST_GROWTH = 200
+_ALWAYS_FINE = 16 << 20
+_MOST_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -24,62 +35,157 @@ class Source:
 
     Attributes:
         label: how messages name the source.
+        names: the files; of a folder, those of its first two levels.
     """
 
     label: str
     _read: Callable[[str], bytes | None]
+    names: tuple[str, ...] = ()
 
     def find(self, name: str) -> bytes | None:
         """A file's bytes; None where there is none, or where the name leads out of the source."""
         return self._read(name) if _is_inside(name) else None
 
-    def text(self, name: str) -> str:
-        """A file as UTF-8 text.
+    def bytes(self, name: str) -> bytes:
+        """A file's bytes.
 
         Raises:
-            UserError: if it is missing or not UTF-8.
+            UserError: if it is missing.
         """
         data = self.find(name)
         if data is None:
             raise UserError(f"{self.label}: has no file {name!r}")
-        return self.decode(name, data)
+        return data
 
-    def decode(self, name: str, data: bytes) -> str:
-        """Bytes of the file `name` as text.
+    def text(self, name: str) -> str:
+        """A file as UTF-8 text.
 
         Raises:
-            UserError: if they are not UTF-8.
+            UserError: if it is missing or not UTF-8; names the line.
+        """
+        return self.decode(name, self.bytes(name))
+
+    def lines(self, name: str) -> Iterator[tuple[int, str]]:
+        r"""A file's lines without their ends (\n or \r\n), numbered from 1; only one of them is decoded at a time.
+
+        Raises:
+            UserError: if it is missing or not UTF-8; names the line.
+        """
+        for number, line in enumerate(io.BytesIO(self.bytes(name)), start=1):
+            yield number, self.decode(name, line, line=number).rstrip("\r\n")
+
+    def decode(self, name: str, data: bytes, *, line: int | None = None) -> str:
+        """Bytes of the file `name` as text.
+
+        Args:
+            line: where the bytes come from; None: they are the whole file.
+
+        Raises:
+            UserError: if they are not UTF-8; names the line.
         """
         try:
-            return data.decode("utf-8").removeprefix("\ufeff")
+            text = data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{self.label}: {name} must be UTF-8 text, but byte {error.start} is not") from None
+            number = line or data.count(b"\n", 0, error.start) + 1
+            column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
+            raise UserError(
+                f"{self.label}: {name}, line {number}: must be UTF-8 text, but byte {column} of the line is not"
+            ) from None
+        return text.removeprefix("\ufeff") if line in (None, 1) else text
 
 
 def open_source(path: str | Path, expected: Sequence[str], remedy: str) -> Source:
     """Open a folder, .zip or .tar.gz whose top, or one folder at its top, holds all `expected` files.
 
     Args:
+        path: also `hf://datasets/OWNER/NAME@COMMIT` or a folder below it; any single file where nothing is expected.
         remedy: what to give instead, e.g. "give trainDevTestTrees_PTB.zip as data.source".
 
     Raises:
-        UserError: if the source is missing, unreadable, or does not hold the expected files.
+        UserError: if the source is missing, unreadable, does not hold the expected files, or is an archive with a
+            member that points outside, or one that is far larger than an archive of a corpus can be.
     """
-    place = Path(path).expanduser()
-    label = str(path)
+    place, label = _locate(path, expected, remedy), str(path)
     try:
-        if place.is_dir():
-            read, names = _folder(place)
-        elif place.is_file():
-            read, names = _archive(place)
-        else:
-            raise UserError(f"data.source = {label!r} does not exist; {remedy}")
+        read, names = _folder(place) if place.is_dir() else _file(place, single=not expected)
     except _UNREADABLE as error:
-        if isinstance(error, UserError):
-            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"data.source = {label!r} cannot be read ({reason}); {remedy}") from None
+    prefix = _top(names, expected, label, remedy)
 
+    def relative(name: str) -> bytes | None:
+        try:
+            return read(f"{prefix}{name}")
+        except _UNREADABLE as error:
+            raise UserError(f"{label}: cannot read {prefix}{name} ({error})") from None
+
+    return Source(label, relative, tuple(sorted(n.removeprefix(prefix) for n in names if n.startswith(prefix))))
+
+
+def fingerprint(path: str | Path, expected: Sequence[str], also: Sequence[str], remedy: str) -> str:
+    """64 hex digits over everything that a reader of these files can see; nothing is parsed.
+
+    Args:
+        also: files and folders beside `expected` that are read where they exist.
+
+    Raises:
+        UserError: if the source is missing or cannot be read; of a folder, also if it lacks an expected file.
+    """
+    place, label = _locate(path, expected, remedy), str(path)
+    try:
+        if place.is_file():
+            with place.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        names = _folder(place)[1]
+        root = place / _top(names, expected, label, remedy)
+        found = [root / name for name in (*expected, *also)] if expected else [root]
+        files = [file for entry in found for file in (entry.rglob("*") if entry.is_dir() else (entry,))]
+        sha = hashlib.sha256()
+        for file in sorted({file for file in files if file.is_file()}):
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            sha.update(
+                f"{len(file.relative_to(root).as_posix())} {file.relative_to(root).as_posix()} {content}".encode()
+            )
+        return sha.hexdigest()
+    except OSError as error:
+        raise UserError(f"data.source = {label!r} cannot be read ({error.strerror or error}); {remedy}") from None
+
+
+def _locate(path: str | Path, expected: Sequence[str], remedy: str) -> Path:
+    if str(path).startswith(HUB):
+        return _download(str(path))
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"data.source = {str(path)!r} does not exist; {remedy}")
+    return place
+
+
+def _download(address: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    match = _PINNED.fullmatch(address.removeprefix(HUB).rstrip("/"))
+    if match is None:
+        raise UserError(
+            f"data.source = {address!r} must be {HUB}OWNER/NAME@COMMIT, with all 40 digits of the commit, "
+            "so that it names the same data for ever"
+        )
+    repository, revision, below = match.groups()
+    wanted = f"{below}/**" if below else "**"
+    try:
+        root = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=wanted)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"data.source = {address!r} cannot be downloaded ({reason}); download it yourself") from None
+    place = Path(root) / (below or "")
+    if not place.exists():
+        raise UserError(f"data.source = {address!r}: {repository} has no {below!r} in this revision")
+    return place
+
+
+def _top(names: Collection[str], expected: Sequence[str], label: str, remedy: str) -> str:
+    """The prefix, empty or with a slash at its end, below which all `expected` files lie."""
     tops = ["", *sorted({f"{PurePosixPath(name).parts[0]}/" for name in names if "/" in name})]
     fitting = [top for top in tops if all(f"{top}{file}" in names for file in expected)]
     if not fitting:
@@ -92,15 +198,7 @@ def open_source(path: str | Path, expected: Sequence[str], remedy: str) -> Sourc
     if fitting[0] and len(fitting) > 1:
         folders = ", ".join(top.rstrip("/") for top in fitting)
         raise UserError(f"data.source = {label!r} holds {', '.join(expected)} in several folders: {folders}; name one")
-    prefix = fitting[0]
-
-    def relative(name: str) -> bytes | None:
-        try:
-            return read(f"{prefix}{name}")
-        except _UNREADABLE as error:
-            raise UserError(f"{label}: cannot read {prefix}{name} ({error})") from None
-
-    return Source(label, relative)
+    return fitting[0]
 
 
 def _is_inside(name: str) -> bool:
@@ -132,19 +230,47 @@ def _entries(folder: Path) -> Iterable[Path]:
         return ()
 
 
-def _archive(file: Path) -> _Opened:
+def _file(file: Path, *, single: bool) -> _Opened:
+    limit = _Limit(file.stat().st_size)
     contents: dict[str, bytes] = {}
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
-                if not member.is_dir() and _is_inside(member.filename):
+                limit.add(member.filename, member.file_size)
+                if not member.is_dir():
+                    # zipfile hands out no more bytes than the member claims, and refuses it where there are more.
                     contents[PurePosixPath(member.filename).as_posix()] = archive.read(member)
     elif tarfile.is_tarfile(file):
         with tarfile.open(file) as tar:
             for entry in tar:
-                stream = tar.extractfile(entry) if entry.isreg() and _is_inside(entry.name) else None
+                limit.add(entry.name, entry.size)
+                if entry.issym() or entry.islnk():
+                    target = str(PurePosixPath(entry.name).parent / entry.linkname) if entry.issym() else entry.linkname
+                    limit.add(target, 0)
+                stream = tar.extractfile(entry) if entry.isreg() else None
                 if stream is not None:
                     contents[PurePosixPath(entry.name).as_posix()] = stream.read()
+    elif single:
+        return {file.name: file.read_bytes()}.get, {file.name}
     else:
         raise ValueError("it is neither a folder nor a .zip or .tar.gz archive")
     return contents.get, set(contents)
+
+
+class _Limit:
+    """Refuses members that point outside, and archives that unfold to far more than they are."""
+
+    def __init__(self, size: int) -> None:
+        self._most = min(_MOST_BYTES, max(_ALWAYS_FINE, _MOST_GROWTH * size))
+        self._total = 0
+
+    def add(self, name: str, size: int) -> None:
+        path = PurePosixPath(name)
+        depth = 0
+        for part in path.parts:
+            depth += -1 if part == ".." else 1
+            if path.is_absolute() or depth < 0 or "\0" in name:
+                raise ValueError(f"its member {name!r} points outside of it, and nothing of it is read")
+        self._total += size
+        if self._total > self._most:
+            raise ValueError(f"it unfolds to more than {self._most >> 20} MiB, which no archive of a corpus does")

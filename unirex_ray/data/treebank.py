@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from unirex_ray.data.schema import SPLITS, Corpus, Input, Instance
+from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.data.source import Source
 from unirex_ray.data.spans import gold_spans
 from unirex_ray.errors import UserError
@@ -117,11 +119,11 @@ def load_treebank(source: Source) -> Corpus:
     Raises:
         UserError: for a broken tree, with its file and line.
     """
-    splits: dict[Split, tuple[Instance, ...]] = {}
+    splits: dict[Split, InstanceTable] = {}
     notes: list[str] = []
     for split, file in FILES.items():
         trees = list(_trees(source, file))
-        splits[split] = tuple(
+        splits[split] = InstanceTable.of(
             _instance(f"{split}-{number}", tree) for number, tree in trees if tree.root.label != _NEUTRAL
         )
         notes.append(f"{split}: {len(trees) - len(splits[split])} of {len(trees)} sentences are neutral and left out")
@@ -129,8 +131,7 @@ def load_treebank(source: Source) -> Corpus:
 
 
 def _trees(source: Source, file: str) -> Iterator[tuple[int, Tree]]:
-    for number, line in enumerate(source.text(file).split("\n"), start=1):
-        line = line.rstrip("\r")
+    for number, line in source.lines(file):
         if not line.strip():
             continue
         try:

@@ -138,8 +138,7 @@ def run_sweep(
             searched = {p.key: p.values for p in space.for_method(name, config).parameters}
             for pooling in searched.get("model.pooling", (config.model.pooling,)):
                 check_method(override(config, {"method": name, "model.pooling": pooling}), corpus)
-        has_gold = any(text.gold for instance in corpus.splits["dev"] for text in instance.inputs)
-        usable_weights(config.sweep.nrg_weights, has_gold=has_gold)
+        usable_weights(config.sweep.nrg_weights, has_gold=corpus.has_gold("dev"))
         notes = [note for encoder in _encoders(config, space) for note in prepare(encoder, corpus)]
         for note in dict.fromkeys(notes):
             console.print(note, markup=False, soft_wrap=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from unirex_ray.data.batching import Batch, Tokens, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.schema import Instance, TaskMetric
+from unirex_ray.data.instance import Instance
+from unirex_ray.data.schema import TaskMetric
 from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.losses import cross_entropy
 from unirex_ray.metrics import faithfulness, plausibility, task

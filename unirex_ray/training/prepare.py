@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import Config
@@ -23,7 +21,7 @@ def check_method(config: Config, corpus: Corpus) -> None:
             attributions where no loss trains it.
     """
     method = get_method(config.method)
-    if method.needs_gold and not corpus.has_gold:
+    if method.needs_gold and not corpus.has_gold("train"):
         raise UserError(
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
             "choose another method"
@@ -53,9 +51,8 @@ def encoded_corpus(
     config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase
 ) -> EncodedCorpus:
     """A configuration's corpus as its encoder reads it, from the cache where it lies there."""
-    cache = Path(config.data.cache) if config.data.cache else None
     length = input_length(config, corpus, encoder, tokenizer)
-    return encode_corpus(corpus, tokenizer, max_length=length, cache=cache)
+    return encode_corpus(corpus, tokenizer, max_length=length, cache=config.data.cache)
 
 
 def input_length(config: Config, corpus: Corpus, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> int:
