@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID, SweepRecord, sort_key
 
 Backend = dict[str, dict[str, Any]]
@@ -89,6 +89,15 @@ class MemoryStore:
             for run_id, run in self.runs.items()
             if run.get("experiment") == experiment
         ]
+
+    def log_evaluation(self, evaluation: Evaluation, *, tags: Mapping[str, str], texts: Mapping[str, str]) -> str:
+        name = f"{evaluation.trial_id} on {evaluation.corpus} {evaluation.digest} {evaluation.split}"
+        self.runs[name] = {"evaluation": evaluation, "tags": dict(tags), "artifacts": dict(texts)}
+        return name
+
+    def evaluations(self, trained_on: str) -> list[Evaluation]:
+        found = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]
+        return [evaluation for evaluation in found if evaluation.trained_on == trained_on]
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         self.runs[run_id]["metrics"] |= scores

@@ -49,8 +49,8 @@ class DataConfig(_Section):
 
     name: str = Field(
         "reviews",
-        description="Corpus: reviews (embedded), sst, movies, cose, multirc, esnli, yelp, amazon, stormfront, offenseval, "
-        "irony; eraser or table for your own.",
+        description="Corpus: reviews (embedded), sst, movies, cose, multirc, esnli, yelp, amazon, stormfront, "
+        "offenseval, irony; eraser or table for your own.",
     )
     source: Place | None = Field(
         None,
@@ -70,7 +70,10 @@ class DataConfig(_Section):
         100.0, gt=0, le=100, description="Share of the train instances whose gold rationales are used (gamma)."
     )
     gold_batch_factor: float = Field(
-        2.0, gt=1, le=1000, description="With gold_percent < 100, 1 in this many of a batch has a gold rationale (beta)."
+        2.0,
+        gt=1,
+        le=1000,
+        description="With gold_percent < 100, 1 in this many of a batch has a gold rationale (beta).",
     )
     max_length: int | None = Field(
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."

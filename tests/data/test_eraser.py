@@ -231,7 +231,9 @@ def test_broken_sentences_are_named(evidence, message):
 
 
 def pair(id_: str, label: str, *evidence: tuple[str, int, int], **extra: Any) -> dict[str, Any]:
-    spans = [{"docid": f"{id_}_{doc}", "start_token": a, "end_token": b, "start_sentence": -1} for doc, a, b in evidence]
+    spans = [
+        {"docid": f"{id_}_{doc}", "start_token": a, "end_token": b, "start_sentence": -1} for doc, a, b in evidence
+    ]
     return {
         "annotation_id": id_,
         "classification": label,
@@ -282,7 +284,11 @@ def test_esnli_by_hand():
     ("broken", "without", "message"),
     [
         (pair("2", "neutral", ("premise", 0, 7)), "", r"\[0, 7\) must be within the 6 tokens of '2_premise'"),
-        (pair("2", "neutral", docids=["v_premise"]), "", "must stand on 2_premise and 2_hypothesis, but names v_premise"),
+        (
+            pair("2", "neutral", docids=["v_premise"]),
+            "",
+            "must stand on 2_premise and 2_hypothesis, but names v_premise",
+        ),
         (pair("2", "neutral"), "2_hypothesis", "document '2_hypothesis' is neither in docs.jsonl nor in docs/"),
         (pair("3", "neutral"), "", "document '3_premise' is neither"),
         (pair("2", "maybe"), "", "classification 'maybe' is not one of contradiction, entailment, neutral"),

@@ -11,6 +11,7 @@ from tiny import encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, config_keys, override
 from unirex_ray.data.batching import Batch
+from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage, get_method
@@ -195,7 +196,7 @@ def test_odd_batches_give_finite_losses_and_gradients(
     texts = ("good1", "w3", "w1 w2 w3 bad1 w4 w5 w6 w7", "bad0")
     # Beside them some with gold rationales: without any, methods that learn from them are refused.
     train = (*map(odd, range(4), texts), *corpus.splits["train"])
-    corpus = replace(corpus, splits={**corpus.splits, "train": train})
+    corpus = replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(train)})
     trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
     trainer.restore()
     while not trainer.is_last:
@@ -236,6 +237,7 @@ def test_a_recipe_knows_the_keys_that_it_reads() -> None:
     comp, suff, plaus = (
         {f"loss.{name}", f"loss.{name}_margin", f"loss.{name}_weight"} for name in ("comp", "suff", "plaus")
     )
+    plaus |= {"data.gold_percent", "data.gold_batch_factor"}
     ig = {"model.ig_steps", "model.pooling", "model.convergence_delta"}
     agreement, k, head = {"loss.agreement_weight"}, {"loss.top_k_percents"}, {"model.head"}
     assert unread("unirex-slm-fp") == agreement | ig

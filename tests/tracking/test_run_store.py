@@ -1,6 +1,7 @@
 """One contract, run over every run store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from memory_store import Backend, MemoryStore
 
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.tracking.records import Evaluation, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, REASON, SWEEP_ID, RunStore
 
 Connect = Callable[[], RunStore]
@@ -205,3 +206,33 @@ def test_epochs_of_earlier_stages_stay_beside_the_history(connect: Connect, expe
     (record,) = store.trials(history=True)
     assert record.history == {1: {"dev/auprc": 20.0}}
     assert record.metrics == {"dev/auprc": 20.0}
+
+
+def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect, experiment: str) -> None:
+    one = Evaluation(
+        trial_id="s1-aa-ig-0000-s0",
+        method="aa-ig",
+        seed=0,
+        trained_on=experiment,
+        trained_digest="abc",
+        corpus=f"target of {experiment}",
+        digest="def",
+        split="test",
+        labels="negative: no, positive: yes",
+        metrics={"test/comprehensiveness": 0.25, "test/task_score": 0.0},
+    )
+    other = replace(one, trial_id="s1-aa-ig-0000-s1", seed=1)
+    elsewhere = replace(one, corpus=f"another of {experiment}")
+    store = connect()
+    open_sweep(store, one.corpus)
+    for evaluation in (one, other, elsewhere, replace(one, trial_id="s9", trained_on="else")):
+        store.log_evaluation(evaluation, tags={"git.version": "1"}, texts={"rationales.html": "<p>"})
+    assert connect().evaluations(experiment) == [one, other, elsewhere]
+    assert connect().evaluations("nothing") == []
+    # An evaluation is neither a sweep nor a trial, and the same one again takes the place of the first.
+    assert [(sweep.sweep_id, sweep.trials) for sweep in connect().sweeps(one.corpus)] == [("s1", ())]
+    connect().log_evaluation(replace(one, metrics={"test/task_score": 50.0}), tags={}, texts={})
+    found = connect().evaluations(experiment)
+    assert sorted(evaluation.trial_id for evaluation in found) == sorted(e.trial_id for e in (one, other, elsewhere))
+    (again,) = [e for e in found if (e.trial_id, e.corpus) == (one.trial_id, one.corpus)]
+    assert again.metrics["test/task_score"] == 50.0

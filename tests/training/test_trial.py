@@ -4,6 +4,7 @@ import math
 import shutil
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tiny import Group, tiny_config, tiny_corpus
 from transformers import ModernBertConfig, ModernBertModel
 
 from unirex_ray.config import Config, build_config, load_yaml, override
+from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, Method, Stage
@@ -32,6 +34,9 @@ TWO_STAGES = Method(
         Stage(name="second", criteria=("plaus",), design=Design(extractor="slm", task_model="earlier")),
     ),
 )
+
+
+SCARCE = {"data.gold_percent": 20.0, "train.group_by_length": True}
 
 
 class Killed(BaseException):
@@ -171,6 +176,58 @@ def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpu
         assert report[1] == pytest.approx(expected, rel=1e-12)  # summed in parts, so that the last digit may differ
     assert_equal_weights(weights(tmp_path), weights(folder))
     assert {path.name for path in tmp_path.iterdir()} - {LAST} == {BEST, CONFIG, RESULT}
+
+
+@pytest.mark.parametrize("kill_at", [2, 5, 9])
+def test_gold_batches_and_batches_of_like_length_go_on_where_they_were(config, corpus, tmp_path, kill_at):
+    config = override(config, {"train.checkpoint_steps": 1, **SCARCE})
+    reference = Recorder(tmp_path / "whole")
+    result = run(config, corpus, reference)
+    with suppress(Killed):
+        run(config, corpus, Recorder(tmp_path / "killed", kill_at=kill_at))
+    again = run(config, corpus, Recorder(tmp_path / "killed"))
+    assert lasting(again.metrics) == lasting(result.metrics)
+    assert_equal_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(config, corpus, tmp_path):
+    config = override(config, {"data.gold_percent": 20.0, "model.dropout": 0.0})
+    scarce = Trainer(config, corpus, Recorder(tmp_path / "scarce"))
+    scarce.restore()
+    chosen = set(scarce.learner.epochs.gold)
+    assert len(chosen) == 4
+    stripped = [
+        instance
+        if number in chosen
+        else replace(instance, inputs=tuple(replace(text, gold=None) for text in instance.inputs))
+        for number, instance in enumerate(corpus.splits["train"])
+    ]
+    without = replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(stripped)})
+    plain = Trainer(override(config, {"data.gold_percent": 100.0}), without, Recorder(tmp_path / "plain"))
+    plain.restore()
+    for batch in scarce.learner.epochs.batches(0):
+        assert len(chosen & set(batch)) == 3  # of a batch of 7
+        found, expected = scarce.learner.gradients(batch), plain.learner.gradients(batch)
+        assert {name: float(value) for name, value in found.items()} == {n: float(v) for n, v in expected.items()}
+        assert found["plaus_loss"] > 0
+    assert scarce.data["train"].has_gold.sum() > len(chosen)  # evaluation and other stages see all of them
+
+
+def test_methods_that_learn_from_no_rationale_do_not_read_how_many_there_are(config, corpus, tmp_path):
+    fewer = override(config, {"method": "unirex-aa-f", "data.gold_percent": 5.0})
+    trainers = [
+        Trainer(override(fewer, {"data.gold_percent": percent}), corpus, Recorder(tmp_path / str(percent)))
+        for percent in (5.0, 100.0)
+    ]
+    for trainer in trainers:
+        trainer.restore()
+    assert trainers[0].identity == trainers[1].identity
+    assert trainers[0].learner.epochs.batches(1) == trainers[1].learner.epochs.batches(1)
+
+
+def test_gold_batches_of_one_have_no_room(config, corpus, tmp_path):
+    with pytest.raises(UserError, match=r"data\.gold_percent = 5 .* train\.batch_size = 1 leaves no room"):
+        Trainer(override(config, {"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, Recorder(tmp_path))
 
 
 def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corpus, undisturbed, tmp_path):
@@ -316,10 +373,19 @@ def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers
 
 
 @pytest.mark.parametrize(
-    ("method", "choices"),
-    [("unirex-slm-fp", 1), ("unirex-slm-fp", 3), ("l2e", 3), ("fresh-p", 1), ("a2r-p", 3), ("unirex-aa-fp", 1)],
+    ("method", "choices", "scarce"),
+    [
+        ("unirex-slm-fp", 1, {}),
+        ("unirex-slm-fp", 3, {}),
+        ("unirex-slm-fp", 3, SCARCE),
+        ("l2e", 3, {}),
+        ("fresh-p", 1, {}),
+        ("fresh-p", 1, SCARCE),
+        ("a2r-p", 3, {}),
+        ("unirex-aa-fp", 1, {}),
+    ],
 )
-def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, choices):
+def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, choices, scarce):
     building = threading.Lock()
 
     def build_alone(*arguments, **options):
@@ -329,6 +395,7 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
     monkeypatch.setattr(trial, "build_stage", build_alone)
     corpus = tiny_corpus((13, 7, 7), choices=choices)
     changes = {"method": method, "model__dropout": 0.0, "train__epochs": 2, "train__batch_size": 7}
+    changes |= {key.replace(".", "__"): value for key, value in scarce.items()}
     config = tiny_config(encoders["roberta"], train__learning_rate=1e-3, **changes)
     alone = run(config, corpus, Recorder(tmp_path / "alone"))
     group = Group(3, tmp_path / "group")
@@ -378,8 +445,8 @@ def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, cor
     torch.manual_seed(0)
     ModernBertModel(settings).save_pretrained(folder)
     by_length = sorted(corpus.splits["train"], key=lambda instance: len(instance.inputs[0].segments[0]))
-    short = dataclasses.replace(corpus, splits={**corpus.splits, "train": tuple(by_length[:4])})
-    mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": tuple(by_length)})
+    short = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(by_length[:4])})
+    mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(by_length)})
     assert Trainer(tiny_config(str(folder)), short, LocalRuntime(tmp_path)).plan.drop
     assert not Trainer(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).plan.drop
 

@@ -1,4 +1,4 @@
-"""Batches: which instances, in which order, for which worker; and their tensors.
+"""Batches: which part of them is for which worker, and their tensors.
 
 Shapes: B instances, C choices per instance, R = B * C rows, T tokens of the longest row.
 """
@@ -105,12 +105,6 @@ def collate(split: EncodedSplit, instances: Sequence[int], tokens: Tokens) -> Ba
         ids=tuple(split.ids[instance] for instance in instances),
         handed_on=None if split.handed_on is None else padded(split.handed_on, 0, torch.float32),
     )
-
-
-def epoch_batches(size: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """The global batches of an epoch: a seeded permutation, cut; the last batch may be smaller."""
-    order = np.random.default_rng([seed, epoch]).permutation(size).tolist()
-    return [order[start : start + batch_size] for start in range(0, size, batch_size)]
 
 
 def share(instances: Sequence[int], rank: int, world: int) -> list[int]:

@@ -28,7 +28,7 @@ _K = "loss.top_k_percents"
 _CRITERION_KEYS: dict[Criterion, tuple[str, ...]] = {
     "comp": (WEIGHT_KEYS["comp"], "loss.comp", "loss.comp_margin", _K),
     "suff": (WEIGHT_KEYS["suff"], "loss.suff", "loss.suff_margin", _K),
-    "plaus": (WEIGHT_KEYS["plaus"], "loss.plaus", "loss.plaus_margin"),
+    "plaus": (WEIGHT_KEYS["plaus"], "loss.plaus", "loss.plaus_margin", "data.gold_percent", "data.gold_batch_factor"),
     "agreement": (WEIGHT_KEYS["agreement"],),
 }
 """Configuration keys that only a criterion reads."""

@@ -47,6 +47,7 @@ TOKEN_F1 = Metric(key="token_f1", label="TF1", higher_is_better=True, desideratu
 TASK_SCORE = Metric(key="task_score", label="Task", higher_is_better=True, desideratum="task", decimals=2)
 ACCURACY = Metric(key="accuracy", label="Accuracy", higher_is_better=True, desideratum=None, decimals=2)
 MACRO_F1 = Metric(key="macro_f1", label="Macro-F1", higher_is_better=True, desideratum=None, decimals=2)
+BINARY_F1 = Metric(key="binary_f1", label="Binary F1", higher_is_better=True, desideratum=None, decimals=2)
 CONVERGENCE_DELTA = Metric(
     key="convergence_delta", label="IG delta", higher_is_better=False, desideratum=None, decimals=3
 )
@@ -61,8 +62,9 @@ METRICS = (
     TASK_SCORE,
     ACCURACY,
     MACRO_F1,
+    BINARY_F1,
     CONVERGENCE_DELTA,
     LOSS,
 )
 NRG_METRICS = tuple(metric for metric in METRICS if metric.desideratum is not None)
-"""The five raw metrics that CNRG sums up. `task_score` repeats the corpus' own task metric (accuracy or macro-F1)."""
+"""The five raw metrics that CNRG sums up. `task_score` repeats the corpus' own task metric (see `TaskMetric`)."""

@@ -16,6 +16,12 @@ def accuracy(confusion: Tensor) -> float:
     return float(confusion.diagonal().sum() / confusion.sum())
 
 
+def binary_f1(confusion: Tensor) -> float:
+    """F1 of the second of two classes, in [0, 1]; 0 where it neither occurs nor is predicted (as scikit-learn's)."""
+    hits, either = float(confusion[1, 1]), float(confusion[1].sum() + confusion[:, 1].sum())
+    return 2 * hits / either if either else 0.0
+
+
 def macro_f1(confusion: Tensor) -> float:
     """Mean F1 over the classes that occur, gold or predicted (as scikit-learn's default), in [0, 1]."""
     hits = confusion.diagonal().double()

@@ -18,6 +18,8 @@ Parameters = dict[str, Any]
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _REFUSED = ("data.", "tracking.", "sweep.")
+_ALLOWED = ("data.gold_percent", "data.gold_batch_factor")
+"""Keys of `data` that change no corpus."""
 _REFUSED_KEYS = ("output", "method", "train.seed", "train.workers", "train.gpu")
 
 
@@ -185,7 +187,7 @@ def parse_space(tree: Tree, name: str) -> Space:
 
 def _parse_parameter(name: str, key: str, described: Any) -> Parameter:
     _known_key(name, key)
-    if key.startswith(_REFUSED) or key in _REFUSED_KEYS:
+    if (key.startswith(_REFUSED) and key not in _ALLOWED) or key in _REFUSED_KEYS:
         raise UserError(f"{name}: {key!r} cannot be a parameter of a search: set it for the whole sweep")
     if not isinstance(described, dict):
         raise UserError(f"{name}: {key!r} must be a mapping such as {{choice: [...]}}, but is {described!r}")

@@ -30,17 +30,23 @@ from mlflow.exceptions import MlflowException
 
 from unirex_ray.config import without_credentials
 from unirex_ray.errors import UserError
-from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
     CONFIGURATION,
     DATA_DIGEST,
+    EVALUATED_TRIAL,
+    EVALUATION,
+    LABELS,
     METHOD,
     PARAMETERS,
     REASON,
     SEED,
     SEEDS,
+    SPLIT,
     STATUS,
     SWEEP_ID,
+    TRAINED_DIGEST,
+    TRAINED_ON,
     TRIAL_ID,
     SweepRecord,
     database_file,
@@ -94,7 +100,7 @@ class MlflowStore:
             raise UserError(f"a sweep's name may hold letters, digits, '_', '-' and '.', but got {sweep_id!r}")
         self._experiment, self._corpus = self._experiment_id(experiment), experiment
         self._sweep_id = sweep_id
-        same = self._search(self._experiment, f"tags.{SWEEP_ID} = '{sweep_id}'")
+        same = self._search([self._experiment], f"tags.{SWEEP_ID} = '{sweep_id}'")
         found = [run for run in same if TRIAL_ID not in run.data.tags]
         tags = {**tags, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
         run = self._reopen(found[0], params, tags) if found else self._create(sweep_id, params, tags)
@@ -178,7 +184,7 @@ class MlflowStore:
         found = self._client.get_experiment_by_name(experiment)
         if found is None:
             return []
-        runs = self._search(found.experiment_id, f"tags.{SWEEP_ID} LIKE '%'")
+        runs = self._search([found.experiment_id], f"tags.{SWEEP_ID} LIKE '%'")
         children = [run for run in runs if TRIAL_ID in run.data.tags]
         parents = [run for run in runs if TRIAL_ID not in run.data.tags]
         return [
@@ -197,6 +203,36 @@ class MlflowStore:
             )
             for parent in parents
         ]
+
+    def log_evaluation(self, evaluation: Evaluation, *, tags: Mapping[str, str], texts: Mapping[str, str]) -> str:
+        """See `RunStore`."""
+        self._experiment, self._corpus = self._experiment_id(evaluation.corpus), evaluation.corpus
+        name = f"{evaluation.trial_id}-on-{evaluation.corpus}-{evaluation.digest[:8]}-{evaluation.split}"
+        tags = {
+            **tags,
+            EVALUATION: name,
+            METHOD: evaluation.method,
+            SEED: str(evaluation.seed),
+            DATA_DIGEST: evaluation.digest,
+            TRAINED_ON: evaluation.trained_on,
+            TRAINED_DIGEST: evaluation.trained_digest,
+            EVALUATED_TRIAL: evaluation.trial_id,
+            SPLIT: evaluation.split,
+            LABELS: evaluation.labels,
+        }
+        found = self._search([self._experiment], f"tags.{EVALUATION} = '{name}'")
+        run = self._reopen(found[0], {}, tags) if found else self._create(name, {}, tags)
+        self._log(run.info.run_id, metrics=evaluation.metrics)
+        for file, text in texts.items():
+            self._client.log_text(run.info.run_id, text, file)
+        self._client.set_terminated(run.info.run_id, "FINISHED")
+        return str(run.info.run_id)
+
+    def evaluations(self, trained_on: str) -> list[Evaluation]:
+        """See `RunStore`."""
+        experiments = [experiment.experiment_id for experiment in self._client.search_experiments(max_results=_PAGE)]
+        runs = self._search(experiments, f"tags.{TRAINED_ON} = '{trained_on}' AND attributes.status = 'FINISHED'")
+        return [_evaluation(run) for run in runs]
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
@@ -266,12 +302,12 @@ class MlflowStore:
         for part in _parts([RunTag(k, v[:_LONGEST_TAG]) for k, v in (tags or {}).items()], _BATCH_ENTRIES):
             self._client.log_batch(run_id, tags=part)
 
-    def _search(self, experiment_id: str, query: str) -> list[Run]:
+    def _search(self, experiments: Sequence[str], query: str) -> list[Run]:
         runs: list[Run] = []
         token: str | None = None
         while True:
             page = self._client.search_runs(
-                [experiment_id], query, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+                list(experiments), query, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
             )
             runs += page
             token = page.token
@@ -279,7 +315,7 @@ class MlflowStore:
                 return runs
 
     def _children(self) -> list[Run]:
-        return self._search(self._experiment, f"tags.`{PARENT}` = '{self._sweep}'")
+        return self._search([self._experiment], f"tags.`{PARENT}` = '{self._sweep}'")
 
     def _history(self, run: Run) -> dict[int, dict[str, float]]:
         history: dict[int, dict[str, float]] = {}
@@ -319,6 +355,22 @@ def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord
         reason=tags.get(REASON) if status in ("failed", "stopped") else None,
         run_id=run.info.run_id,
         tags=tags,
+    )
+
+
+def _evaluation(run: Run) -> Evaluation:
+    tags, experiment = run.data.tags, run.inputs.dataset_inputs[0].dataset.name
+    return Evaluation(
+        trial_id=tags[EVALUATED_TRIAL],
+        method=tags[METHOD],
+        seed=int(tags[SEED]),
+        trained_on=tags[TRAINED_ON],
+        trained_digest=tags[TRAINED_DIGEST],
+        corpus=experiment,
+        digest=tags[DATA_DIGEST],
+        split=tags[SPLIT],
+        labels=tags[LABELS],
+        metrics=dict(run.data.metrics),
     )
 
 

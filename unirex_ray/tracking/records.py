@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from unirex_ray.metrics.table import Split
+
 TrialStatus = Literal["running", "completed", "stopped", "failed"]
 
 
@@ -24,6 +26,31 @@ class TrialSpec:
     configuration: int
     seed: int
     parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A trained model's metrics on a corpus that need not be the one that it was trained on.
+
+    Attributes:
+        trial_id, method, seed: of the model.
+        trained_on, trained_digest: the corpus that it was trained on.
+        corpus, digest: the one that it was evaluated on.
+        split: of that corpus.
+        labels: which of the corpus' labels each of the model's stands for, in words.
+        metrics: by logged key, e.g. `test/comprehensiveness`.
+    """
+
+    trial_id: str
+    method: str
+    seed: int
+    trained_on: str
+    trained_digest: str
+    corpus: str
+    digest: str
+    split: Split
+    labels: str
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unirex_ray.config import Config
-from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 
 SQLITE = "sqlite:///"
 
@@ -27,6 +27,12 @@ DATA_DIGEST = "data.digest"
 GIT_VERSION = "git.version"
 CONFIG_HASH = "config.hash"
 NRG_WEIGHTS = "nrg.weights"
+EVALUATION = "evaluation"
+EVALUATED_TRIAL = "evaluated_trial"
+TRAINED_ON = "trained_on"
+TRAINED_DIGEST = "trained_on.digest"
+SPLIT = "split"
+LABELS = "labels"
 
 SweepStatus = Literal["running", "completed", "failed"]
 
@@ -113,6 +119,19 @@ class RunStore(Protocol):
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
         """All sweeps of an experiment with their trials, oldest first; empty where there is no such experiment."""
+
+    def log_evaluation(self, evaluation: Evaluation, *, tags: Mapping[str, str], texts: Mapping[str, str]) -> str:
+        """Record an evaluation as a run of the corpus it was made on; the same one again takes its place.
+
+        Args:
+            texts: kept as artifacts, by file name.
+
+        Returns:
+            The store's own identifier.
+        """
+
+    def evaluations(self, trained_on: str) -> list[Evaluation]:
+        """Evaluations, on whatever corpus, of models that were trained on this one; oldest first."""
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """Write metrics that depend on other runs, e.g. `nrg/cnrg`; the latest value stands."""

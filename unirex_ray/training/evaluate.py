@@ -21,6 +21,7 @@ from unirex_ray.metrics import faithfulness, plausibility, task
 from unirex_ray.metrics.table import (
     ACCURACY,
     AUPRC,
+    BINARY_F1,
     COMPREHENSIVENESS,
     CONVERGENCE_DELTA,
     CSD,
@@ -145,15 +146,12 @@ class Evaluator:
         """Means over the inputs that F_task predicts from."""
         inputs, count = len(confusion), float(confusion[0].sum())
         scores = {
-            "accuracy": 100 * math.fsum(map(task.accuracy, confusion)) / inputs,
-            "macro_f1": 100 * math.fsum(map(task.macro_f1, confusion)) / inputs,
+            ACCURACY.key: 100 * math.fsum(map(task.accuracy, confusion)) / inputs,
+            MACRO_F1.key: 100 * math.fsum(map(task.macro_f1, confusion)) / inputs,
         }
-        return {
-            LOSS.key: sums["loss"] / count,
-            TASK_SCORE.key: scores[self.task_metric],
-            ACCURACY.key: scores["accuracy"],
-            MACRO_F1.key: scores["macro_f1"],
-        }
+        if self.task_metric == "binary_f1":
+            scores[BINARY_F1.key] = 100 * math.fsum(map(task.binary_f1, confusion)) / inputs
+        return {LOSS.key: sums["loss"] / count, TASK_SCORE.key: scores[self.task_metric], **scores}
 
     def _explanation_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
         count = float(confusion[0].sum())

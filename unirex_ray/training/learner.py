@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
 
 from unirex_ray.config import Config
-from unirex_ray.data.batching import Tokens, collate, epoch_batches, micro_batches, share, sorted_chunks
+from unirex_ray.data.batching import Tokens, collate, micro_batches, share, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.epochs import Epochs, gold_instances, keep_gold
 from unirex_ray.methods import Stage
 from unirex_ray.metrics.table import Split
 from unirex_ray.models.attribution import dropout_off
@@ -72,15 +73,15 @@ class Learner:
         *,
         bf16: bool,
     ) -> None:
-        self.model, self.stage, self.config, self.data = model, stage, config, data
+        self.model, self.stage, self.config = model, stage, config
+        self.data, self.epochs = _supervised(data, stage, config)
         self.tokens, self.plan, self.runtime, self.progress, self.bf16 = tokens, plan, runtime, progress, bf16
         train = config.train
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
         )
-        self.steps = math.ceil(len(data["train"]) / train.batch_size)
-        steps = self.steps * train.epochs
+        steps = self.epochs.steps * train.epochs
         self.schedule = get_linear_schedule_with_warmup(
             self.optimizer, math.ceil(round(train.warmup * steps, 6)), steps
         )
@@ -130,7 +131,7 @@ class Learner:
         """
         progress, train, clock = self.progress, self.config.train, time.perf_counter()
         self.model.train()
-        batches = epoch_batches(len(self.data["train"]), train.batch_size, seed=train.seed, epoch=progress.epoch)
+        batches, steps = self.epochs.batches(progress.epoch), self.epochs.steps
         held: dict[str, Tensor] = {}
 
         def settle() -> None:
@@ -141,9 +142,9 @@ class Learner:
             self.runtime.all_reduce(sums)
             for key, value in zip(keys, sums.tolist(), strict=True):
                 if not math.isfinite(value):
-                    where = f"epoch {progress.epoch + 1}, at or before step {progress.step} of {self.steps}"
+                    where = f"epoch {progress.epoch + 1}, at or before step {progress.step} of {steps}"
                     raise TrainingError(f"train/{key} became {value} in {where}; lower train.learning_rate")
-                mean = value / len(self.data["train"])
+                mean = value / self.epochs.drawn
                 progress.losses[f"train/{key}"] = progress.losses.get(f"train/{key}", 0.0) + mean
 
         for instances in batches[progress.step :]:
@@ -155,9 +156,9 @@ class Learner:
             self.schedule.step()
             progress.step += 1
             due = train.checkpoint_steps and progress.step % train.checkpoint_steps == 0
-            if due or progress.step % CHECK_EVERY == 0 or progress.step == self.steps:
+            if due or progress.step % CHECK_EVERY == 0 or progress.step == steps:
                 settle()
-            if due and progress.step < self.steps:
+            if due and progress.step < steps:
                 progress.train_s += time.perf_counter() - clock
                 checkpoint()
                 clock = time.perf_counter()
@@ -175,3 +176,23 @@ class Learner:
         self.runtime.all_reduce(total)
         self.progress.evaluate_s += time.perf_counter() - clock
         return float(total)
+
+
+def _supervised(
+    data: Mapping[Split, EncodedSplit], stage: Stage, config: Config
+) -> tuple[dict[Split, EncodedSplit], Epochs]:
+    """The data with the gold rationales that a stage may learn from, and its batches (SPEC, gold supervision)."""
+    train, settings = data["train"], config.data
+    gold: tuple[int, ...] = ()
+    if "plaus" in stage.criteria and settings.gold_percent < 100:
+        gold = gold_instances(train, settings.gold_percent, seed=settings.seed)
+        train = keep_gold(train, gold)
+    epochs = Epochs.of(
+        train,
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+        gold=gold,
+        factor=settings.gold_batch_factor,
+        group_by_length=config.train.group_by_length,
+    )
+    return {**data, "train": train}, epochs

@@ -17,14 +17,19 @@ def check_method(config: Config, corpus: Corpus) -> None:
     """Refuse a method that cannot learn what it is asked to.
 
     Raises:
-        UserError: for a method that learns from gold rationales where there are none; for a head that pools
-            attributions where no loss trains it.
+        UserError: for a method that learns from gold rationales where there are none, or whose batches have no room
+            beside them; for a head that pools attributions where no loss trains it.
     """
     method = get_method(config.method)
     if method.needs_gold and not corpus.has_gold("train"):
         raise UserError(
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
             "choose another method"
+        )
+    if method.needs_gold and config.data.gold_percent < 100 and config.train.batch_size == 1:
+        raise UserError(
+            f"data.gold_percent = {config.data.gold_percent:g} puts a gold instance into every batch, and "
+            "train.batch_size = 1 leaves no room beside it; raise it to 2 or more"
         )
     pools = [stage for stage in method.stages if stage.design.extractor == "aa-ig"]
     if config.model.pooling == "mlp" and any("plaus" not in stage.criteria for stage in pools):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import make_split
 
-from unirex_ray.data.batching import Tokens, collate, epoch_batches, micro_batches, share, sorted_chunks
+from unirex_ray.data.batching import Tokens, collate, micro_batches, share, sorted_chunks
 
 TOKENS = Tokens(pad_id=0, sep_id=3)
 
@@ -55,17 +55,6 @@ def test_rows_of_several_choices_come_back(data):
         assert batch.input_ids[place, length:].eq(0).all()
         assert not batch.gold[place, length:].any()
         assert bool(batch.has_gold[place]) == any(gold[number])
-
-
-@given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 5), st.integers(0, 5))
-def test_an_epoch_holds_every_instance_once_in_an_order_of_its_own(size, batch_size, seed, epoch):
-    batches = epoch_batches(size, batch_size, seed=seed, epoch=epoch)
-    assert sorted(number for batch in batches for number in batch) == list(range(size))
-    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert batches == epoch_batches(size, batch_size, seed=seed, epoch=epoch)
-    if size > 20:
-        assert batches != epoch_batches(size, batch_size, seed=seed, epoch=epoch + 1)
-        assert batches != epoch_batches(size, batch_size, seed=seed + 1, epoch=epoch)
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
