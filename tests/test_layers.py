@@ -16,7 +16,7 @@ LAYERS = {
     "": 0,  # the package itself: its version
     "errors": 0,
     "config": 0,
-    "highlight": 0,
+    "highlight": 1,
     "progress": 0,
     "metrics.table": 0,
     "data": 1,
@@ -37,7 +37,7 @@ LAYERS = {
     "sweep": 7,
     "compare": 7,
     "export": 7,
-    "explain": 7,
+    "zero_shot": 7,
     "report": 7,
 }
 

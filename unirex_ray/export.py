@@ -17,13 +17,12 @@ from unirex_ray.config import Config, build_config, to_yaml
 from unirex_ray.data.batching import Tokens
 from unirex_ray.data.encode import encode_split
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.schema import TaskMetric
 from unirex_ray.errors import UserError
 from unirex_ray.highlight import HighlightedInstance
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import build_model
+from unirex_ray.models.rationale_model import RationaleModel, build_model
 from unirex_ray.models.store import ModelCard, load_model, read_card, save_model
 from unirex_ray.models.views import Plan
 from unirex_ray.selection import Configuration, configurations, select_best, select_variants
@@ -34,6 +33,8 @@ from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.runtime import LocalRuntime
 
+SETTINGS = "best_config.yaml"
+PROVENANCE = "provenance.json"
 _PACKAGES = ("torch", "transformers", "tokenizers", "captum", "ray", "optuna", "mlflow", "numpy")
 
 
@@ -87,25 +88,34 @@ def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str)
     if any(writable_folder(folder, "folder").iterdir()):
         raise UserError(f"{str(folder)!r} is not empty; choose another --folder")
     store = CheckpointStore(output / "trials" / record.spec.trial_id)
-    weights, result, text = store.load(BEST), store.read(RESULT), store.read(CONFIG)
-    if weights is None or result is None or text is None:
+    found = trained_in(store)
+    if found is None:
         raise UserError(
             f"the weights of trial {record.spec.trial_id} are not in {store.folder}; give the sweep's --output, "
             f"or train it again: its configuration is in MLflow run {record.run_id}"
         )
-    config = build_config(yaml.safe_load(text))
-    card = read_card(json.loads(result)["card"])
-    model = build_model(config.model, card.designs, card.outputs)
-    model.load_state_dict(weights["model"])
+    config, model, card = found
     save_model(folder, model, load_tokenizer(config.model), config.model, card)
-    (folder / "best_config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    (folder / SETTINGS).write_text(to_yaml(config), encoding="utf-8")
     # NRG depends on what else was compared: raw metrics are what this trial is known by.
     metrics = {key: value for key, value in sorted(record.metrics.items()) if not key.startswith(NRG_PREFIX)}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     provenance = provenance_of(selected, tracking_uri)
-    (folder / "provenance.json").write_text(json.dumps(provenance, indent=2), encoding="utf-8")
+    (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2), encoding="utf-8")
     (folder / "README.md").write_text(model_card(selected, config, card, provenance), encoding="utf-8")
     return config
+
+
+def trained_in(store: CheckpointStore) -> tuple[Config, RationaleModel, ModelCard] | None:
+    """A completed trial's configuration, model and card; None where one of its files is missing."""
+    weights, result, text = store.load(BEST), store.read(RESULT), store.read(CONFIG)
+    if weights is None or result is None or text is None:
+        return None
+    config = build_config(yaml.safe_load(text))
+    card = read_card(json.loads(result)["card"])
+    model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
+    model.load_state_dict(weights["model"])
+    return config, model, card
 
 
 def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
@@ -181,12 +191,11 @@ def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None 
     instance = Instance(id="text", inputs=(Input(segments=(text,)),), label=0)
     truncation: Any = card.truncation
     split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=truncation)
-    task_metric: TaskMetric = "macro_f1" if card.task_metric == "macro_f1" else "accuracy"
     evaluator = Evaluator(
         model=model,
         tokens=Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id),
         classes=len(card.labels),
-        task_metric=task_metric,
+        task_metric="accuracy",
         plan=Plan(),
         runtime=LocalRuntime(folder),
     )

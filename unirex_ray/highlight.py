@@ -1,8 +1,12 @@
-"""An instance with its extracted and gold rationale, ready to be shown."""
+"""An instance with its gold rationale and, where a model read it, the extracted one, ready to be shown."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.instance import Instance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +30,15 @@ class HighlightedToken:
 
 @dataclass(frozen=True, kw_only=True)
 class HighlightedInput:
-    """One input's segments, and its tokens in reading order (special tokens and truncated text left out)."""
+    """One input's segments, and its tokens in reading order (special tokens and truncated text left out).
+
+    Attributes:
+        note: what was cut, in words; empty where nothing was.
+    """
 
     segments: tuple[str, ...]
     tokens: tuple[HighlightedToken, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +47,7 @@ class HighlightedInstance:
 
     Attributes:
         label: gold class name; None where it is unknown.
-        predicted: predicted class name.
+        predicted: predicted class name; None where no model was asked, and only the gold rationale is there.
         probability: of the predicted class, in [0, 1].
         top_k_percent: the k of `HighlightedToken.selected`.
     """
@@ -46,6 +55,48 @@ class HighlightedInstance:
     id: str
     inputs: tuple[HighlightedInput, ...]
     label: str | None
-    predicted: str
-    probability: float
-    top_k_percent: int
+    predicted: str | None = None
+    probability: float = 0.0
+    top_k_percent: int = 0
+
+
+def highlight_row(
+    split: EncodedSplit,
+    row: int,
+    segments: tuple[str, ...],
+    selected: Sequence[bool],
+    scores: Sequence[float],
+) -> HighlightedInput:
+    """A row's tokens with their scores.
+
+    Args:
+        selected, scores: of the row's tokens, special ones included; more than there are do no harm.
+    """
+    start, end = int(split.offsets[row]), int(split.offsets[row + 1])
+    known = bool(split.has_gold[row])
+    columns = zip(split.spans[start:end].tolist(), split.gold[start:end].tolist(), selected, scores, strict=False)
+    tokens = tuple(
+        HighlightedToken(
+            segment=segment, start=first, end=last, score=score, selected=chosen, gold=gold if known else None
+        )
+        for (segment, first, last), gold, chosen, score in columns
+        if segment >= 0
+    )
+    return HighlightedInput(segments=segments, tokens=tokens, note=split.truncation_note(row))
+
+
+def highlight_gold(
+    split: EncodedSplit, instances: Sequence[Instance], labels: Sequence[str], numbers: Iterable[int]
+) -> tuple[HighlightedInstance, ...]:
+    """Instances of a split with their gold rationales alone."""
+
+    def shown(number: int) -> HighlightedInstance:
+        instance = instances[number]
+        inputs = []
+        for choice, text in enumerate(instance.inputs):
+            row = number * split.choices + choice
+            gold = split.gold[int(split.offsets[row]) : int(split.offsets[row + 1])].tolist()
+            inputs.append(highlight_row(split, row, text.segments, gold, [float(flag) for flag in gold]))
+        return HighlightedInstance(id=instance.id, inputs=tuple(inputs), label=labels[instance.label])
+
+    return tuple(map(shown, numbers))

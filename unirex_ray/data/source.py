@@ -46,7 +46,7 @@ class Source:
         """A file's bytes; None where there is none, or where the name leads out of the source."""
         return self._read(name) if _is_inside(name) else None
 
-    def bytes(self, name: str) -> bytes:
+    def content(self, name: str) -> bytes:
         """A file's bytes.
 
         Raises:
@@ -63,7 +63,7 @@ class Source:
         Raises:
             UserError: if it is missing or not UTF-8; names the line.
         """
-        return self.decode(name, self.bytes(name))
+        return self.decode(name, self.content(name))
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         r"""A file's lines without their ends (\n or \r\n), numbered from 1; only one of them is decoded at a time.
@@ -71,7 +71,7 @@ class Source:
         Raises:
             UserError: if it is missing or not UTF-8; names the line.
         """
-        for number, line in enumerate(io.BytesIO(self.bytes(name)), start=1):
+        for number, line in enumerate(io.BytesIO(self.content(name)), start=1):
             yield number, self.decode(name, line, line=number).rstrip("\r\n")
 
     def decode(self, name: str, data: bytes, *, line: int | None = None) -> str:

@@ -29,6 +29,7 @@ class ModelCard:
         labels: class names by index.
         max_length: tokens per input.
         truncation: see `data.schema.Corpus`.
+        seed: of the trial; a random extractor draws its scores from it.
     """
 
     method: str
@@ -38,6 +39,7 @@ class ModelCard:
     multi_choice: bool
     max_length: int
     truncation: str
+    seed: int = 0
 
     @property
     def outputs(self) -> int:
@@ -80,6 +82,7 @@ def load_model(folder: Path) -> tuple[RationaleModel, PreTrainedTokenizerBase, M
             config,
             card.designs,
             card.outputs,
+            seed=card.seed,
             make_encoder=lambda config: bare_encoder(folder, trust_remote_code=config.trust_remote_code),
         )
         model.load_state_dict(load_file(folder / WEIGHTS))

@@ -70,17 +70,23 @@ def has_gold(shown: HighlightedInput) -> bool:
 
 
 def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Text:
-    """The instance for a terminal: prediction, then the text with its rationale.
+    """The instance for a terminal: prediction, then the text with its rationale; the gold one where nobody predicted.
 
     Args:
         plain: mark the top-k% rationale with [brackets] instead of colours, where there are none.
     """
     text = Text()
-    known = "" if instance.label is None else f"   label: {instance.label}"
-    text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){known}\n"), "bold")
     kind = "[in brackets]" if plain else "underlined"
-    text.append(f"rationale (top {instance.top_k_percent}%): {kind}\n")
+    if instance.predicted is None:
+        text.append(_visible(f"{instance.id}   label: {instance.label}\n"), "bold")
+        text.append(f"gold rationale: {kind if any(map(has_gold, instance.inputs)) else 'none'}\n")
+    else:
+        known = "" if instance.label is None else f"   label: {instance.label}"
+        text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){known}\n"), "bold")
+        text.append(f"rationale (top {instance.top_k_percent}%): {kind}\n")
     for shown in instance.inputs:
+        if shown.note:
+            text.append(f"({shown.note})\n", "dim")
         for segment in pieces(shown):
             inside = False
             for piece in segment:

@@ -30,9 +30,11 @@ from mlflow.exceptions import MlflowException
 
 from unirex_ray.config import without_credentials
 from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import Split
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
     CONFIGURATION,
+    CORPUS,
     DATA_DIGEST,
     EVALUATED_TRIAL,
     EVALUATION,
@@ -217,6 +219,7 @@ class MlflowStore:
             TRAINED_ON: evaluation.trained_on,
             TRAINED_DIGEST: evaluation.trained_digest,
             EVALUATED_TRIAL: evaluation.trial_id,
+            CORPUS: evaluation.corpus,
             SPLIT: evaluation.split,
             LABELS: evaluation.labels,
         }
@@ -359,16 +362,17 @@ def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord
 
 
 def _evaluation(run: Run) -> Evaluation:
-    tags, experiment = run.data.tags, run.inputs.dataset_inputs[0].dataset.name
+    tags = run.data.tags
+    split: Split = tags[SPLIT]  # type: ignore[assignment]
     return Evaluation(
         trial_id=tags[EVALUATED_TRIAL],
         method=tags[METHOD],
         seed=int(tags[SEED]),
         trained_on=tags[TRAINED_ON],
         trained_digest=tags[TRAINED_DIGEST],
-        corpus=experiment,
+        corpus=tags[CORPUS],
         digest=tags[DATA_DIGEST],
-        split=tags[SPLIT],
+        split=split,
         labels=tags[LABELS],
         metrics=dict(run.data.metrics),
     )

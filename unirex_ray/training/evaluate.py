@@ -15,7 +15,7 @@ from unirex_ray.data.batching import Batch, Tokens, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.instance import Instance
 from unirex_ray.data.schema import TaskMetric
-from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+from unirex_ray.highlight import HighlightedInstance, highlight_row
 from unirex_ray.losses import cross_entropy
 from unirex_ray.metrics import faithfulness, plausibility, task
 from unirex_ray.metrics.table import (
@@ -51,6 +51,7 @@ _SUMS = (
     "rows",
 )
 CHUNK = 64
+HIGHLIGHTS = 40
 
 
 @dataclass
@@ -72,6 +73,9 @@ class Evaluator:
 
     Attributes:
         convergence_delta: whether to measure how far IG's scores are from complete.
+        classes: of the corpus.
+        stands_for: the corpus' class of each of the model's; None where they are the same. Without a loss where it is
+            not one to one.
         stopwatch: runs while scores are extracted, with the prediction that they explain.
     """
 
@@ -83,6 +87,7 @@ class Evaluator:
     runtime: Runtime
     bf16: bool = False
     convergence_delta: bool = False
+    stands_for: tuple[int, ...] | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @torch.no_grad()
@@ -116,8 +121,12 @@ class Evaluator:
             reading = self._timed_reading(batch) if needs_scores else None
             full_logits = model.full_logits(batch, reading, percents, self.plan)
         full = class_logits(full_logits, batch.choices)
-        sums = {"loss": float(cross_entropy(full.double(), batch.labels).mean(0).sum())}
-        confusion = [task.confusion_matrix(batch.labels, each.argmax(-1), self.classes) for each in full]
+        classes = self._classes.to(batch.labels.device)
+        sums = {}
+        if self._one_to_one:
+            labels = classes.argsort()[batch.labels]
+            sums["loss"] = float(cross_entropy(full.double(), labels).mean(0).sum())
+        confusion = [task.confusion_matrix(batch.labels, classes[each.argmax(-1)], self.classes) for each in full]
         if explain and reading is not None:
             scores = reading[1]
             with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
@@ -131,6 +140,15 @@ class Evaluator:
                 delta = convergence_delta(model.task_model, batch, classes, scores, self.plan)
                 sums |= {"convergence_delta": float(delta.sum()), "rows": batch.rows}
         return sums, torch.stack(confusion).cpu()
+
+    @property
+    def _classes(self) -> Tensor:
+        """The corpus' class of each of the model's."""
+        return torch.arange(self.classes) if self.stands_for is None else torch.tensor(self.stands_for)
+
+    @property
+    def _one_to_one(self) -> bool:
+        return sorted(self._classes.tolist()) == list(range(self.classes))
 
     def _timed_reading(self, batch: Batch) -> Reading:
         device = batch.input_ids.device
@@ -151,7 +169,8 @@ class Evaluator:
         }
         if self.task_metric == "binary_f1":
             scores[BINARY_F1.key] = 100 * math.fsum(map(task.binary_f1, confusion)) / inputs
-        return {LOSS.key: sums["loss"] / count, TASK_SCORE.key: scores[self.task_metric], **scores}
+        loss = {LOSS.key: sums["loss"] / count} if self._one_to_one else {}
+        return {**loss, TASK_SCORE.key: scores[self.task_metric], **scores}
 
     def _explanation_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
         count = float(confusion[0].sum())
@@ -178,7 +197,7 @@ class Evaluator:
 
         Args:
             split: the encoded `instances`, in the same order.
-            labels: class names by index; for multi-choice the choices are numbered.
+            labels: class names of the corpus by index; for multi-choice the choices are numbered.
             top_k_percent: of no effect on a rationale that has a size of its own (FRESH).
         """
         top_k_percent = self.model.design.top_k_percent or top_k_percent
@@ -197,10 +216,15 @@ class Evaluator:
                 for place, number in enumerate(chunk):
                     instance = instances[number]
                     predicted = int(chances[place].argmax())
+                    answer = predicted if self.stands_for is None else self.stands_for[predicted]
                     rows = range(place * batch.choices, (place + 1) * batch.choices)
                     inputs = tuple(
-                        _highlight_row(
-                            split, number * batch.choices + choice, source.segments, selected[row], scores[row]
+                        highlight_row(
+                            split,
+                            number * batch.choices + choice,
+                            source.segments,
+                            selected[row].tolist(),
+                            scores[row].tolist(),
                         )
                         for choice, (row, source) in enumerate(zip(rows, instance.inputs, strict=True))
                     )
@@ -209,7 +233,7 @@ class Evaluator:
                             id=instance.id,
                             inputs=inputs,
                             label=labels[instance.label] if known_label else None,
-                            predicted=labels[predicted],
+                            predicted=labels[answer],
                             probability=float(chances[place, predicted]),
                             top_k_percent=top_k_percent,
                         )
@@ -225,25 +249,3 @@ def _plausibility(batch: Batch, scores: Tensor) -> dict[str, float]:
         s, g = values[row, : lengths[row]], gold[row, : lengths[row]]
         sums += (plausibility.auprc(s, g), plausibility.token_f1(s, g), 1)
     return dict(zip(("auprc", "token_f1", "rows_with_gold"), sums.tolist(), strict=True))
-
-
-def _highlight_row(
-    split: EncodedSplit, row: int, segments: tuple[str, ...], selected: Tensor, scores: Tensor
-) -> HighlightedInput:
-    start, end = int(split.offsets[row]), int(split.offsets[row + 1])
-    known = bool(split.has_gold[row])
-    columns = zip(
-        split.spans[start:end].tolist(),
-        split.gold[start:end].tolist(),
-        selected.tolist(),
-        scores.tolist(),
-        strict=False,
-    )
-    tokens = tuple(
-        HighlightedToken(
-            segment=segment, start=first, end=last, score=score, selected=chosen, gold=gold if known else None
-        )
-        for (segment, first, last), gold, chosen, score in columns
-        if segment >= 0
-    )
-    return HighlightedInput(segments=segments, tokens=tokens)

@@ -48,8 +48,17 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     Raises:
         UserError: as a trial would, for an encoder that cannot be found, or is asked for more than it has.
     """
-    tokenizer = load_tokenizer(config.model)
-    return encoded_corpus(config, corpus, load_encoder(config.model, weights=False), tokenizer).notes
+    return prepared_corpus(config, corpus).notes
+
+
+def prepared_corpus(config: Config, corpus: Corpus) -> EncodedCorpus:
+    """A configuration's corpus as its encoder reads it; no weights are read.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    encoder = load_encoder(config.model, weights=False)
+    return encoded_corpus(config, corpus, encoder, load_tokenizer(config.model))
 
 
 def encoded_corpus(

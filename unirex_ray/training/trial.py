@@ -27,14 +27,13 @@ from unirex_ray.models.rationale_model import RationaleModel, build_stage, dropp
 from unirex_ray.models.store import ModelCard
 from unirex_ray.models.views import Plan
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
-from unirex_ray.training.evaluate import CHUNK, Evaluator
+from unirex_ray.training.evaluate import CHUNK, HIGHLIGHTS, Evaluator
 from unirex_ray.training.learner import Learner, Progress, TrainingError
 from unirex_ray.training.memory import hand_back_freed_memory, keep_freed_memory
 from unirex_ray.training.prepare import check_method, encoded_corpus
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.shared import claimed_stage
 
-HIGHLIGHTS = 40
 DROPPING_TOLERANCE = 1e-4
 CPU_PASS_COST, GPU_PASS_COST = 64, 2048
 
@@ -122,6 +121,7 @@ class Trainer:
             multi_choice=corpus.multi_choice,
             max_length=encoded.max_length,
             truncation=corpus.truncation,
+            seed=self.config.train.seed,
         )
         self.plan = Plan(
             token_budget=config.train.token_budget,

@@ -1,0 +1,309 @@
+"""Evaluating trained models on any corpus, of their own task or another one (paper, section 4.7)."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from unirex_ray.config import Config, build_config
+from unirex_ray.data.batching import Tokens
+from unirex_ray.data.encode import encode_corpus
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.export import PROVENANCE, SETTINGS, trained_in
+from unirex_ray.highlight import HighlightedInstance
+from unirex_ray.metrics.table import Split
+from unirex_ray.models.encoder import load_tokenizer
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
+from unirex_ray.models.views import Plan
+from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
+from unirex_ray.tracking.records import Evaluation
+from unirex_ray.tracking.store import database_file, database_uri
+from unirex_ray.training.checkpoint import RESULT, CheckpointStore
+from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
+from unirex_ray.training.runtime import LocalRuntime
+
+Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model on disk, and where it comes from.
+
+    Attributes:
+        trial_id, seed: of the trial that trained it.
+        trained_on, trained_digest: the corpus.
+        load: reads weights and tokenizer.
+    """
+
+    card: ModelCard
+    trial_id: str
+    seed: int
+    trained_on: str
+    trained_digest: str
+    load: Callable[[], Loaded]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.card.method}, seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What lies in a folder.
+
+    Attributes:
+        output: the folder of the sweep that trained them, for what is written beside them.
+        tracking_uri: where that sweep was recorded; None where it is not known.
+    """
+
+    models: tuple[TrainedModel, ...]
+    output: Path
+    tracking_uri: str | None
+
+
+def find_models(folder: Path) -> Models:
+    """The model that `jobs/export_best.py` wrote, or all seeds of the configurations that a sweep selected.
+
+    Raises:
+        UserError: if the folder is neither, or incomplete.
+    """
+    if (folder / MODEL).is_file():
+        return _exported(folder)
+    if (folder / SWEEP).is_file():
+        return _swept(folder)
+    raise UserError(
+        f"{str(folder)!r} is neither an exported model (no {MODEL}) nor the output of a sweep (no {SWEEP}); "
+        "write one with python jobs/export_best.py"
+    )
+
+
+def _exported(folder: Path) -> Models:
+    try:
+        card = read_card({k: v for k, v in json.loads(_text(folder / MODEL)).items() if k != "model"})
+        provenance = json.loads(_text(folder / PROVENANCE))
+        config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
+        trial_id, digest = provenance["trial_id"], provenance["data_digest"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{str(folder)!r} is damaged ({_brief(error)}); export the model again") from None
+
+    def load() -> Loaded:
+        model, tokenizer, _ = load_model(folder)
+        return model, tokenizer
+
+    model = TrainedModel(
+        card=card,
+        trial_id=trial_id,
+        seed=config.train.seed,
+        trained_on=config.data.name,
+        trained_digest=digest,
+        load=load,
+    )
+    uri = provenance.get("tracking_uri")
+    database = database_file(uri) if uri else None
+    gone = database is not None and not database.exists()  # exported elsewhere
+    return Models(models=(model,), output=folder.absolute().parent, tracking_uri=None if gone else uri)
+
+
+def _swept(folder: Path) -> Models:
+    if not (folder / LEADERBOARD).is_file():
+        raise UserError(f"the sweep in {str(folder)!r} has not finished: python jobs/sweep.py --resume ends it")
+    try:
+        begun = json.loads(_text(folder / SWEEP))
+        sweep_id, settings = begun["sweep_id"], begun["settings"]
+        rows = list(csv.DictReader(_text(folder / LEADERBOARD).splitlines()))
+        chosen = [
+            (row["method"], int(row["configuration"]), json.loads(row["seeds"])) for row in rows if row["rank"] == "1"
+        ]
+        trained_on, digest = settings["data.name"], settings["data.digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{str(folder)!r} holds no readable sweep ({_brief(error)})") from None
+    trials = [
+        (f"{sweep_id}-{method}-{configuration:04d}-s{seed}", seed)
+        for method, configuration, seeds in chosen
+        for seed in seeds
+    ]
+    if not trials:
+        raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
+    models = tuple(_of_trial(folder, trial_id, seed, trained_on, digest) for trial_id, seed in trials)
+    database = folder.absolute() / "mlflow.db"
+    return Models(models=models, output=folder, tracking_uri=database_uri(database) if database.exists() else None)
+
+
+def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:
+    store = CheckpointStore(folder / "trials" / trial_id)
+    result = store.read(RESULT)
+    if result is None:
+        raise UserError(f"{store.folder} has no {RESULT}; give the folder that the sweep wrote")
+
+    def load() -> Loaded:
+        found = trained_in(store)
+        if found is None:
+            raise UserError(f"the weights of trial {trial_id} are not in {store.folder}; train it again")
+        config, model, _ = found
+        return model.eval(), load_tokenizer(config.model)
+
+    card = read_card(json.loads(result)["card"])
+    return TrainedModel(
+        card=card, trial_id=trial_id, seed=seed, trained_on=trained_on, trained_digest=digest, load=load
+    )
+
+
+def match_labels(
+    model: Sequence[str], corpus: Sequence[str], given: Mapping[str, str] | None = None
+) -> tuple[int, ...]:
+    """Which of a corpus' classes each of a model's stands for.
+
+    As given; else by name, where both have the same names (whatever their case); else by position, where there are as
+    many: so does the paper, whose sentiment models are scored on irony with positive for ironic.
+
+    Args:
+        given: model's label -> corpus' label, for every label of the model; several may stand for one.
+
+    Raises:
+        UserError: for a given label that there is not, or is missing; where nothing is given and the numbers differ.
+    """
+    if given is not None:
+        unknown = [f"{name!r} (the model has {', '.join(model)})" for name in given if name not in model]
+        unknown += [f"{name!r} (the corpus has {', '.join(corpus)})" for name in given.values() if name not in corpus]
+        missing = [name for name in model if name not in given]
+        if unknown or missing:
+            raise UserError(
+                f"--map: unknown label {unknown[0]}" if unknown else f"--map lacks the model's label {missing[0]!r}"
+            )
+        return tuple(corpus.index(given[name]) for name in model)
+    names = [name.casefold() for name in corpus]
+    if sorted(names) == sorted(name.casefold() for name in model):
+        return tuple(names.index(name.casefold()) for name in model)
+    if len(model) == len(corpus):
+        return tuple(range(len(model)))
+    raise UserError(
+        f"the model has the labels {', '.join(model)}, the corpus {', '.join(corpus)}: say which stands for which, "
+        f"e.g. --map {','.join(f'{name}={corpus[0]}' for name in model)}"
+    )
+
+
+def check_fit(trained: TrainedModel, corpus: Corpus, split: Split) -> None:
+    """Refuse a model that cannot read a corpus.
+
+    Raises:
+        UserError: if one of them chooses between several inputs and the other does not; if the model's scores are gold
+            rationales and the split has none.
+    """
+    if trained.card.multi_choice != corpus.multi_choice:
+        kinds = {True: "chooses between several inputs", False: "has one input per instance"}
+        raise UserError(
+            f"{trained.name} {kinds[trained.card.multi_choice]}, but {corpus.name} {kinds[corpus.multi_choice]}"
+        )
+    extractor = trained.card.designs[-1].extractor
+    if extractor in ("gold", "inv") and not corpus.has_gold(split):
+        raise UserError(f"{trained.name} scores tokens by their gold rationale, which {corpus.name}, {split} has not")
+
+
+def evaluate(
+    models: Sequence[TrainedModel],
+    corpus: Corpus,
+    config: Config,
+    *,
+    split: Split = "test",
+    given: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Evaluation, tuple[HighlightedInstance, ...]]]:
+    """All metrics of each model on a corpus, and some instances with their rationales; one model after the other.
+
+    Texts are cut as in training, and never to more than the corpus' own limit.
+
+    Args:
+        given: see `match_labels`.
+
+    Raises:
+        UserError: before the first model is read, where one of them does not fit.
+    """
+    stands_for = []
+    for trained in models:
+        check_fit(trained, corpus, split)
+        stands_for.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, given))
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    runtime = LocalRuntime(config.output, gpu=config.train.gpu)
+    return (_evaluated(*pair, corpus, config, split, runtime) for pair in zip(models, stands_for, strict=True))
+
+
+def _evaluated(
+    trained: TrainedModel,
+    stands_for: tuple[int, ...] | None,
+    corpus: Corpus,
+    config: Config,
+    split: Split,
+    runtime: LocalRuntime,
+) -> tuple[Evaluation, tuple[HighlightedInstance, ...]]:
+    model, tokenizer = trained.load()
+    card = trained.card
+    length = config.data.max_length or min(card.max_length, corpus.max_length or card.max_length)
+    encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=config.data.cache)
+    data = encoded.splits[split]
+    evaluator = Evaluator(
+        model=model.to(runtime.device),
+        tokens=Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id),
+        classes=data.choices if corpus.multi_choice else len(corpus.labels),
+        task_metric=corpus.task_metric,
+        plan=Plan(token_budget=config.train.token_budget),
+        runtime=runtime,
+        bf16=config.train.precision == "bf16" or (config.train.precision == "auto" and config.train.gpu),
+        stands_for=stands_for,
+    )
+    metrics = {f"{split}/{key}": value for key, value in evaluator(data).items()}
+    metrics["time/extraction_s"] = evaluator.stopwatch.per_instance
+    evaluation = Evaluation(
+        trial_id=trained.trial_id,
+        method=card.method,
+        seed=trained.seed,
+        trained_on=trained.trained_on,
+        trained_digest=trained.trained_digest,
+        corpus=corpus.name,
+        digest=corpus.digest(),
+        split=split,
+        labels=_in_words(card.labels, corpus.labels, stands_for),
+        metrics=metrics,
+    )
+    highlights = evaluator.highlight(data, corpus.splits[split][:HIGHLIGHTS], corpus.labels)
+    if runtime.device.type == "cuda":
+        del model, evaluator
+        torch.cuda.empty_cache()
+    return evaluation, highlights
+
+
+def _in_words(model: Sequence[str], corpus: Sequence[str], stands_for: tuple[int, ...] | None) -> str:
+    if stands_for is None or [corpus[number] for number in stands_for] == list(model):
+        return "the same"
+    return ", ".join(f"{name} for {corpus[number]}" for name, number in zip(model, stands_for, strict=True))
+
+
+def parse_mapping(text: str | None) -> dict[str, str] | None:
+    """`negative=no,positive=yes` as a mapping; None stays None.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if text is None:
+        return None
+    pairs = [part.split("=") for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
+        raise UserError(f"--map must be MODEL_LABEL=CORPUS_LABEL,..., each of the model's once, but got {text!r}")
+    return {pair[0].strip(): pair[1].strip() for pair in pairs}
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
