@@ -2,6 +2,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unirex_ray.data.eraser import load_cose, load_eraser, load_esnli, load_movies, load_multirc
 from unirex_ray.data.source import Source
@@ -299,3 +301,70 @@ def test_broken_lines_of_esnli_are_named(broken, without, message):
     with pytest.raises(UserError, match=message) as caught:
         load_esnli(esnli(pair("1.jpg#0r1e", "neutral"), broken, without=without))
     assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
+
+
+# What ERASER takes for a token: anything but blanks and line ends, a no-break space or a line separator included.
+tokens = st.text(
+    st.characters(exclude_characters=" \t\r\n", exclude_categories=("Cs",))
+    | st.sampled_from("\u00a0\u2028\U0001f600é"),
+    min_size=1,
+    max_size=5,
+)
+blanks = st.sampled_from([" ", "  ", "\n", " \n\n ", "\t", "\r\n", "\n \n"])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[list[str], str, list[tuple[int, int]]]:
+    """Tokens; a text that holds them, with repeated blanks and empty sentences; spans in any order, overlapping too."""
+    words = draw(st.lists(tokens, min_size=1, max_size=8))
+    gaps = draw(st.lists(blanks, min_size=len(words) + 1, max_size=len(words) + 1))
+    text = "".join(gap + word for gap, word in zip(gaps, words, strict=False)) + gaps[-1]
+    edges = st.integers(0, len(words))
+    spans = draw(st.lists(st.tuples(edges, edges).map(lambda pair: (min(pair), max(pair))), max_size=5))
+    return words, text, spans
+
+
+def gold_words(text: str, spans: tuple[tuple[int, int, int], ...] | None, segment: int) -> set[int]:
+    """Numbers of the words that spans touch, found by walking over the characters."""
+    numbers, number = [], 0
+    for character in text:
+        number += character == " "
+        numbers.append(None if character == " " else number)
+    return {numbers[i] for s, a, b in spans or () if s == segment for i in range(a, b)} - {None}
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents(), st.booleans())
+def test_gold_words_are_the_tokens_that_evidence_names(document, listed):
+    words, text, spans = document
+    data = files(row("a", spans=tuple(spans), docids=["d1"]))
+    data["docs/d1"] = text.encode()
+    data["val.jsonl"] = data["train.jsonl"].replace(b'"a"', b'"z"')
+    data["test.jsonl"] = data["train.jsonl"].replace(b'"a"', b'"y"')
+    if listed:
+        data["docs.jsonl"] = json.dumps({"docid": "d1", "document": text}).encode()
+    (instance,) = load_movies(Source("corpus", data.get)).splits["train"]
+    assert instance.inputs[0].segments == (" ".join(words),)
+    wanted = {number for start, end in spans for number in range(start, end)}
+    assert gold_words(" ".join(words), instance.inputs[0].gold, 0) == wanted
+    assert (instance.inputs[0].gold is None) == (not wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents())
+def test_gold_words_of_pairs_are_those_of_either_document(premise, hypothesis):
+    found = {"premise": premise, "hypothesis": hypothesis}
+    evidence = [(doc, start, end) for doc, (_, _, spans) in reversed(found.items()) for start, end in spans]
+    data = {
+        "docs.jsonl": "\n".join(
+            json.dumps({"docid": f"{i}_{d}", "document": t}) for i in "12v" for d, (_, t, _) in found.items()
+        ),
+        "train.jsonl": json.dumps(pair("1", "neutral", *evidence)),
+        "val.jsonl": json.dumps(pair("v", "neutral")),
+        "test.jsonl": json.dumps(pair("2", "neutral")),
+    }
+    (instance,) = load_esnli(Source("corpus", {name: text.encode() for name, text in data.items()}.get)).splits["train"]
+    for segment, (words, _, spans) in enumerate(found.values()):
+        wanted = {number for start, end in spans for number in range(start, end)}
+        assert instance.inputs[0].segments[segment] == " ".join(words)
+        assert gold_words(" ".join(words), instance.inputs[0].gold, segment) == wanted

@@ -1,9 +1,12 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from unirex_ray.config import DataConfig
+from unirex_ray.data import load as load_module
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.load import check_corpus, load_corpus
@@ -125,3 +128,88 @@ def test_loads_and_limits_cose_from_a_folder(tmp_path):
         assert sorted(instance.label for instance in instances) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     with pytest.raises(UserError, match=r"train split of cose has no instance of .* within data\.limit = 4; raise it"):
         load_corpus(DataConfig(name="cose", source=str(tmp_path), limit=4))
+
+
+def treebank(folder: Path, **texts: str) -> str:
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "dev", "test"):
+        lines = [f"({label} (2 {texts.get(split, split)}{label}) (2 .))" for label in (0, 4)]
+        (folder / f"{split}.txt").write_text("\n".join(lines))
+    return str(folder)
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Counts how often a treebank is parsed."""
+    calls = []
+    load = load_module.treebank.load_treebank
+    monkeypatch.setattr(
+        load_module.treebank, "load_treebank", lambda source: calls.append(source.label) or load(source)
+    )
+    return calls
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "gztar"])
+def test_a_second_time_nothing_is_parsed_until_the_files_hold_something_else(tmp_path, parsed, kind):
+    folder, cache = tmp_path / "sst", str(tmp_path / "cache")
+
+    def written(**texts: str) -> str:
+        treebank(folder, **texts)
+        return str(folder) if kind == "folder" else shutil.make_archive(str(tmp_path / "sst"), kind, folder)
+
+    config = DataConfig(name="sst", source=written(), cache=cache)
+    first = load_corpus(config)
+    if kind == "folder":
+        (folder / "notes.md").write_text("nothing that is read")
+    again = load_corpus(config)
+    assert len(parsed) == 1
+    assert again.splits == first.splits
+    assert (again.digest(), again.notes, again.labels) == (first.digest(), first.notes, first.labels)
+    written(dev="other")
+    changed = load_corpus(config)
+    assert len(parsed) == 2
+    assert changed.splits["dev"][0].inputs[0].segments == ("other0 .",)
+    assert changed.digest() != first.digest()
+
+
+def test_a_damaged_cache_is_read_anew_and_put_right(tmp_path, parsed):
+    config = DataConfig(name="sst", source=treebank(tmp_path / "sst"), cache=str(tmp_path / "cache"))
+    first = load_corpus(config)
+    (file,) = (tmp_path / "cache").iterdir()
+    whole = file.read_bytes()
+    for damaged in (whole[:-60], whole[:200], b"", whole.replace(b"train0", b"train1")):
+        file.write_bytes(damaged)
+        assert load_corpus(config).splits == first.splits
+        assert file.read_bytes() == whole
+    assert len(parsed) == 5
+
+
+def test_a_broken_corpus_is_not_kept(tmp_path, parsed):
+    source = treebank(tmp_path / "sst")
+    (tmp_path / "sst" / "dev.txt").write_text("(0 (2 a) (2 .)")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"dev\.txt, line 1: a bracket is not closed"):
+            load_corpus(DataConfig(name="sst", source=source, cache=str(tmp_path / "cache")))
+    assert len(parsed) == 2
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_cache_of_a_corpus_that_cannot_be_written_is_refused_only_where_it_was_asked_for(tmp_path, monkeypatch):
+    source = treebank(tmp_path / "sst")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data\.cache = .* cannot be written"):
+        load_corpus(DataConfig(name="sst", source=source, cache=str(tmp_path / "file")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(load_corpus(DataConfig(name="sst", source=source)).splits["train"]) == 2
+
+
+def test_options_that_are_for_another_corpus_are_refused():
+    for option, value in (("text_columns", ("a",)), ("label_column", "b"), ("task_metric", "accuracy")):
+        with pytest.raises(UserError, match=rf"data\.{option} is for data\.name=.*table alone; leave it out"):
+            load_corpus(DataConfig(name="sst", source="x", **{option: value}))
+
+
+def test_binary_f1_needs_two_classes(tmp_path):
+    config = DataConfig(name="eraser", source="x", labels=("a", "b", "c"), task_metric="binary_f1")
+    with pytest.raises(UserError, match=r"data\.task_metric = binary_f1 .* but data\.labels has 3"):
+        load_corpus(config)

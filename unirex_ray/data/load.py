@@ -87,6 +87,11 @@ def _check_options(config: DataConfig) -> None:
         raise UserError(f"data.name={config.name} needs data.labels: the values of the label, in class order")
     if config.labels is not None and (len(set(config.labels)) != len(config.labels) or len(config.labels) < 2):
         raise UserError(f"data.labels must be at least two different labels, but got {', '.join(config.labels)!r}")
+    if config.task_metric == "binary_f1" and len(config.labels or ()) != 2:
+        raise UserError(
+            "data.task_metric = binary_f1 is the F1 score of the second of two classes, "
+            f"but data.labels has {len(config.labels or ())}"
+        )
 
 
 def _limited(table: InstanceTable, size: int, *, seed: int) -> InstanceTable:
