@@ -1,11 +1,18 @@
 import gzip
+import hashlib
 import io
+import json
+import os
 import re
+import subprocess
+import sys
 import tarfile
+import threading
 import tracemalloc
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -211,3 +218,86 @@ def test_two_fitting_folders_are_ambiguous(tmp_path):
 def test_source_is_a_plain_value():
     source = Source("here", {"a": b"1"}.get)
     assert source.find("a") == b"1"
+
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download needs."""
+
+    files: ClassVar[dict[str, bytes]] = {"data/a.txt": b"alpha", "data/sub/b.txt": b"beta", "README.md": b"read me"}
+
+    def do_HEAD(self) -> None:
+        self._answer(send=False)
+
+    def do_GET(self) -> None:
+        self._answer(send=True)
+
+    def _answer(self, *, send: bool) -> None:
+        place = f"/datasets/owner/name/resolve/{REVISION}/"
+        if self.path.startswith(f"/api/datasets/owner/name/revision/{REVISION}"):
+            siblings = [{"rfilename": name} for name in self.files]
+            body = json.dumps({"id": "owner/name", "sha": REVISION, "siblings": siblings, "tags": []}).encode()
+        elif self.path.startswith(f"/api/datasets/owner/name/tree/{REVISION}"):
+            entries = [
+                {"type": "file", "path": n, "size": len(b), "oid": f"{len(b):040}"} for n, b in self.files.items()
+            ]
+            body = json.dumps(entries).encode()
+        elif self.path.removeprefix(place) in self.files:
+            body = self.files[self.path.removeprefix(place)]
+        else:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", REVISION)
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if send:
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_pinned_revision_comes_from_the_hub_once(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program = f"""
+import sys
+from unirex_ray.data.source import fingerprint, open_source
+from unirex_ray.errors import UserError
+for address in ("owner/name@{REVISION}/data", "owner/other@{REVISION}", "owner/name@{REVISION}/nowhere"):
+    try:
+        source = open_source("hf://datasets/" + address, ["a.txt"], "give it")
+        print(source.text("a.txt"), source.text("sub/b.txt"), source.find("README.md"), source.names)
+        print(fingerprint("hf://datasets/" + address, ["a.txt"], [], "give it")[:8])
+    except UserError as error:
+        print(error)
+"""
+    address = f"http://127.0.0.1:{server.server_port}"
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    run = [sys.executable, "-c", program]
+    first = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+    server.shutdown()
+    server.server_close()
+    offline = {**environment, "HF_HUB_OFFLINE": "1"}
+    again = subprocess.run(run, env=offline, capture_output=True, text=True, timeout=120, check=True).stdout
+    read, stamp, unknown, nowhere = first.splitlines()
+    assert read == "alpha beta None ('a.txt', 'sub/b.txt')"
+    assert unknown.startswith(f"data.source = 'hf://datasets/owner/other@{REVISION}' cannot be downloaded (")
+    assert (
+        nowhere
+        == f"data.source = 'hf://datasets/owner/name@{REVISION}/nowhere': owner/name has no 'nowhere' in this revision"
+    )
+    assert again.splitlines()[:2] == [read, stamp]
+
+
+@pytest.mark.parametrize(
+    "address", ["owner/name", "owner/name@main", "name@" + REVISION, f"owner/name@{REVISION[:12]}"]
+)
+def test_a_revision_that_is_not_pinned_is_refused(address):
+    with pytest.raises(UserError, match=r"must be hf://datasets/OWNER/NAME@COMMIT, with all 40 digits"):
+        open_source(f"hf://datasets/{address}", [], REMEDY)
