@@ -27,11 +27,13 @@ from unirex_ray.zero_shot import evaluate, find_models, parse_mapping
 
 def main() -> None:
     parser = job_parser("evaluate.py", __doc__)
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="An exported model, or a sweep's output.")
+    parser.add_argument(
+        "--model", dest="folder", required=True, metavar="FOLDER", help="What a sweep or export_best wrote."
+    )
     parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
     parser.add_argument("--map", metavar="A=B,...", help="Which of the corpus' labels each of the model's stands for.")
     options, tree = parse_job(parser, sys.argv[1:])
-    found = find_models(Path(options.model).expanduser())
+    found = find_models(Path(options.folder).expanduser())
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)
     todo = evaluate(found.models, corpus, config, split=options.split, given=parse_mapping(options.map))

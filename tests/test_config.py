@@ -293,3 +293,18 @@ def test_a_method_that_is_asked_for_beats_the_methods_of_a_resolved_configuratio
     assert (one.method, one.sweep.methods) == ("unirex-slm-fp", None)
     both = parsed("--method=unirex-slm-fp", "--sweep.methods=a2r,fresh")
     assert both.sweep.methods == ("a2r", "fresh")
+
+
+def test_labels_are_text_however_they_are_written() -> None:
+    for labels in ([0, 1], ["0", "1"]):
+        assert build_config({"data": {"labels": labels}}).data.labels == ("0", "1")
+    assert build_config({"data": {"labels": [True, False]}}).data.labels == ("true", "false")
+    parser = job_parser("job", "")
+    assert build_config(parse_job(parser, ["--data.labels=true,false"])[1]).data.labels == ("true", "false")
+
+
+def test_a_job_may_have_an_option_of_a_sections_name() -> None:
+    parser = job_parser("job", "")
+    parser.add_argument("--model", dest="folder")
+    options, tree = parse_job(parser, ["--model", "some/folder", "--model.layers=2"])
+    assert (options.folder, build_config(tree).model.layers) == ("some/folder", 2)

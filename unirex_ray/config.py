@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from unirex_ray.errors import UserError
@@ -25,6 +25,9 @@ from unirex_ray.errors import UserError
 TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+
+Label = Annotated[str, BeforeValidator(lambda value: json.dumps(value) if isinstance(value, int) else value)]
+"""A label as text: YAML and the command line read 0 and true as something else."""
 
 
 def without_credentials(uri: str) -> str:
@@ -56,7 +59,7 @@ class DataConfig(_Section):
         None,
         description="Folder, archive or file of the corpus as its authors publish it, or hf://datasets/OWNER/NAME@COMMIT.",
     )
-    labels: tuple[str, ...] | None = Field(None, description="Label list, in class order, for eraser and table.")
+    labels: tuple[Label, ...] | None = Field(None, description="Label list, in class order, for eraser and table.")
     text_columns: tuple[str, ...] | None = Field(
         None, min_length=1, max_length=2, description="Columns with the text, two for pairs, for table; default: text."
     )
@@ -338,6 +341,7 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_parse_none_str="null",
+        add_argument_method=_add_unless_taken,
     )
     options = parser.parse_args(list(argv))
     file_tree = load_yaml(options.config) if options.config else {}
@@ -349,6 +353,11 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
         return options, merge(file_tree, given)
     except SettingsError as error:
         raise UserError(f"{error} ({error.__cause__})") from None
+
+
+def _add_unless_taken(container: argparse._ActionsContainer, *names: str, **options: Any) -> Any:
+    """A job's own option stands before a section's, such as `--model`, which nobody gives as a whole."""
+    return None if set(names) & container._option_string_actions.keys() else container.add_argument(*names, **options)
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

@@ -178,3 +178,21 @@ def test_the_terminal_gets_no_commands_from_a_text() -> None:
     with console.capture() as captured:
         console.print(shown)
     assert "\x1b[31m" not in captured.get()
+
+
+def test_without_a_prediction_the_gold_rationale_stands_alone() -> None:
+    shown = HighlightedInput(
+        segments=("a good film",),
+        tokens=tokens("a good film", selected={"good"}, gold={"good"}),
+        note="7 tokens are cut",
+    )
+    bare = HighlightedInstance(id="train-1", inputs=(shown,), label="pos")
+    page = read(rationale_page([bare], title="T"))
+    assert page.classes["g"][1:] == ["good"]
+    assert "7 tokens are cut" in page.all_text
+    assert "prediction" not in page.all_text
+    assert "Extracted" not in page.all_text
+    lines = rationale_text(bare, plain=True).plain.splitlines()
+    assert lines == ["train-1   label: pos", "gold rationale: [in brackets]", "(7 tokens are cut)", "a [good] film"]
+    none = HighlightedInstance(id="i", inputs=instance("a good film").inputs, label="pos")
+    assert rationale_text(none, plain=True).plain.splitlines()[1] == "gold rationale: none"

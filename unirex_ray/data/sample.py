@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 
 def stratified_sample(labels: Sequence[int], size: int, *, seed: int) -> tuple[int, ...]:
@@ -38,3 +39,33 @@ def stratified_sample(labels: Sequence[int], size: int, *, seed: int) -> tuple[i
         drawn.append(members[label][taken[label]])
         taken[label] += 1
     return tuple(sorted(drawn))
+
+
+def partition(labels: Sequence[int], shares: Sequence[int], *, seed: int) -> tuple[tuple[int, ...], ...]:
+    """Share out all of the instances so that every label keeps its share in each part.
+
+    A label's count in the first and in the last part is less than one instance away from its proportional share; in
+    any other part, less than two.
+
+    Args:
+        labels: label of each instance.
+        shares: of the parts; they are the sizes themselves where they sum up to the number of instances, and are scaled
+            to it otherwise, with what rounding leaves going to the largest remainders.
+
+    Returns:
+        Indices into `labels` for each part, increasing; every index is in exactly one part.
+    """
+    # Samples are nested: each part is what a larger sample adds to a smaller one. Backwards, as most go to the first.
+    ends = accumulate(reversed(_scaled(shares, len(labels))))
+    samples = [stratified_sample(labels, end, seed=seed) for end in ends]
+    parts = [set(larger).difference(smaller) for smaller, larger in pairwise(((), *samples))]
+    return tuple(tuple(sorted(part)) for part in reversed(parts))
+
+
+def _scaled(shares: Sequence[int], total: int) -> list[int]:
+    sizes = [share * total // sum(shares) for share in shares]
+    # sorted() is stable: of equal remainders, the first one counts.
+    largest = sorted(range(len(shares)), key=lambda part: -(shares[part] * total % sum(shares)))
+    for part in largest[: total - sum(sizes)]:
+        sizes[part] += 1
+    return sizes
