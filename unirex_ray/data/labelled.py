@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Any
 
 from unirex_ray.config import DataConfig
 from unirex_ray.data.columns import InstanceTable
@@ -20,6 +14,7 @@ from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.sample import partition, stratified_sample
 from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.data.source import Source
+from unirex_ray.data.tables import READERS, PlainTabs, QuotedCommas, QuotedTabs, Row, delimited
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import Split
 from unirex_ray.progress import watched
@@ -45,7 +40,6 @@ _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "test": ("test",),
 }
 _SHARD = re.compile(r"-\d+-of-(\d+)")
-_LARGEST_FIELD = 16 << 20
 _SHOWN = 5
 
 
@@ -100,7 +94,7 @@ def load_offenseval(source: Source, config: DataConfig) -> Corpus:
         UserError: for anything broken, with its file and line; for a test tweet without label, a label without tweet.
     """
     seen: set[str] = set()
-    training = _delimited(source, "olid-training-v1.0.tsv", ("id", "tweet", "subtask_a"), _QuotedTabs)
+    training = delimited(source, "olid-training-v1.0.tsv", ("id", "tweet", "subtask_a"), QuotedTabs)
     whole = _table(_identified(training, "id", seen), ("tweet",), "subtask_a", OFFENSEVAL_LABELS)
     test = _table(_olid_test(source, seen), ("tweet",), "subtask_a", OFFENSEVAL_LABELS)
     train, dev = _divided(whole, _OFFENSEVAL_SIZES, config)
@@ -120,7 +114,7 @@ def load_irony(source: Source, config: DataConfig) -> Corpus:
 
     def read(prefix: str, file: str) -> InstanceTable:
         index, label, text = _IRONY_COLUMNS
-        rows = _identified(_delimited(source, file, _IRONY_COLUMNS, _PlainTabs), index, set())
+        rows = _identified(delimited(source, file, _IRONY_COLUMNS, PlainTabs), index, set())
         return _table(((f"{prefix}-{id_}", row) for id_, row in rows), (text,), label, _IRONY_CLASSES)
 
     train, dev = _divided(read("train", "SemEval2018-T3-train-taskA_emoji.txt"), _IRONY_SIZES, config)
@@ -152,7 +146,7 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
         )
 
     def rows(file: str) -> _Identified:
-        return _numbered(_READERS[PurePosixPath(file).suffix.lower()](source, file, columns), file)
+        return _numbered(READERS[PurePosixPath(file).suffix.lower()](source, file, columns), file)
 
     files = _files_of_splits(source)
     given = {
@@ -169,40 +163,10 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
     )
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row of a table, with its place for messages."""
-
-    place: str
-    values: Mapping[str, Any]
-
-    def text(self, column: str) -> str:
-        value = self.values[column]
-        if not isinstance(value, str):
-            raise UserError(f"{self.place}: {column!r} must be text, but is {reprlib.repr(value)}")
-        if not value.strip():
-            raise UserError(f"{self.place}: {column!r} must be text, but is empty")
-        _refuse_nul(self.place, value)
-        return value
-
-    def index(self, column: str, labels: Sequence[str]) -> int:
-        """Which of the labels its column holds."""
-        value = self.values[column]
-        label = json.dumps(value) if isinstance(value, bool | None) else str(value)
-        if label not in labels:
-            raise UserError(
-                f"{self.place}: {column!r} must be one of {', '.join(labels)}, but is {reprlib.repr(label)}"
-            )
-        return labels.index(label)
-
-    def changed(self, **values: Any) -> _Row:
-        return replace(self, values={**self.values, **values})
+_Identified = Iterator[tuple[str, Row]]
 
 
-_Identified = Iterator[tuple[str, _Row]]
-
-
-def _table(rows: Iterable[tuple[str, _Row]], texts: Sequence[str], label: str, labels: Sequence[str]) -> InstanceTable:
+def _table(rows: Iterable[tuple[str, Row]], texts: Sequence[str], label: str, labels: Sequence[str]) -> InstanceTable:
     return InstanceTable.of(
         Instance(id=id_, inputs=(Input(segments=tuple(map(row.text, texts))),), label=row.index(label, labels))
         for id_, row in rows
@@ -214,7 +178,7 @@ def _divided(table: InstanceTable, shares: Sequence[int], config: DataConfig) ->
     return [InstanceTable.of(table[index] for index in part) for part in parts]
 
 
-def _identified(rows: Iterable[_Row], column: str, seen: set[str]) -> _Identified:
+def _identified(rows: Iterable[Row], column: str, seen: set[str]) -> _Identified:
     """Rows by the id that a column holds."""
     for row in rows:
         id_ = row.text(column)
@@ -224,7 +188,7 @@ def _identified(rows: Iterable[_Row], column: str, seen: set[str]) -> _Identifie
         yield id_, row
 
 
-def _numbered(rows: Iterable[_Row], file: str) -> _Identified:
+def _numbered(rows: Iterable[Row], file: str) -> _Identified:
     """Rows of a file without ids, which its name and their numbers stand for."""
     stem = PurePosixPath(file).stem
     for number, row in enumerate(rows, start=1):
@@ -233,7 +197,7 @@ def _numbered(rows: Iterable[_Row], file: str) -> _Identified:
 
 def _load_polarity(source: Source, config: DataConfig, name: str, columns: Sequence[str]) -> Corpus:
     def rows(file: str) -> _Identified:
-        read = _delimited(source, file, columns, _QuotedCommas, headed=False)
+        read = delimited(source, file, columns, QuotedCommas, headed=False)
         return _numbered(watched(read, f"reading {name}, {file}"), file)
 
     def sample(file: str, size: int) -> InstanceTable:
@@ -251,7 +215,7 @@ def _load_polarity(source: Source, config: DataConfig, name: str, columns: Seque
 
 def _sentences(source: Source, left_out: Counter[str]) -> _Identified:
     """Sentences with one of the two labels; the others are counted."""
-    rows = _delimited(source, "annotations_metadata.csv", ("file_id", "label"), _QuotedCommas)
+    rows = delimited(source, "annotations_metadata.csv", ("file_id", "label"), QuotedCommas)
     for id_, row in _identified(watched(rows, "reading stormfront"), "file_id", set()):
         label = _STORMFRONT_CLASSES[row.index("label", _STORMFRONT_CLASSES)]
         if label not in STORMFRONT_LABELS:
@@ -262,17 +226,17 @@ def _sentences(source: Source, left_out: Counter[str]) -> _Identified:
         if data is None:
             raise UserError(f"{row.place}: the text of {id_!r} must be in {file}, but there is no such file")
         text = source.decode(file, data).strip()
-        yield id_, _Row(f"{source.label}: {file}, line 1", {"text": text, "label": label})
+        yield id_, Row(f"{source.label}: {file}, line 1", {"text": text, "label": label})
 
 
 def _olid_test(source: Source, seen: set[str]) -> _Identified:
     """Tweets of the test file, each with its label from the file beside it."""
     tweets, answers = "testset-levela.tsv", "labels-levela.csv"
-    rows = _delimited(source, answers, ("id", "subtask_a"), _QuotedCommas, headed=False)
+    rows = delimited(source, answers, ("id", "subtask_a"), QuotedCommas, headed=False)
     unused = dict(_identified(rows, "id", set()))
     for answer in unused.values():
         answer.index("subtask_a", OFFENSEVAL_LABELS)
-    for id_, row in _identified(_delimited(source, tweets, ("id", "tweet"), _QuotedTabs), "id", seen):
+    for id_, row in _identified(delimited(source, tweets, ("id", "tweet"), QuotedTabs), "id", seen):
         if id_ not in unused:
             raise UserError(f"{row.place}: id {id_!r} must have a label in {answers}, but has none")
         yield id_, row.changed(subtask_a=unused.pop(id_).values["subtask_a"])
@@ -302,7 +266,7 @@ def _files_of_splits(source: Source) -> dict[Split, tuple[str, ...]]:
     """The files of each split that has any; train always has."""
     tables = [file for file in map(PurePosixPath, sorted(source.names)) if _is_table(file)]
     if not tables:
-        raise UserError(f"{source.label}: must hold {', '.join(_READERS)} files, but holds {_some(source.names)}")
+        raise UserError(f"{source.label}: must hold {', '.join(READERS)} files, but holds {_some(source.names)}")
     found = {
         split: [file for file in tables if file.stem.lower().partition("-")[0] in names]
         for split, names in _SPLIT_NAMES.items()
@@ -321,7 +285,7 @@ def _files_of_splits(source: Source) -> dict[Split, tuple[str, ...]]:
 
 def _is_table(file: PurePosixPath) -> bool:
     # Archives made on a Mac hold a shadow of each file, whose name begins with a dot.
-    return file.suffix.lower() in _READERS and not file.name.startswith(".")
+    return file.suffix.lower() in READERS and not file.name.startswith(".")
 
 
 def _check_shards(source: Source, split: Split, files: Sequence[PurePosixPath]) -> None:
@@ -337,107 +301,3 @@ def _check_shards(source: Source, split: Split, files: Sequence[PurePosixPath]) 
 def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
     return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "") or "no files"
-
-
-class _QuotedCommas(csv.excel):
-    strict = True
-
-
-class _QuotedTabs(csv.excel_tab):
-    strict = True
-
-
-class _PlainTabs(csv.excel_tab):
-    quoting = csv.QUOTE_NONE
-
-
-def _delimited(
-    source: Source, file: str, columns: Sequence[str], dialect: type[csv.Dialect], *, headed: bool = True
-) -> Iterator[_Row]:
-    """Rows of a file with delimiters.
-
-    Args:
-        columns: that the header must name, among others; without a header, all columns.
-    """
-    csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_FIELD))
-    reader = csv.reader((f"{line}\n" for _, line in _lines(source, file)), dialect)
-    names = None if headed else columns
-    while True:
-        # A quoted field may hold line ends: its row lies where it begins.
-        place = f"{source.label}: {file}, line {reader.line_num + 1}"
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise UserError(
-                f"{place}: must be a row whose quotes come in pairs, with fields of at most "
-                f"{_LARGEST_FIELD >> 20} MiB, but is broken ({error})"
-            ) from None
-        if names is None:
-            names = values or ()
-            _check_columns(place, names, columns)
-        elif values is None:
-            return
-        elif len(values) == len(names):
-            yield _Row(place, dict(zip(names, values, strict=True)))
-        elif values:
-            raise UserError(f"{place}: must have {len(names)} columns, but has {len(values)}")
-
-
-def _json_lines(source: Source, file: str, columns: Sequence[str]) -> Iterator[_Row]:
-    for number, line in _lines(source, file):
-        if not line.strip():
-            continue
-        place = f"{source.label}: {file}, line {number}"
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: broken JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{place}: must be a JSON object, but is {reprlib.repr(values)}")
-        _check_columns(place, tuple(values), columns)
-        yield _Row(place, values)
-
-
-def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[_Row]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    place, number = f"{source.label}: {file}", 0
-    try:
-        table = parquet.ParquetFile(pa.BufferReader(source.content(file)))
-        _check_columns(place, table.schema_arrow.names, columns)
-        for batch in table.iter_batches(columns=list(columns)):
-            for row in range(len(batch)):
-                number += 1
-                values = {column: batch.column(column)[row].as_py() for column in columns}
-                yield _Row(f"{place}, row {number}", values)
-    except UnicodeDecodeError:
-        raise UserError(f"{place}, row {number}: must be UTF-8 text, but is not") from None
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place}, row {number + 1}: broken Parquet ({' '.join(str(error).split())})") from None
-
-
-_READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[_Row]]] = {
-    ".csv": partial(_delimited, dialect=_QuotedCommas),
-    ".tsv": partial(_delimited, dialect=_QuotedTabs),
-    ".jsonl": _json_lines,
-    ".parquet": _parquet,
-}
-
-
-def _lines(source: Source, file: str) -> Iterator[tuple[int, str]]:
-    for number, line in source.lines(file):
-        _refuse_nul(f"{source.label}: {file}, line {number}", line)
-        yield number, line
-
-
-def _refuse_nul(place: str, text: str) -> None:
-    if "\0" in text:
-        raise UserError(f"{place}: must be text, but holds a NUL character")
-
-
-def _check_columns(place: str, names: Sequence[str], needed: Sequence[str]) -> None:
-    for column in needed:
-        if names.count(column) != 1:
-            there = ", ".join(map(repr, names)) or "no columns"
-            raise UserError(f"{place}: must have one column {column!r}, but has {there}")
