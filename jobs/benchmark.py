@@ -1,6 +1,6 @@
 """Measure the engine: step and evaluation as multiples of plain fine-tuning and prediction; --method=all: of each.
 
-python jobs/benchmark.py engine --json
+python jobs/benchmark.py engine --json; python jobs/benchmark.py data: what preparing a corpus of e-SNLI's size costs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict
 import torch
 
 from unirex_ray.benchmark import WORKLOADS, measure_engine
+from unirex_ray.benchmark_data import measure_data
 from unirex_ray.config import build_config, job_parser, override, parse_job
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.methods import METHODS
@@ -22,15 +23,19 @@ from unirex_ray.report.layout import console
 
 def main() -> None:
     parser = job_parser("benchmark.py", __doc__)
-    parser.add_argument("what", choices=["engine"], help="What to measure.")
+    parser.add_argument("what", choices=["engine", "data"], help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")
     parser.add_argument("--lengths", choices=WORKLOADS, help="Texts as long as this corpus'; default: each.")
+    parser.add_argument("--instances", type=int, default=549_309, help="data: of train; default: as many as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
     methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
     config = build_config(tree, {"method": methods[0]})
-    if options.runs < 5:
-        raise UserError(f"--runs must be at least 5, but got {options.runs}")
+    if options.runs < 5 or options.instances < 3:
+        raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
+    if options.what == "data":
+        print(json.dumps(asdict(measure_data(config, options.instances)), indent=2))
+        return
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
     results = [
         (method, name, result)
