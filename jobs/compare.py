@@ -2,16 +2,20 @@
 
 import sys
 
-from unirex_ray.compare import compare, compare_with_paper, open_sweeps, weights_of, write_back
+from unirex_ray.compare import compare, compare_with_paper, given_weights, open_sweeps, weights_of, write_back
 from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.efficiency import gold_efficiency
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.report.configuration_table import print_configurations
+from unirex_ray.report.efficiency_report import print_efficiency
 from unirex_ray.report.files import write_comparison
 from unirex_ray.report.layout import console
 from unirex_ray.report.published import require_published
 from unirex_ray.report.published_table import print_published
 from unirex_ray.report.tables import print_comparison
+from unirex_ray.report.transfer_table import print_transfer
 from unirex_ray.tracking.store import own_database, store_options
+from unirex_ray.transfer import transfer_rows
 
 
 def main() -> None:
@@ -25,11 +29,13 @@ def main() -> None:
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
-    weights = weights_of(sweeps, config.sweep.nrg_weights if "nrg_weights" in tree.get("sweep", {}) else None)
+    weights = weights_of(sweeps, given_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
     beside = compare_with_paper(comparison.raw, paper, weights) if paper else None
+    efficiency = gold_efficiency(comparison.variants, weights)
+    transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
 
-    written = write_comparison(comparison, config.output, beside)
+    written = write_comparison(comparison, config.output, beside, efficiency, transfer)
     write_back(store, comparison)
 
     out = console()
@@ -38,6 +44,8 @@ def main() -> None:
         print_configurations(comparison.variants, out)
     if beside:
         print_published(beside, out)
+    print_efficiency(efficiency, out)
+    print_transfer(transfer, out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
     out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
     chosen = "".join(f" --sweep-id={name}" for name in options.sweep_id)

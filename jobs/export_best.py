@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from unirex_ray.compare import open_sweeps, weights_of
+from unirex_ray.compare import given_weights, open_sweeps, weights_of
 from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.export import export, select_trial
@@ -21,7 +21,7 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
-    weights = weights_of(sweeps, config.sweep.nrg_weights if "nrg_weights" in tree.get("sweep", {}) else None)
+    weights = weights_of(sweeps, given_weights(config, tree))
     selected = select_trial(sweeps, weights, tree.get("method"))
     folder = Path(options.folder or f"{config.output}/model")
     exported = export(selected, Path(config.output), folder, tracking_uri=store.uri)

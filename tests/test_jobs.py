@@ -176,7 +176,9 @@ def test_bad_input_to_the_other_jobs(refused: Refused, tmp_path: Path) -> None:
     assert "--text is empty" in refused("explain", "--model=m", "--text= ")
     assert "--top-k-percent must be from 1 to 100" in refused("explain", "--model=m", "--text=t", "--top-k-percent=0")
     assert "'engines'" in refused("benchmark", "engines")
-    assert "--runs must be at least 5, --instances 3, but are 1 and 549309" in refused("benchmark", "engine", "--runs=1")
+    assert "--runs must be at least 5, --instances 3, but are 1 and 549309" in refused(
+        "benchmark", "engine", "--runs=1"
+    )
     assert "unknown method 'x'" in refused("benchmark", "engine", "--method=x")
 
 

@@ -28,6 +28,7 @@ LAYERS = {
     "methods": 4,
     "training": 4,
     "benchmark": 4,
+    "benchmark_data": 4,
     "tracking": 5,
     "selection": 5,
     "sweep.space": 5,
@@ -38,6 +39,8 @@ LAYERS = {
     "compare": 7,
     "export": 7,
     "zero_shot": 7,
+    "efficiency": 7,
+    "transfer": 7,
     "report": 7,
 }
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
-from unirex_ray.methods import get_method
+from unirex_ray.methods import METHODS, get_method
 from unirex_ray.nrg import EQUAL_WEIGHTS, Population, Scores, Weights, score_population
 from unirex_ray.selection import (
     Configuration,
@@ -182,6 +182,17 @@ def open_sweeps(
     if not chosen:
         raise nothing
     return store, chosen
+
+
+def in_table_order(methods: Iterable[str]) -> list[str]:
+    """Methods in the order of the paper's tables; those that this version does not know come last, as given."""
+    given = list(methods)
+    return [*(method for method in METHODS if method in given), *(m for m in given if m not in METHODS)]
+
+
+def given_weights(config: Config, tree: Tree) -> Weights | None:
+    """`sweep.nrg_weights` where `tree`, which `config` was built from, has it; None: `weights_of` asks the sweeps."""
+    return config.sweep.nrg_weights if "nrg_weights" in tree.get("sweep", {}) else None
 
 
 def weights_of(sweeps: Sequence[SweepRecord], given: Weights | None) -> Weights:

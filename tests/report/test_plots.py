@@ -1,14 +1,20 @@
+import csv
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 from memory_store import MemoryStore
 from test_compare import TRIALS, Trials, raw, record
+from test_efficiency import efficiency
+from test_transfer import OURS, compared, store_of
 
 from unirex_ray.compare import Comparison, compare
 from unirex_ray.errors import UserError
 from unirex_ray.report.files import write_comparison
-from unirex_ray.report.plots import plot_cnrg, plot_desiderata
+from unirex_ray.report.plots import gold_efficiency_figure, plot_cnrg, plot_desiderata, plot_gold_efficiency
+from unirex_ray.transfer import transfer_rows
 
 
 def comparison(trials: Trials = TRIALS) -> Comparison:
@@ -44,3 +50,52 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to output"):
         write_comparison(comparison(), tmp_path / "file" / "sub")
+
+
+def test_gold_efficiency_draws_means_and_bands() -> None:
+    (axes,) = gold_efficiency_figure("$sst$", efficiency()).axes
+    aa, dlm, slm = axes.get_lines()
+    assert aa.get_xydata().tolist() == [[0.5, 44.0], [100.0, 44.0]]
+    assert dlm.get_xydata().tolist() == [[20.0, 75.0]]
+    assert slm.get_xydata().tolist() == [[0.5, 74.0], [20.0, 78.0], [100.0, 82.0]]
+    assert [line.get_marker() == "None" for line in (aa, dlm, slm)] == [True, False, False]
+    assert [line.is_dashed() for line in (aa, dlm, slm)] == [True, False, False]
+    assert len({line.get_color() for line in (aa, dlm, slm)}) == 3
+    corners = [band.get_paths()[0].vertices.tolist() if band.get_paths() else [] for band in axes.collections]
+    assert {(0.5, 40.0), (100.0, 48.0)} <= {tuple(corner) for corner in corners[0]}
+    assert corners[1] == []
+    edges = {(x, round(y, 6)) for x, y in corners[2]}
+    assert {(0.5, round(74 - math.sqrt(12), 6)), (20.0, 78.0), (100.0, 84.0), (100.0, 80.0)} <= edges
+    assert axes.get_xscale() == "log"
+    assert axes.get_xticks().tolist() == [0.5, 20.0, 100.0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.5%", "20%", "100%"]
+    # As the lines lie at the right end.
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["UNIREX (SLM-FP)", "UNIREX (DLM-FP)", "AA (IG)"]
+
+
+def test_gold_efficiency_is_a_picture(tmp_path: Path) -> None:
+    found = efficiency()
+    plot_gold_efficiency("$sst$", replace(found, curves=found.curves * 4), tmp_path / "chart.png")
+    pixels = matplotlib.image.imread(tmp_path / "chart.png")
+    assert pixels.shape[1] > pixels.shape[0]
+    assert pixels.shape[1] > 800
+
+
+def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) -> None:
+    store = store_of(OURS)
+    sst = compared(store)
+    found = transfer_rows(sst, store.evaluations("sst"))
+    plain = write_comparison(sst, tmp_path / "plain")
+    assert all(name.startswith(("comparison", "configurations")) for name in plain)
+    assert {path.name for path in (tmp_path / "plain").iterdir()} == set(plain)
+    assert (tmp_path / "plain" / "comparison.md").read_text().count("| Method |") == 1
+
+    written = write_comparison(sst, tmp_path / "all", None, efficiency(), found)
+    assert set(written) - set(plain) == {"gold_efficiency.csv", "gold_efficiency.png", "transfer.csv"}
+    assert {path.name for path in (tmp_path / "all").iterdir()} == set(written)
+    text = (tmp_path / "all" / "comparison.md").read_text()
+    assert text.startswith("sst: test, ")
+    assert text.index("\n\nTest AUPRC ↑ by the share") < text.index("\n\nTrained on sst: ")
+    with (tmp_path / "all" / "transfer.csv").open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == len(found)

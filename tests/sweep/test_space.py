@@ -155,6 +155,13 @@ SIZES = {
     "ablation-faithfulness-losses": {"unirex-slm-fp": 3},
     "ablation-suff-criterion": {"unirex-slm-fp": 3},
     "ablation-head": {"unirex-slm-fp": 3},
+    "gold-efficiency": {
+        **dict.fromkeys(("aa-ig", "unirex-aa-f"), 1),
+        **dict.fromkeys(("unirex-aa-fp", "unirex-dlm-fp", "unirex-slm-fp"), 6),
+    },
+    "transfer": dict.fromkeys(
+        ("aa-ig", "unirex-aa-f-rand", "unirex-aa-f", "unirex-dlm-p", "unirex-dlm-fp", "unirex-slm-fp"), 1
+    ),
     "ablation-ig-steps": {"aa-ig": 9, "unirex-aa-f": 1, "unirex-dlm-fp": 1, "unirex-slm-fp": 1},
 }
 

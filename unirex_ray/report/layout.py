@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -96,7 +96,7 @@ def _fits(out: Console, table: Table) -> bool:
 def _table(title: str, columns: Columns, ends: Sequence[bool]) -> Table:
     table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
     for header in columns:
-        words = header in ("Method", "Parameters", "Config")
+        words = header in ("Method", "Parameters", "Config", "Task", "Dataset")
         table.add_column(header, justify="left" if words else "right", overflow="fold", no_wrap=header != "Parameters")
     for end, *cells in zip(ends, *columns.values(), strict=True):
         table.add_row(*(Text(cell, style=style) for cell, style in cells), end_section=end)
@@ -154,6 +154,12 @@ def number_text(value: float | None, decimals: int) -> str:
 def plus_minus(std: float | None, decimals: int) -> str:
     """A standard deviation behind its mean; empty for one seed."""
     return "" if std is None or math.isnan(std) else f" ± {std:.{decimals}f}"
+
+
+def over_seeds(seeds: Iterable[Sequence[int]]) -> str:
+    """What numbers are taken over, e.g. `mean ± std over 3 seeds`, or `2/3 seeds` where they differ."""
+    counts = sorted({len(each) for each in seeds})
+    return "one seed" if counts == [1] else f"mean ± std over {'/'.join(map(str, counts))} seeds"
 
 
 def _value(value: Any) -> str:

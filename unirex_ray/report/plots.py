@@ -1,4 +1,4 @@
-"""Bar charts of a comparison, as PNG files."""
+"""Charts of a comparison, as PNG files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unirex_ray.compare import Comparison, Row
-from unirex_ray.report.layout import method_label
+from unirex_ray.efficiency import Curve, GoldEfficiency
+from unirex_ray.metrics.table import AUPRC
+from unirex_ray.report.efficiency_report import percent_text
+from unirex_ray.report.layout import method_label, over_seeds
 
 # Okabe and Ito's colours: told apart by colour-blind readers as well.
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}
+_LINES = ("#56B4E9", "#E69F00", "#CC79A7", "#0072B2", "#D55E00", "#009E73", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v")
+_DASHES = ((0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
 
 def plot_cnrg(comparison: Comparison, path: str | Path) -> None:
@@ -34,6 +40,57 @@ def plot_desiderata(comparison: Comparison, path: str | Path) -> None:
     _bars(path, rows, known, _title(comparison, ", ".join(known)))
 
 
+def plot_gold_efficiency(experiment: str, efficiency: GoldEfficiency, path: str | Path) -> None:
+    """Write a line chart of test AUPRC (x100) by share of gold rationales (see `gold_efficiency_figure`)."""
+    gold_efficiency_figure(experiment, efficiency).savefig(path, bbox_inches="tight", format="png")
+
+
+def gold_efficiency_figure(experiment: str, efficiency: GoldEfficiency) -> Figure:
+    """A line per method with a band of one standard deviation on either side; dashed where no gold rationales are used.
+
+    The x-axis is logarithmic, in percent; lines and legend are ordered alike at its right end.
+    """
+    figure = Figure(figsize=(6.4, 3.9), dpi=150)
+    axes: Axes = figure.add_subplot()
+    low, high = efficiency.percents[0], efficiency.percents[-1]
+    for index, curve in enumerate(efficiency.curves):
+        colour = _LINES[index % len(_LINES)]
+        xs, ys, stds = _line(curve, low, high)
+        look = (
+            {"linestyle": _DASHES[index % len(_DASHES)]}
+            if curve.constant
+            else {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 6, "markeredgecolor": "white"}
+        )
+        axes.plot(xs, ys, color=colour, linewidth=1.6, label=_text(method_label(curve.method)), **look)
+        below, above = ([y + sign * std for y, std in zip(ys, stds, strict=True)] for sign in (-1, 1))
+        axes.fill_between(xs, below, above, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xticks(efficiency.percents, [percent_text(percent) for percent in efficiency.percents])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("Train instances with gold rationales")
+    axes.set_ylabel(f"{AUPRC.label} (%)")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    over = over_seeds(point.seeds for curve in efficiency.curves for point in curve.points)
+    axes.set_title(_text(f"{experiment}: {AUPRC.label} on test, {over}"), loc="left", fontsize=11)
+    ranked = sorted(zip(efficiency.curves, axes.get_lines(), strict=True), key=lambda pair: -pair[0].points[-1].auprc)
+    axes.legend(handles=[line for _, line in ranked], loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return figure
+
+
+def _line(curve: Curve, low: float, high: float) -> tuple[list[float], list[float], list[float]]:
+    """Percents, means and standard deviations; from end to end where the curve is constant."""
+    points = curve.points * 2 if curve.constant else curve.points
+    xs = [low, high] if curve.constant else [point.percent for point in points if point.percent is not None]
+    return xs, [point.auprc for point in points], [point.std for point in points]
+
+
+def _text(text: str) -> str:
+    # It may hold dollar signs, which matplotlib would read as mathematics.
+    return text.replace("$", r"\$")
+
+
 def _scored(comparison: Comparison) -> list[Row]:
     return [row for row in comparison.rows if row.scores is not None]
 
@@ -50,8 +107,7 @@ def _bars(path: str | Path, rows: Sequence[Row], series: Mapping[str, Sequence[f
         places = [row + (index - (len(series) - 1) / 2) * thick for row in range(len(rows))]
         drawn = axes.barh(places, values, height=thick * 0.92, color=_COLOURS[name], label=name)
         axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8, color="#333333")
-    # A label may hold dollar signs, which matplotlib would read as mathematics.
-    axes.set_yticks(range(len(rows)), [method_label(row.method).replace("$", r"\$") for row in rows])
+    axes.set_yticks(range(len(rows)), [_text(method_label(row.method)) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -59,7 +115,7 @@ def _bars(path: str | Path, rows: Sequence[Row], series: Mapping[str, Sequence[f
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=11)
+    axes.set_title(_text(title), loc="left", fontsize=11)
     if len(series) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.savefig(path, bbox_inches="tight", format="png")

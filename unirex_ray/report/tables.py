@@ -19,6 +19,7 @@ from unirex_ray.report.layout import (
     marked,
     method_label,
     number_text,
+    over_seeds,
     parameters_text,
     plus_minus,
     print_columns,
@@ -149,8 +150,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _comparison_title(comparison: Comparison) -> str:
-    seeds = sorted({len(row.configuration.records) for row in comparison.rows})
-    over = f"mean ± std over {'/'.join(map(str, seeds))} seeds" if seeds != [1] else "one seed"
+    over = over_seeds([record.spec.seed for record in row.configuration.records] for row in comparison.rows)
     return f"{comparison.experiment}: test, {over}; NRG over {len(comparison.population.scores)} methods"
 
 
