@@ -275,3 +275,24 @@ def test_last_windows_are_counted(word_piece, tmp_path):
         "train: 2 of 3 inputs are cut to 64 tokens, 1 of them to their last window",
         "test: 1 of 1 inputs are cut to 64 tokens",
     )
+
+
+def test_each_row_says_what_was_cut_from_it(word_piece):
+    split = encode(
+        word_piece,
+        instance("a dog", id_="whole"),
+        instance("a dog " * 4, gold=[(0, 20, 23)], id_="first"),
+        max_length=6,
+    )
+    assert split.truncation_note(0) == ""
+    assert split.truncation_note(1) == "4 tokens are cut, 1 of them gold; the first ones are kept"
+    assert split.cut.tolist() == [[0, 0, 0], [4, 0, 1]]
+    pair = instance("a dog " * 4, "a dog " * 3, gold=[(0, 20, 23), (1, 14, 17)])
+    split = encode(word_piece, pair, max_length=9, truncation="rationale")
+    assert (
+        split.truncation_note(0)
+        == "8 tokens are cut (5 of the first text, 3 of the second text); the last ones are kept"
+    )
+    assert split.truncated.tolist() == split.last_window.tolist() == [True]
+    one_side = encode(word_piece, instance("a dog " * 4, "dog"), max_length=9)
+    assert one_side.truncation_note(0) == "3 tokens are cut (3 of the first text); the first ones are kept"

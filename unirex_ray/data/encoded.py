@@ -63,10 +63,12 @@ class EncodedSplit:
         first, second, gold = self.cut[row].tolist()
         if first + second == 0:
             return ""
+        pair = bool((self.spans[int(self.offsets[row]) : int(self.offsets[row + 1]), 0] == 1).any())
         parts = [f"{count} of the {name} text" for name, count in (("first", first), ("second", second)) if count]
-        kept = "the last tokens are kept" if bool(self.last_window[row]) else "the first tokens are kept"
+        from_where = f" ({', '.join(parts)})" if pair else ""
         lost = f", {gold} of them gold" if gold else ""
-        return f"{first + second} tokens are cut{lost} ({', '.join(parts)}); {kept}"
+        kept = "last" if bool(self.last_window[row]) else "first"
+        return f"{first + second} tokens are cut{from_where}{lost}; the {kept} ones are kept"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
