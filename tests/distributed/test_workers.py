@@ -49,13 +49,16 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize(("workers", "gold_percent"), [(2, 100.0), (3, 40.0)])
 def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
-    cluster: str, encoders: dict[str, str], tmp_path: Path, workers: int
+    cluster: str, encoders: dict[str, str], tmp_path: Path, workers: int, gold_percent: float
 ) -> None:
     corpus = tiny_corpus((12, 11, 4), gold=0.6)
-    one = tiny_config(encoders["bert"], method="unirex-slm-fp", model__dropout=0.0)
-    several = tiny_config(encoders["bert"], method="unirex-slm-fp", model__dropout=0.0, train__workers=workers)
+    scarce = {"data__gold_percent": gold_percent}
+    one = tiny_config(encoders["bert"], method="unirex-slm-fp", model__dropout=0.0, **scarce)
+    several = tiny_config(
+        encoders["bert"], method="unirex-slm-fp", model__dropout=0.0, train__workers=workers, **scarce
+    )
     assert len(BATCH) % workers
     alone = LocalRuntime(tmp_path / "alone")
     expected = probe(one, corpus, alone)

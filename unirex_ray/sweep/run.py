@@ -136,8 +136,10 @@ def run_sweep(
         corpus = load_corpus(config.data)
         for name in methods:
             searched = {p.key: p.values for p in space.for_method(name, config).parameters}
+            scarcest = min(searched.get("data.gold_percent", (config.data.gold_percent,)))
             for pooling in searched.get("model.pooling", (config.model.pooling,)):
-                check_method(override(config, {"method": name, "model.pooling": pooling}), corpus)
+                tried = {"method": name, "model.pooling": pooling, "data.gold_percent": scarcest}
+                check_method(override(config, tried), corpus)
         usable_weights(config.sweep.nrg_weights, has_gold=corpus.has_gold("dev"))
         notes = [note for encoder in _encoders(config, space) for note in prepare(encoder, corpus)]
         for note in dict.fromkeys(notes):
