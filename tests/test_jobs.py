@@ -121,6 +121,13 @@ def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
     assert "model.pooling = 'mlp' is trained by a plausibility loss, which aa-ig has not where it pools" in line
     space.write_text("parameters: {model.pooling: {choice: [mlp]}}")
     assert "which fresh has not where it pools" in refused("sweep", small, "--space", str(space), "--method=fresh")
+    space.write_text("parameters: {data.gold_percent: {choice: [5, 100]}}")
+    alone = ("--space", str(space), "--method=unirex-slm-fp", "--train.batch_size=1")
+    assert "train.batch_size = 1 leaves no room beside it" in refused("sweep", small, *alone)
+    space.write_text("parameters: {data.gold_percent: {choice: [0, 100]}}")
+    assert "data.gold_percent = 0: input should be greater than 0" in refused("sweep", small, "--space", str(space))
+    space.write_text("parameters: {data.limit: {choice: [10, 100]}}")
+    assert "'data.limit' cannot be a parameter of a search" in refused("sweep", small, "--space", str(space))
     source = eraser(tmp_path / "corpus", end=0)
     corpus = ("--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=aa-ig")
     assert "there are no gold rationales" in refused("sweep", *corpus, "--sweep.nrg_weights=0,1,0")
