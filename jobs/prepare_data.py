@@ -11,15 +11,12 @@ from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.statistics import corpus_statistics
 from unirex_ray.errors import UserError, exit_on_user_error
-from unirex_ray.highlight import highlight_gold
 from unirex_ray.models.encoder import load_encoder
-from unirex_ray.report.corpus_report import print_corpus
-from unirex_ray.report.html import rationale_page, rationale_text
+from unirex_ray.report.corpus_report import corpus_page, first_instances, next_command, print_corpus
+from unirex_ray.report.html import rationale_text
 from unirex_ray.report.layout import console
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.prepare import prepared_corpus
-
-PAGE = 60
 
 
 def main() -> None:
@@ -37,22 +34,18 @@ def main() -> None:
     encoded = prepared_corpus(config, corpus)
     found = corpus_statistics(corpus, encoded)
     seconds = time.perf_counter() - begun
-    train, labels = encoded.splits["train"], corpus.labels
-    cut = train.truncated.view(-1, train.choices).any(1).nonzero().flatten().tolist()
-    chosen = dict.fromkeys([*cut[: PAGE // 2], *range(min(PAGE, len(train)))])
-    page = rationale_page(
-        highlight_gold(train, corpus.splits["train"], labels, list(chosen)[:PAGE]), title=f"{corpus.name}, train"
-    )
     file = output / f"data-{corpus.name}.html"
-    file.write_text(page, encoding="utf-8")
+    file.write_text(corpus_page(corpus, encoded), encoding="utf-8")
     if options.json:
         print(json.dumps({**asdict(found), "seconds": seconds, "page": str(file)}, indent=2))
         return
     out = console()
     print_corpus(found, out)
-    for shown in highlight_gold(train, corpus.splits["train"], labels, range(min(options.show, len(train)))):
+    for shown in first_instances(corpus, encoded, options.show):
         out.print(rationale_text(shown, plain=not out.is_terminal), soft_wrap=True)
     out.print(f"prepared in {seconds:.1f} s; instances to look at: {file}", markup=False, soft_wrap=True)
+    out.print("next:")
+    out.print(f"  {next_command(corpus, tree.get('data', {}))}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def test_prepare_data_counts_a_corpus_and_shows_its_rationales(job: Job, tmp_pat
     assert "with a gold rationale 4 (100%) 4 (100%) 4 (100%)" in lines
     assert "texts that are in train as well 4 4" in lines
     assert told.count("w1 [good") == 2
+    assert lines[-1] == f"python jobs/sweep.py --data.name=eraser --data.source={tmp_path}/corpus --data.labels=A,B"
     page = (tmp_path / "out" / "data-eraser.html").read_text()
     assert page.count("<article>") == 4
     assert "&lt;" in page
@@ -90,6 +91,7 @@ def test_prepare_data_tells_what_was_cut_from_whom(job: Job, tmp_path: Path) -> 
     assert "train: 6 of 6 inputs are cut to 12 tokens" in told
     assert "tokens are cut; the first ones are kept" in told
     assert "gold rationale: none" in told
+    assert "python jobs/train.py --method=unirex-aa-f --data.name=table" in told
     assert "tokens are cut; the first" in (tmp_path / "out" / "data-table.html").read_text()
 
 

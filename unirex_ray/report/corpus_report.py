@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unirex_ray.data.schema import SPLITS
+from unirex_ray.data.encoded import EncodedCorpus
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.data.statistics import CorpusStatistics, SplitStatistics
+from unirex_ray.highlight import HighlightedInstance, highlight_gold
+from unirex_ray.report.html import rationale_page
 
+_ON_PAGE = 60
 _Cell = Callable[[SplitStatistics], str]
 
 
@@ -27,6 +33,33 @@ def print_corpus(found: CorpusStatistics, out: Console) -> None:
     out.print(table)
     for note in found.notes:
         out.print(note, markup=False, soft_wrap=True)
+
+
+def corpus_page(corpus: Corpus, encoded: EncodedCorpus) -> str:
+    """An HTML page of train instances with their gold rationales: some that are cut, then the first ones."""
+    train = encoded.splits["train"]
+    cut = train.truncated.view(-1, train.choices).any(dim=1).nonzero().flatten().tolist()
+    chosen = list(dict.fromkeys([*cut[: _ON_PAGE // 2], *range(min(_ON_PAGE, len(train)))]))[:_ON_PAGE]
+    shown = highlight_gold(train, corpus.splits["train"], corpus.labels, chosen)
+    return rationale_page(shown, title=f"{corpus.name}, train")
+
+
+def first_instances(corpus: Corpus, encoded: EncodedCorpus, count: int) -> tuple[HighlightedInstance, ...]:
+    """The first train instances with their gold rationales."""
+    train = encoded.splits["train"]
+    return highlight_gold(train, corpus.splits["train"], corpus.labels, range(min(count, len(train))))
+
+
+def next_command(corpus: Corpus, given: Mapping[str, Any]) -> str:
+    """What to type next: a sweep, or a method that needs no gold rationales.
+
+    Args:
+        given: keys and values of `data` that the user gave.
+    """
+    texts = {key: ",".join(value) if isinstance(value, list | tuple) else str(value) for key, value in given.items()}
+    options = " ".join(f"--data.{key}={shlex.quote(text)}" for key, text in texts.items())
+    what = "sweep.py" if corpus.has_gold("train") else "train.py --method=unirex-aa-f"
+    return f"python jobs/{what} {options}".rstrip()
 
 
 def _rows(found: CorpusStatistics) -> list[tuple[str, _Cell]]:
