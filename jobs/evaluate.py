@@ -19,7 +19,7 @@ from unirex_ray.report.layout import console
 from unirex_ray.report.transfer_table import print_transfer
 from unirex_ray.sweep.provenance import code_version
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.store import GIT_VERSION, resolve_tracking_uri, store_options
+from unirex_ray.tracking.store import GIT_VERSION, own_database, resolve_tracking_uri, store_options
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.transfer import evaluation_rows
 from unirex_ray.zero_shot import evaluate, find_models, parse_mapping
@@ -49,7 +49,8 @@ def main() -> None:
     file = output / f"evaluation-{corpus.name}.json"
     file.write_text(json.dumps([asdict(evaluation) for evaluation in done], indent=2), encoding="utf-8")
     out.print(f"written to {file}, and to runs at {store.uri}", markup=False, soft_wrap=True)
-    trained = override(config, {"data.name": done[0].trained_on})
+    uri = None if store.uri == own_database(config) else store.uri
+    trained = override(config, {"data.name": done[0].trained_on, "tracking.uri": uri})
     out.print("next:")
     out.print(f"  python jobs/compare.py {store_options(trained)}", markup=False, soft_wrap=True)
 

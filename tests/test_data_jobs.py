@@ -105,7 +105,7 @@ def test_evaluate_scores_every_selected_model_and_records_it(
     lines = [" ".join(line.split()) for line in told.splitlines()]
     assert "4 of 4: fresh, seed 1, trained on tiny: table" in lines
     assert any("AA (IG)" in line and "±" in line for line in lines)
-    assert any("--data.name=tiny" in line and str(sweep) in line for line in lines)
+    assert lines[-1] == f"python jobs/compare.py --data.name=tiny --output={sweep}"
     found = json.loads((sweep / "evaluation-table.json").read_text())
     assert [each["trial_id"][3:] for each in found] == [f"{m}-0003-s{s}" for m in ("aa-ig", "fresh") for s in (0, 1)]
     assert {each["labels"] for each in found} == {"negative for y, positive for n"}
