@@ -408,17 +408,18 @@ KINDS = {"csv": as_csv, "tsv": as_tsv, "jsonl": as_jsonl, "parquet": as_parquet}
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_table_gives_the_same_instances(kind):
-    write = KINDS[kind]
-    extra = [{"number": 7, **record} for record in RECORDS]
-    files = {f"train.{kind}": write(extra), f"dev.{kind}": write(RECORDS[:1]), f"test.{kind}": write(RECORDS[1:])}
+    write, middle = KINDS[kind], "Two\nlines" if kind != "tsv" else "Two lines"
+    records = [RECORDS[0], {**RECORDS[1], "text": middle}, RECORDS[2]]
+    extra = [{"number": 7, **record} for record in records]
+    files = {f"train.{kind}": write(extra), f"dev.{kind}": write(records[:1]), f"test.{kind}": write(records[1:])}
     corpus = table(files)
     assert (corpus.name, corpus.labels, corpus.task_metric, corpus.notes) == ("table", LABELS, "accuracy", ())
     assert rows(corpus) == [
         ("train-1", ('Say "yes", or\tno',), 1),
-        ("train-2", ("Two\nlines",), 0),
+        ("train-2", (middle,), 0),
         ("train-3", (" caf\u00e9 \u2713 ",), 1),
         ("dev-1", ('Say "yes", or\tno',), 1),
-        ("test-1", ("Two\nlines",), 0),
+        ("test-1", (middle,), 0),
         ("test-2", (" caf\u00e9 \u2713 ",), 1),
     ]
     assert_sound(corpus, 6)
@@ -434,7 +435,10 @@ def test_every_kind_of_table_gives_the_same_instances(kind):
 )
 def test_any_text_comes_back_from_every_kind(texts):
     records = [{"text": text, "label": "yes"} for text in texts]
+    several_lines = any("\n" in text for text in texts)
     for kind, write in KINDS.items():
+        if kind == "tsv" and several_lines:
+            continue
         corpus = table({f"{split}.{kind}": write(records) for split in SPLITS})
         assert [segments for _, segments, _ in rows(corpus, "train")] == [(text,) for text in texts]
 
@@ -445,7 +449,7 @@ def test_a_single_file_is_split_three_ways(kind):
     corpus = table({f"reviews.{kind}": KINDS[kind](records)}, seed=3)
     assert sizes(corpus) == [32, 4, 4]
     assert_sound(corpus, 40)
-    assert set(rows(corpus)) == {(f"reviews-{n + 1}", (f"text {n}",), int(n % 4 == 0)) for n in range(40)}
+    assert set(rows(corpus)) == {(f"train-{n + 1}", (f"text {n}",), int(n % 4 == 0)) for n in range(40)}
     assert [Counter(corpus.splits[split].labels.tolist()) for split in SPLITS] == [
         {0: 24, 1: 8},
         {0: 3, 1: 1},
@@ -464,7 +468,7 @@ def test_a_missing_split_is_drawn_from_train_and_a_given_one_is_kept():
     given = "text,label\ngiven,yes\n"
     for name, split, drawn in (("validation", "dev", "test"), ("test", "test", "dev")):
         corpus = table({"train.csv": train, f"{name}.csv": given})
-        assert rows(corpus, split) == [(f"{name}-1", ("given",), 1)]
+        assert rows(corpus, split) == [(f"{split}-1", ("given",), 1)]
         assert len(corpus.splits[drawn]) == 2
         assert Counter(corpus.splits[drawn].labels.tolist()) == {0: 1, 1: 1}
         assert_sound(corpus, 21)
@@ -507,7 +511,7 @@ def test_shards_are_read_in_order_and_in_a_subfolder():
     others = {f"data/{name}-00000-of-00001.parquet": as_parquet(RECORDS) for name in ("validation", "test")}
     corpus = table({**shards, **others, "README.md": "A card", "data/._train.csv": "\0"})
     assert rows(corpus, "train") == [
-        (f"train-0000{n}-of-00003-{row}", (f"shard {n}",), n % 2) for n in range(3) for row in (1, 2)
+        (f"train-{2 * n + row}", (f"shard {n}",), n % 2) for n in range(3) for row in (1, 2)
     ]
     assert sizes(corpus) == [6, 3, 3]
     assert_sound(corpus, 12)
@@ -518,7 +522,7 @@ def test_shards_are_read_in_order_and_in_a_subfolder():
 def test_the_dev_split_has_several_names(name):
     good = as_csv(RECORDS)
     corpus = table({"a/Train.CSV": good, f"b/{name}.csv": good, "c/test.csv": good, "c/testimony.csv": b"no table"})
-    assert rows(corpus, "dev")[0][0] == f"{name}-1"
+    assert rows(corpus, "dev")[0][0] == "dev-1"
     assert corpus.notes == ()
 
 
@@ -680,7 +684,7 @@ class TestRealCorpora:
         assert_stratified(corpus, ("train", "dev"))
         assert Counter(corpus.splits["test"].labels.tolist()) == {0: 473, 1: 311}
         for splits, file in ((("train", "dev"), IRONY[0]), (("test",), IRONY[1])):
-            lines = files.text(file).rstrip("\n").split("\n")[1:]
+            lines = files.content(file).decode().rstrip("\n").split("\n")[1:]
             published = Counter((line.split("\t")[2], int(line.split("\t")[1])) for line in lines)
             assert Counter((text, label) for _, (text,), label in rows(corpus, *splits)) == published
 
@@ -691,7 +695,7 @@ class TestRealCorpora:
         assert_sound(corpus, 14100)
         assert_stratified(corpus, ("train", "dev"))
         assert Counter(corpus.splits["test"].labels.tolist()) == {0: 620, 1: 240}
-        lines = [line.split("\t") for line in files.text(OLID[0]).rstrip("\n").split("\n")[1:]]
+        lines = [line.split("\t") for line in files.content(OLID[0]).decode().rstrip("\n").split("\n")[1:]]
         texts = {
             fields[0]: fields[1][1:-1].replace('""', '"') if fields[1].startswith('"') else fields[1]
             for fields in lines
@@ -700,7 +704,7 @@ class TestRealCorpora:
         found = rows(corpus, "train", "dev")
         assert {id_: text for id_, (text,), _ in found} == texts
         assert {id_: label for id_, _, label in found} == labels
-        answers = dict(line.split(",") for line in files.text(OLID[2]).split())
+        answers = dict(line.split(",") for line in files.content(OLID[2]).decode().split())
         assert {id_: corpus.labels[label] for id_, _, label in rows(corpus, "test")} == answers
 
     def test_stormfront_as_published(self):
@@ -722,3 +726,54 @@ class TestRealCorpora:
             "73 sentences labelled idk/skip are left out",
             "168 sentences labelled relation are left out",
         )
+
+
+def test_a_quote_that_would_swallow_rows_of_tabs_is_refused():
+    body = 'text\tlabel\nplain\tno\n"stray\tyes\nother\tno\nend"\tyes\n'
+    with pytest.raises(UserError, match=r"train\.tsv, line 3: must be a row on one line, but a quote that opens here"):
+        table({"train.tsv": body.encode(), "dev.tsv": b"", "test.tsv": b""})
+
+
+def test_too_few_rows_to_draw_splits_from_are_refused():
+    body = "text,label\na,yes\nb,no\nc,no\n"
+    with pytest.raises(UserError, match=r"reviews\.csv has 3 instances, too few to draw dev and test from them"):
+        table({"reviews.csv": body.encode()})
+
+
+def cached(tmp_path: Path, source: Path) -> Corpus:
+    options = {"name": "table", "labels": LABELS, "cache": str(tmp_path / "cache")}
+    return load_corpus(DataConfig(source=str(source), **options))
+
+
+def test_the_cache_knows_a_single_file_by_its_name_too(tmp_path):
+    records = [{"text": f"text {n}", "label": LABELS[n % 2]} for n in range(20)]
+    (tmp_path / "a.tsv").write_bytes(as_csv(records, "\t"))
+    (tmp_path / "a.csv").write_bytes(as_csv(records, "\t"))
+    first = cached(tmp_path, tmp_path / "a.tsv")
+    with pytest.raises(UserError, match=r"a\.csv, line 1: must have one column 'text'"):
+        cached(tmp_path, tmp_path / "a.csv")
+    digests = {first.digest()}
+    for kind, write in KINDS.items():
+        (tmp_path / f"other.{kind}").write_bytes(write(records))
+        corpus = cached(tmp_path, tmp_path / f"other.{kind}")
+        assert corpus.notes[0].startswith(f"dev and test drawn from other.{kind},")
+        digests.add(corpus.digest())
+    assert len(digests) == 1  # equal data, whatever its form
+
+
+def test_the_cache_follows_links_and_ignores_what_is_not_read(tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    for split in SPLITS:
+        (real / f"{split}.csv").write_bytes(as_csv(RECORDS))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "data").symlink_to(real)
+    first = cached(tmp_path, folder)
+    (folder / "output").mkdir()
+    (folder / "output" / "leaderboard.csv").write_text("method\naa-ig\n")
+    (folder / "README.md").write_text("read me")
+    assert cached(tmp_path, folder).digest() == first.digest()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    (real / "train.csv").write_bytes(as_csv(list(reversed(RECORDS))))
+    assert cached(tmp_path, folder).digest() != first.digest()

@@ -49,6 +49,7 @@ def test_a_sound_corpus_passes():
         (with_split("dev", instance("c", gold=((1, 0, 1),))), r"rationale \[0, 1\) must be within its text of 0"),
         (with_split("dev", instance("c", gold=((0, 3, 3),))), r"rationale \[3, 3\)"),
         (with_split("dev", instance("c", text="x\ud800", gold=None)), "character 1 is half of a surrogate pair"),
+        (with_split("dev", instance("c\ud800")), "the id holds half of a surrogate pair"),
         (with_split("dev", Instance(id="c", inputs=(), label=0)), "must have 1 inputs, but has 0"),
         (with_split("dev", Instance(id="c", inputs=(Input(segments=()),), label=0)), "one or two texts, but has 0"),
         (replace(CORPUS, multi_choice=True), "must have 2 inputs, but has 1"),
@@ -213,3 +214,22 @@ def test_binary_f1_needs_two_classes(tmp_path):
     config = DataConfig(name="eraser", source="x", labels=("a", "b", "c"), task_metric="binary_f1")
     with pytest.raises(UserError, match=r"data\.task_metric = binary_f1 .* but data\.labels has 3"):
         load_corpus(config)
+
+
+def test_documents_behind_a_link_are_part_of_what_is_read(tmp_path):
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "deep" / "d").write_text("one two")
+    corpus = tmp_path / "corpus"
+    (corpus / "docs").mkdir(parents=True)
+    (corpus / "docs" / "sub").symlink_to(tmp_path / "real" / "deep")
+    for file in ("train.jsonl", "val.jsonl", "test.jsonl"):
+        rows = [
+            {"annotation_id": f"{file}{label}", "classification": label, "evidences": [], "docids": ["sub/d"]}
+            for label in ("x", "y")
+        ]
+        (corpus / file).write_text("\n".join(map(json.dumps, rows)))
+    config = DataConfig(name="eraser", source=str(corpus), labels=("x", "y"), cache=str(tmp_path / "cache"))
+    first = load_corpus(config)
+    (tmp_path / "real" / "deep" / "d").write_text("three four")
+    assert load_corpus(config).splits["train"][0].inputs[0].segments == ("three four",)
+    assert load_corpus(config).digest() != first.digest()

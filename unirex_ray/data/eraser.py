@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.schema import Corpus, TaskMetric
 from unirex_ray.data.source import Source
 from unirex_ray.data.spans import Span, gold_spans
+from unirex_ray.data.tables import Row, brief, json_lines
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import Split
 from unirex_ray.progress import watched
@@ -107,34 +106,6 @@ def load_eraser(source: Source, labels: Sequence[str], task_metric: TaskMetric =
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One line of a .jsonl file, with its place for messages."""
-
-    place: str
-    values: dict[str, Any]
-
-    def get(self, key: str, kind: type, allowed: str) -> Any:
-        value = self.values.get(key)
-        if type(value) is not kind:
-            raise UserError(f"{self.place}: {key!r} must be {allowed}, but is {_brief(value)}")
-        return value
-
-
-def _rows(source: Source, file: str) -> Iterator[_Row]:
-    for number, line in source.lines(file):
-        if not line.strip():
-            continue
-        place = f"{source.label}: {file}, line {number}"
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: broken JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{place}: must be a JSON object, but is {_brief(values)}")
-        yield _Row(place, values)
-
-
-@dataclass(frozen=True)
 class _Document:
     """Its tokens, and where each of its lines, which are its sentences, begins among them; one more is their end."""
 
@@ -156,7 +127,7 @@ def _documents(source: Source) -> Callable[[str], _Document | None]:
     """Documents by id; None for an unknown one."""
     texts: dict[str, str] = {}
     listed = source.find("docs.jsonl") is not None
-    for row in watched(_rows(source, "docs.jsonl"), "reading docs.jsonl") if listed else ():
+    for row in watched(json_lines(source, "docs.jsonl"), "reading docs.jsonl") if listed else ():
         docid = row.get("docid", str, "a string")
         if docid in texts:
             raise UserError(f"{row.place}: document {docid!r} comes twice")
@@ -218,18 +189,18 @@ class _Format:
 
     name: str
     labels: tuple[str, ...]
-    docids: Callable[[_Row, str, Sequence[_Row]], tuple[str, ...]]
-    inputs: Callable[[_Row, Sequence[_Marked]], tuple[Input, ...]]
+    docids: Callable[[Row, str, Sequence[Row]], tuple[str, ...]]
+    inputs: Callable[[Row, Sequence[_Marked]], tuple[Input, ...]]
 
 
-def _own_document(row: _Row, id_: str, evidence: Sequence[_Row]) -> tuple[str, ...]:
+def _own_document(row: Row, id_: str, evidence: Sequence[Row]) -> tuple[str, ...]:
     docids = _named(row, evidence)
     if len(docids) > 1:
         raise UserError(f"{row.place}: must stand on one document, but names {', '.join(sorted(docids))}")
     return (docids.pop() if docids else id_,)
 
 
-def _premise_and_hypothesis(row: _Row, id_: str, evidence: Sequence[_Row]) -> tuple[str, ...]:
+def _premise_and_hypothesis(row: Row, id_: str, evidence: Sequence[Row]) -> tuple[str, ...]:
     docids = (f"{id_}_premise", f"{id_}_hypothesis")
     others = _named(row, evidence).difference(docids)
     if others:
@@ -237,37 +208,37 @@ def _premise_and_hypothesis(row: _Row, id_: str, evidence: Sequence[_Row]) -> tu
     return docids
 
 
-def _named(row: _Row, evidence: Iterable[_Row]) -> set[str]:
+def _named(row: Row, evidence: Iterable[Row]) -> set[str]:
     named = row.values.get("docids") or ()
     if not isinstance(named, list | tuple) or not all(isinstance(docid, str) for docid in named):
-        raise UserError(f"{row.place}: 'docids' must be a list of strings, but is {_brief(named)}")
+        raise UserError(f"{row.place}: 'docids' must be a list of strings, but is {brief(named)}")
     return {*named, *(span.get("docid", str, "a string") for span in evidence)}
 
 
-def _document_alone(row: _Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _document_alone(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     (document,) = documents
     return (Input(segments=(document.text,), gold=document.spans() or None),)
 
 
-def _document_and_query(row: _Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _document_and_query(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     query = row.values.get("query")
     if query is not None and not isinstance(query, str):
-        raise UserError(f"{row.place}: 'query' must be a string, but is {_brief(query)}")
+        raise UserError(f"{row.place}: 'query' must be a string, but is {brief(query)}")
     (document,), tidy = documents, _tidy(query or "")
     return (Input(segments=(document.text, tidy) if tidy else (document.text,), gold=document.spans() or None),)
 
 
-def _documents_in_order(row: _Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _documents_in_order(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     gold = tuple(span for number, document in enumerate(documents) for span in document.spans(number))
     return (Input(segments=tuple(document.text for document in documents), gold=gold or None),)
 
 
-def _question_and_choices(row: _Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _question_and_choices(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     query = row.get("query", str, "a string")
     choices = [_tidy(choice) for choice in query.split(_CHOICE_SEPARATOR)]
     expected = f"'query' must hold {len(COSE_LABELS)} choices joined by ' {_CHOICE_SEPARATOR} '"
     if len(choices) != len(COSE_LABELS):
-        raise UserError(f"{row.place}: {expected}, but holds {len(choices)}: {_brief(query)}")
+        raise UserError(f"{row.place}: {expected}, but holds {len(choices)}: {brief(query)}")
     if "" in choices:
         raise UserError(f"{row.place}: {expected}, but choice {COSE_LABELS[choices.index('')]} is empty")
     (question,) = documents
@@ -284,7 +255,7 @@ class _Reader:
     format: _Format
     seen: set[str] = field(default_factory=set)
 
-    def instance(self, row: _Row, counts: _Counts) -> Instance:
+    def instance(self, row: Row, counts: _Counts) -> Instance:
         id_ = row.get("annotation_id", str, "a string")
         if id_ in self.seen:
             raise UserError(f"{row.place}: annotation_id {id_!r} comes twice")
@@ -310,7 +281,7 @@ class _Reader:
         marked = [_Marked(document.tokens, flags) for document, flags in zip(documents, gold, strict=True)]
         return Instance(id=id_, inputs=self.format.inputs(row, marked), label=labels.index(label))
 
-    def _found(self, row: _Row, docid: str) -> _Document:
+    def _found(self, row: Row, docid: str) -> _Document:
         document = self.document(docid)
         if document is None:
             raise UserError(f"{row.place}: document {docid!r} is neither in docs.jsonl nor in docs/")
@@ -319,7 +290,7 @@ class _Reader:
         return document
 
 
-def _tokens_of(span: _Row, document: _Document, docid: str) -> tuple[int, int]:
+def _tokens_of(span: Row, document: _Document, docid: str) -> tuple[int, int]:
     """Half-open token indices of a span of tokens or, where it has none, of sentences."""
     by_sentence = span.values.get("start_token") in (None, -1) and span.values.get("start_sentence") not in (None, -1)
     unit, size = ("sentence", len(document.lines) - 1) if by_sentence else ("token", len(document.tokens))
@@ -335,19 +306,14 @@ def _read_splits(source: Source, form: _Format) -> tuple[dict[Split, InstanceTab
     notes: list[str] = []
     for split, file in FILES.items():
         counts = _Counts()
-        rows = watched(_rows(source, file), f"reading {form.name}, {split}")
+        rows = watched(json_lines(source, file), f"reading {form.name}, {split}")
         splits[split] = InstanceTable.of(reader.instance(row, counts) for row in rows)
         notes.extend(counts.notes(split))
     return splits, tuple(notes)
 
 
-def _evidence(row: _Row) -> Iterator[_Row]:
+def _evidence(row: Row) -> Iterator[Row]:
     for group in row.get("evidences", list, "a list of groups of spans"):
         if not isinstance(group, list) or not all(isinstance(span, dict) for span in group):
-            raise UserError(f"{row.place}: 'evidences' must be a list of groups of spans, but holds {_brief(group)}")
-        yield from (_Row(row.place, span) for span in group)
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            raise UserError(f"{row.place}: 'evidences' must be a list of groups of spans, but holds {brief(group)}")
+        yield from (Row(row.place, span) for span in group)

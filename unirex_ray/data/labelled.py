@@ -145,14 +145,15 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
             f"but are {' and '.join(texts)}, and {label}"
         )
 
-    def rows(file: str) -> _Identified:
-        return _numbered(READERS[PurePosixPath(file).suffix.lower()](source, file, columns), file)
+    def rows(file: str) -> Iterator[Row]:
+        return READERS[PurePosixPath(file).suffix.lower()](source, file, columns)
+
+    def whole(split: Split, names: Sequence[str]) -> InstanceTable:
+        found = watched(chain.from_iterable(map(rows, names)), f"reading table, {split}")
+        return _table(_numbered(found, split), texts, label, labels)
 
     files = _files_of_splits(source)
-    given = {
-        split: _table(watched(chain.from_iterable(map(rows, names)), f"reading table, {split}"), texts, label, labels)
-        for split, names in files.items()
-    }
+    given = {split: whole(split, names) for split, names in files.items()}
     drawn, notes = _with_drawn_splits(given, ", ".join(files["train"]), config)
     return Corpus(
         name="table",
@@ -188,17 +189,16 @@ def _identified(rows: Iterable[Row], column: str, seen: set[str]) -> _Identified
         yield id_, row
 
 
-def _numbered(rows: Iterable[Row], file: str) -> _Identified:
-    """Rows of a file without ids, which its name and their numbers stand for."""
-    stem = PurePosixPath(file).stem
+def _numbered(rows: Iterable[Row], split: str) -> _Identified:
+    """Rows without ids, which their numbers stand for."""
     for number, row in enumerate(rows, start=1):
-        yield f"{stem}-{number}", row
+        yield f"{split}-{number}", row
 
 
 def _load_polarity(source: Source, config: DataConfig, name: str, columns: Sequence[str]) -> Corpus:
     def rows(file: str) -> _Identified:
         read = delimited(source, file, columns, QuotedCommas, headed=False)
-        return _numbered(watched(read, f"reading {name}, {file}"), file)
+        return _numbered(watched(read, f"reading {name}, {file}"), PurePosixPath(file).stem)
 
     def sample(file: str, size: int) -> InstanceTable:
         # Of millions of reviews, the first pass keeps the labels alone, and the second one those that were drawn.
@@ -254,6 +254,12 @@ def _with_drawn_splits(
     names: tuple[Split, ...] = ("train", *missing)
     parts = _divided(given["train"], (10 - len(missing), *[1] * len(missing)), config)
     drawn = dict(zip(names, parts, strict=True))
+    empty = [split for split in names if not len(drawn[split])]
+    if empty:
+        raise UserError(
+            f"{origin} has {len(given['train'])} instances, too few to draw {' and '.join(missing)} from them; "
+            f"give files for {' and '.join(missing)}"
+        )
     counts = ", ".join(f"{len(drawn[split])} {split}" for split in names)
     note = (
         f"{' and '.join(missing)} drawn from {origin}, stratified by label, with data.seed = {config.seed}: "
@@ -262,15 +268,22 @@ def _with_drawn_splits(
     return {**given, **drawn}, (note,)
 
 
+def table_files(names: Sequence[str]) -> list[str]:
+    """Which of a folder's files `load_table` may read."""
+    tables = [file for file in map(PurePosixPath, names) if _is_table(file)]
+    return [str(file) for file in tables if len(tables) == 1 or any(_is_of(file, split) for split in SPLITS)]
+
+
+def _is_of(file: PurePosixPath, split: Split) -> bool:
+    return file.stem.lower().partition("-")[0] in _SPLIT_NAMES[split]
+
+
 def _files_of_splits(source: Source) -> dict[Split, tuple[str, ...]]:
     """The files of each split that has any; train always has."""
     tables = [file for file in map(PurePosixPath, sorted(source.names)) if _is_table(file)]
     if not tables:
         raise UserError(f"{source.label}: must hold {', '.join(READERS)} files, but holds {_some(source.names)}")
-    found = {
-        split: [file for file in tables if file.stem.lower().partition("-")[0] in names]
-        for split, names in _SPLIT_NAMES.items()
-    }
+    found = {split: [file for file in tables if _is_of(file, split)] for split in SPLITS}
     if len(tables) == 1 and not any(found.values()):
         found["train"] = tables
     if not found["train"]:

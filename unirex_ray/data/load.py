@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unirex_ray.config import DataConfig
@@ -31,6 +31,7 @@ class Loader:
         read: from its files and the options of `data`.
         files: must be there.
         also: files and folders that are read where they exist.
+        choose: which of a folder's files are read beside them.
         remedy: what to give as `data.source`.
         options: keys of `data` that are for this corpus beside name, source and seed.
     """
@@ -38,6 +39,7 @@ class Loader:
     read: Callable[[Source, DataConfig], Corpus]
     files: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    choose: Callable[[Sequence[str]], Iterable[str]] | None = None
     remedy: str = ""
     options: tuple[str, ...] = ()
 
@@ -126,6 +128,8 @@ def _place(corpus: Corpus, split: str, instance: Instance) -> str:
 
 
 def _problem(instance: Instance, corpus: Corpus) -> str | None:
+    if _half_a_character(instance.id) is not None:
+        return "the id holds half of a surrogate pair, not a character"
     choices = len(corpus.labels) if corpus.multi_choice else 1
     if len(instance.inputs) != choices:
         return f"must have {choices} inputs, but has {len(instance.inputs)}"
@@ -140,14 +144,21 @@ def _problem_of_input(text: Input) -> str | None:
     for segment in text.segments:
         if not segment.strip():
             return "a text is empty"
-        try:
-            segment.encode("utf-8")
-        except UnicodeEncodeError as error:
-            return f"character {error.start} is half of a surrogate pair, not a character"
+        place = _half_a_character(segment)
+        if place is not None:
+            return f"character {place} is half of a surrogate pair, not a character"
     for number, start, end in text.gold or ():
         size = len(text.segments[number]) if 0 <= number < len(text.segments) else 0
         if not 0 <= start < end <= size:
             return f"rationale [{start}, {end}) must be within its text of {size} characters"
+    return None
+
+
+def _half_a_character(text: str) -> int | None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
     return None
 
 
@@ -169,7 +180,7 @@ def _generated(config: DataConfig) -> Corpus:
 def _from_files(config: DataConfig, loader: Loader) -> Corpus:
     if config.source is None:
         raise UserError(f"data.name={config.name} needs data.source; {loader.remedy}")
-    stamp = fingerprint(config.source, loader.files, loader.also, loader.remedy)
+    stamp = fingerprint(config.source, loader.files, loader.remedy, also=loader.also, choose=loader.choose)
     options = config.model_dump(mode="json", include={"name", "seed", *loader.options})
     key = f"{_RULES}-{stamp}-{json.dumps(options, sort_keys=True)}"
     file = cache_folder(config.cache) / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.corpus.arrow"
@@ -179,7 +190,9 @@ def _from_files(config: DataConfig, loader: Loader) -> Corpus:
     corpus = loader.read(open_source(config.source, loader.files, loader.remedy), config)
     check_corpus(corpus)
     try:
-        write_corpus(file, key, corpus)
+        # Another process may have been faster, and on network storage its readers lose a file that is replaced.
+        if read_corpus(file, key) is None:
+            write_corpus(file, key, corpus)
     except OSError as error:
         refuse_unwritable(config.cache, error)
     return corpus
@@ -253,6 +266,7 @@ _LOADERS: dict[str, Loader] = {
     ),
     "table": Loader(
         read=lambda source, config: labelled.load_table(source, config, config.labels or ()),
+        choose=labelled.table_files,
         remedy="give a .csv, .tsv, .jsonl or .parquet file, or a folder or archive with one per split",
         options=("labels", "text_columns", "label_column", "task_metric"),
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tarfile
 import zipfile
@@ -56,14 +57,6 @@ class Source:
         if data is None:
             raise UserError(f"{self.label}: has no file {name!r}")
         return data
-
-    def text(self, name: str) -> str:
-        """A file as UTF-8 text.
-
-        Raises:
-            UserError: if it is missing or not UTF-8; names the line.
-        """
-        return self.decode(name, self.content(name))
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         r"""A file's lines without their ends (\n or \r\n), numbered from 1; only one of them is decoded at a time.
@@ -122,11 +115,19 @@ def open_source(path: str | Path, expected: Sequence[str], remedy: str) -> Sourc
     return Source(label, relative, tuple(sorted(n.removeprefix(prefix) for n in names if n.startswith(prefix))))
 
 
-def fingerprint(path: str | Path, expected: Sequence[str], also: Sequence[str], remedy: str) -> str:
+def fingerprint(
+    path: str | Path,
+    expected: Sequence[str],
+    remedy: str,
+    *,
+    also: Sequence[str] = (),
+    choose: Callable[[Sequence[str]], Iterable[str]] | None = None,
+) -> str:
     """64 hex digits over everything that a reader of these files can see; nothing is parsed.
 
     Args:
         also: files and folders beside `expected` that are read where they exist.
+        choose: which of a folder's names are read beside them; none by default.
 
     Raises:
         UserError: if the source is missing or cannot be read; of a folder, also if it lacks an expected file.
@@ -134,22 +135,32 @@ def fingerprint(path: str | Path, expected: Sequence[str], also: Sequence[str], 
     place, label = _locate(path, expected, remedy), str(path)
     try:
         if place.is_file():
-            with place.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
+            # The name as well: of a single file, it decides how the file is read.
+            return hashlib.sha256(f"{place.name} {_content_hash(place)}".encode()).hexdigest()
         names = _folder(place)[1]
         root = place / _top(names, expected, label, remedy)
-        found = [root / name for name in (*expected, *also)] if expected else [root]
-        files = [file for entry in found for file in (entry.rglob("*") if entry.is_dir() else (entry,))]
+        chosen = (*expected, *also, *(choose(sorted(names)) if choose else ()))
         sha = hashlib.sha256()
-        for file in sorted({file for file in files if file.is_file()}):
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        for file in sorted({file for name in chosen for file in _files(root / name)}):
+            content = _content_hash(file)
             sha.update(
                 f"{len(file.relative_to(root).as_posix())} {file.relative_to(root).as_posix()} {content}".encode()
             )
         return sha.hexdigest()
     except OSError as error:
         raise UserError(f"data.source = {label!r} cannot be read ({error.strerror or error}); {remedy}") from None
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    for folder, _, names in os.walk(place, followlinks=True):
+        yield from (Path(folder) / name for name in names)
+
+
+def _content_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _locate(path: str | Path, expected: Sequence[str], remedy: str) -> Path:

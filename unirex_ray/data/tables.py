@@ -23,6 +23,20 @@ class Row:
     place: str
     values: Mapping[str, Any]
 
+    def get(self, column: str, kind: type, allowed: str) -> Any:
+        """What a column of JSON holds.
+
+        Args:
+            allowed: the kind in words.
+
+        Raises:
+            UserError: if it is of another kind, or missing.
+        """
+        value = self.values.get(column)
+        if type(value) is not kind:
+            raise UserError(f"{self.place}: {column!r} must be {allowed}, but is {brief(value)}")
+        return value
+
     def text(self, column: str) -> str:
         """What a column holds.
 
@@ -103,14 +117,22 @@ def delimited(
             _check_columns(place, names, columns)
         elif values is None:
             return
+        elif dialect.delimiter == "\t" and any("\n" in value for value in values):
+            # A stray quote, more likely than a text of several lines, would swallow the rows up to the next one.
+            raise UserError(f"{place}: must be a row on one line, but a quote that opens here closes further down")
         elif len(values) == len(names):
             yield Row(place, dict(zip(names, values, strict=True)))
         elif values:
             raise UserError(f"{place}: must have {len(names)} columns, but has {len(values)}")
 
 
-def _json_lines(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]:
-    for number, line in _lines(source, file):
+def json_lines(source: Source, file: str) -> Iterator[Row]:
+    """The objects of a file with one JSON object a line; blank lines are skipped.
+
+    Raises:
+        UserError: for anything else, with its line.
+    """
+    for number, line in source.lines(file):
         if not line.strip():
             continue
         place = f"{source.label}: {file}, line {number}"
@@ -120,8 +142,13 @@ def _json_lines(source: Source, file: str, columns: Sequence[str]) -> Iterator[R
             raise UserError(f"{place}: broken JSON ({error})") from None
         if not isinstance(values, dict):
             raise UserError(f"{place}: must be a JSON object, but is {reprlib.repr(values)}")
-        _check_columns(place, tuple(values), columns)
         yield Row(place, values)
+
+
+def _json_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]:
+    for row in json_lines(source, file):
+        _check_columns(row.place, tuple(row.values), columns)
+        yield row
 
 
 def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -146,7 +173,7 @@ def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]
 READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[Row]]] = {
     ".csv": partial(delimited, dialect=QuotedCommas),
     ".tsv": partial(delimited, dialect=QuotedTabs),
-    ".jsonl": _json_lines,
+    ".jsonl": _json_table,
     ".parquet": _parquet,
 }
 
@@ -167,3 +194,9 @@ def _check_columns(place: str, names: Sequence[str], needed: Sequence[str]) -> N
         if names.count(column) != 1:
             there = ", ".join(map(repr, names)) or "no columns"
             raise UserError(f"{place}: must have one column {column!r}, but has {there}")
+
+
+def brief(value: object) -> str:
+    """A value as JSON, cut to a line's length."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
