@@ -11,48 +11,48 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from unirex_ray.config import build_config, job_parser, override, parse_job
+from unirex_ray.config import build_config, flatten, job_parser, override, parse_job
 from unirex_ray.data.load import load_corpus
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.report.html import rationale_page
 from unirex_ray.report.layout import console
 from unirex_ray.report.transfer_table import print_transfer
-from unirex_ray.sweep.provenance import code_version
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.store import GIT_VERSION, own_database, resolve_tracking_uri, store_options
+from unirex_ray.tracking.records import Evaluation
+from unirex_ray.tracking.store import own_database, resolve_tracking_uri, store_options
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.transfer import evaluation_rows
-from unirex_ray.zero_shot import evaluate, find_models, parse_mapping
+from unirex_ray.zero_shot import evaluate, find_models, is_recorded, of_method, parse_mapping, record
 
 
 def main() -> None:
     parser = job_parser("evaluate.py", __doc__)
-    parser.add_argument(
-        "--model", dest="folder", required=True, metavar="FOLDER", help="What a sweep or export_best wrote."
-    )
+    parser.add_argument("--model", dest="folder", required=True, help="What a sweep or export_best wrote.")
     parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
     parser.add_argument("--map", metavar="A=B,...", help="Which of the corpus' labels each of the model's stands for.")
     options, tree = parse_job(parser, sys.argv[1:])
     found = find_models(Path(options.folder).expanduser())
+    models = of_method(found.models, dict(flatten(tree)))
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)
-    todo = evaluate(found.models, corpus, config, split=options.split, given=parse_mapping(options.map))
+    todo = evaluate(models, corpus, config, split=options.split, given=parse_mapping(options.map))
     store = MlflowStore(resolve_tracking_uri(config))
-    out, done = console(), []
-    for evaluation, highlights in todo:
-        title = f"{evaluation.method}, seed {evaluation.seed}, trained on {evaluation.trained_on}: {corpus.name}"
-        page = rationale_page(highlights, title=title)
-        store.log_evaluation(evaluation, tags={GIT_VERSION: code_version()}, texts={"rationales.html": page})
-        done.append(evaluation)
-        out.print(f"{len(done)} of {len(found.models)}: {title}", markup=False, soft_wrap=True)
+    out, done = console(), list[Evaluation]()
+    for each in todo:
+        record(store, each, config, options.folder)
+        for note in () if done else each.notes:
+            out.print(note, markup=False, soft_wrap=True)
+        done.append(each.evaluation)
+        out.print(f"{len(done)} of {len(models)}: {each.evaluation.method}, seed {each.evaluation.seed}", markup=False)
     print_transfer(evaluation_rows(done), out)
-    file = output / f"evaluation-{corpus.name}.json"
-    file.write_text(json.dumps([asdict(evaluation) for evaluation in done], indent=2), encoding="utf-8")
-    out.print(f"written to {file}, and to runs at {store.uri}", markup=False, soft_wrap=True)
-    uri = None if store.uri == own_database(config) else store.uri
-    trained = override(config, {"data.name": done[0].trained_on, "tracking.uri": uri})
-    out.print("next:")
-    out.print(f"  python jobs/compare.py {store_options(trained)}", markup=False, soft_wrap=True)
+    name = f"evaluation-{Path(options.folder).absolute().name}-{corpus.name}-{corpus.digest()[:8]}-{options.split}.json"
+    content = {"config": config.model_dump(mode="json"), "evaluations": [asdict(evaluation) for evaluation in done]}
+    (output / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    out.print(f"written to {output / name}, and to runs at {store.uri}", markup=False, soft_wrap=True)
+    if is_recorded(store, done[0]):
+        uri = None if store.uri == own_database(config) else store.uri
+        trained = override(config, {"data.name": done[0].trained_on, "tracking.uri": uri})
+        out.print("next:")
+        out.print(f"  python jobs/compare.py {store_options(trained)}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,17 @@ class MemoryStore:
             if run.get("experiment") == experiment
         ]
 
-    def log_evaluation(self, evaluation: Evaluation, *, tags: Mapping[str, str], texts: Mapping[str, str]) -> str:
+    def log_evaluation(
+        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
+    ) -> str:
         name = f"{evaluation.trial_id} on {evaluation.corpus} {evaluation.digest} {evaluation.split}"
-        self.runs[name] = {"evaluation": evaluation, "tags": dict(tags), "artifacts": dict(texts)}
+        self.runs.pop(name, None)
+        self.runs[name] = {
+            "evaluation": evaluation,
+            "params": dict(params),
+            "tags": dict(tags),
+            "artifacts": dict(texts),
+        }
         return name
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tiny import tiny_config, tiny_corpus
 
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.tracking.store import DATA_DIGEST
 
 JOBS = Path(__file__).parents[1] / "jobs"
 Job = Callable[..., str]
@@ -95,24 +98,77 @@ def test_prepare_data_tells_what_was_cut_from_whom(job: Job, tmp_path: Path) -> 
     assert "tokens are cut; the first" in (tmp_path / "out" / "data-table.html").read_text()
 
 
-def test_evaluate_scores_every_selected_model_and_records_it(
-    job: Job, tmp_path: Path, encoders: dict[str, str]
-) -> None:
-    sweep = tmp_path / "sweep"
-    trained_sweep(sweep, tiny_config(encoders["bert"], train__epochs=1), tiny_corpus((12, 4, 4)), ("aa-ig", "fresh"))
-    MlflowStore(f"sqlite:///{sweep}/mlflow.db")
+@pytest.fixture(scope="module")
+def sweep(encoders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a sweep of two methods leaves behind, recorded."""
+    folder = tmp_path_factory.mktemp("sweep")
+    corpus = replace(tiny_corpus((12, 4, 4)), name="reviews")
+    recorded = trained_sweep(folder, tiny_config(encoders["bert"], train__epochs=1), corpus, ("aa-ig", "fresh"))
+    store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
+    tags = {DATA_DIGEST: corpus.digest()}
+    store.open_sweep(experiment="reviews", sweep_id="s1", seeds=(0, 1), params={}, tags=tags)
+    for trial_id, metrics in recorded.items():
+        method, seed = trial_id[3:].rsplit("-", 2)[0], int(trial_id[-1])
+        spec = TrialSpec(trial_id=trial_id, method=method, configuration=3, seed=seed, parameters={})
+        store.open_trial(spec, params={}, tags=tags)
+        store.finish_trial(trial_id, "completed", metrics=metrics)
+    store.finish_sweep(metrics={}, tags={})
+    return folder
+
+
+def test_evaluate_scores_every_selected_model_and_records_it(job: Job, tmp_path: Path, sweep: Path) -> None:
     told = job("evaluate", f"--model={sweep}", *table(tmp_path / "corpus"), "--map", "negative=y,positive=n")
     lines = [" ".join(line.split()) for line in told.splitlines()]
-    assert "4 of 4: fresh, seed 1, trained on tiny: table" in lines
+    assert "4 of 4: fresh, seed 1" in lines
     assert any("AA (IG)" in line and "±" in line for line in lines)
-    assert lines[-1] == f"python jobs/compare.py --data.name=tiny --output={sweep}"
-    found = json.loads((sweep / "evaluation-table.json").read_text())
+    assert lines[-1] == f"python jobs/compare.py --data.name=reviews --output={sweep}"
+    (file,) = sweep.glob(f"evaluation-{sweep.name}-table-*-test.json")
+    written = json.loads(file.read_text())
+    assert written["config"]["data"]["labels"] == ["n", "y"]
+    found = written["evaluations"]
     assert [each["trial_id"][3:] for each in found] == [f"{m}-0003-s{s}" for m in ("aa-ig", "fresh") for s in (0, 1)]
     assert {each["labels"] for each in found} == {"negative for y, positive for n"}
-    recorded = MlflowStore(f"sqlite:///{sweep}/mlflow.db").evaluations("tiny")
+    recorded = MlflowStore(f"sqlite:///{sweep}/mlflow.db").evaluations("reviews")
     assert {e.trial_id: dict(e.metrics) for e in recorded} == {e["trial_id"]: e["metrics"] for e in found}
     assert {each.corpus for each in recorded} == {"table"}
-    assert list((sweep / "mlartifacts").rglob("rationales.html"))
+    assert {file.name for file in (sweep / "mlartifacts" / "table").rglob("*.*")} == {"rationales.html", "config.yaml"}
+
+    compared = job("compare", "--data.name=reviews", f"--output={sweep}")
+    rows = [line.split() for line in compared.splitlines() if "±" in line]
+    at_home, elsewhere = ([row for row in rows if dataset in row] for dataset in ("reviews", "table"))
+    assert len(at_home) == len(elsewhere) == 1  # a corpus is named in the first of its rows
+    assert "negative for y, positive for n" in compared
+    assert "table" in (sweep / "transfer.csv").read_text()
+
+
+def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: Path, sweep: Path) -> None:
+    own = f"--tracking.uri=sqlite:///{tmp_path}/own.db"
+    told = job("evaluate", f"--model={sweep}", *table(tmp_path / "corpus"), "--method=fresh", "--split=dev", own)
+    assert "2 of 2: fresh, seed 1" in told
+    assert "next:" not in told  # that store does not know the sweep
+    (one, two) = MlflowStore(f"sqlite:///{tmp_path}/own.db").evaluations("reviews")
+    assert (one.split, {one.method, two.method}) == ("dev", {"fresh"})
+    assert "dev/comprehensiveness" in one.metrics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method=l2e"], "method = 'l2e': there are models of aa-ig, fresh"),
+        (["--model.layers=1"], "model.layers has no meaning for a model that is trained already"),
+        (["--train.epochs=1"], "train.epochs has no meaning for a model"),
+        (["--data.gold_percent=5"], "data.gold_percent has no meaning for a model"),
+        (["--map", "negative=y"], "--map lacks the model's label 'positive'"),
+        (["--tracking.uri=http://127.0.0.1:9"], "is an MLflow server running there?"),
+    ],
+)
+def test_what_evaluate_cannot_do(
+    job: Job, capsys: pytest.CaptureFixture[str], tmp_path: Path, sweep: Path, arguments: list[str], message: str
+) -> None:
+    corpus = table(tmp_path / "corpus")
+    with pytest.raises(SystemExit):
+        job("evaluate", f"--model={sweep}", *corpus, *arguments)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def record(store: RunStore, evaluations: list[Evaluation]) -> None:
             metrics = {f"dev/{key}": value for key, value in dev.items()}
             store.finish_trial(spec.trial_id, "completed", metrics={**metrics, **values(base, seed, gold=True)})
     for each in evaluations:
-        store.log_evaluation(each, tags={}, texts={})
+        store.log_evaluation(each, params={}, tags={}, texts={})
 
 
 def store_of(evaluations: list[Evaluation]) -> MemoryStore:

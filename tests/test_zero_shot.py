@@ -15,6 +15,7 @@ from unirex_ray.export import PROVENANCE, SETTINGS, trained_in
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
 from unirex_ray.report.layout import to_csv
+from unirex_ray.tracking.records import Evaluation
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import train_trial
@@ -40,6 +41,10 @@ def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS,
     return recorded
 
 
+def evaluations(*arguments, **options) -> list[Evaluation]:
+    return [each.evaluation for each in evaluate(*arguments, **options)]
+
+
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
     return tiny_corpus((20, 8, 12))
@@ -61,7 +66,8 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
     found = find_models(folder)
     assert [model.trial_id for model in found.models] == list(recorded)
     assert found.output == folder
-    for evaluation, highlights in evaluate(found.models, corpus, config):
+    for each in evaluate(found.models, corpus, config):
+        evaluation, highlights = each.evaluation, each.highlights
         assert (evaluation.trained_digest, evaluation.digest) == (corpus.digest(), corpus.digest())
         assert (evaluation.trained_on, evaluation.corpus, evaluation.labels) == ("tiny", "tiny", "the same")
         wanted = {key: value for key, value in recorded[evaluation.trial_id].items() if key.startswith("test/")}
@@ -81,11 +87,11 @@ def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
     (tmp_path / "model" / PROVENANCE).write_text(json.dumps(provenance))
     found = find_models(tmp_path / "model")
     assert (found.output, found.tracking_uri) == (tmp_path, None)
-    ((test, _),) = evaluate(found.models, corpus, config)
+    (test,) = evaluations(found.models, corpus, config)
     assert (test.seed, test.method, test.trained_digest) == (1, "unirex-aa-f-rand", "abc")
     for key in ("test/auprc", "test/comprehensiveness", "test/task_score"):
         assert test.metrics[key] == pytest.approx(recorded[trial_id][key], rel=1e-5, abs=1e-6)
-    ((dev, _),) = evaluate(found.models, corpus, config, split="dev")
+    (dev,) = evaluations(found.models, corpus, config, split="dev")
     assert dev.metrics["dev/comprehensiveness"] == pytest.approx(recorded[trial_id]["dev/comprehensiveness"], rel=1e-5)
 
 
@@ -99,9 +105,10 @@ def test_labels_of_another_task_by_hand(swept, config, corpus):
     (model,) = [m for m in find_models(folder).models if m.trial_id == "s1-unirex-slm-fp-0003-s0"]
     whole = recorded[model.trial_id]
     target = renamed(corpus, "noHate", "hate", name="target", task_metric="binary_f1")
-    ((by_place, shown),) = evaluate([model], target, config)
-    ((turned, turned_shown),) = evaluate([model], target, config, given={"negative": "hate", "positive": "noHate"})
-    ((one, _),) = evaluate([model], target, config, given={"negative": "noHate", "positive": "noHate"})
+    (plain,) = evaluate([model], target, config)
+    (other,) = evaluate([model], target, config, given={"negative": "hate", "positive": "noHate"})
+    (one,) = evaluations([model], target, config, given={"negative": "noHate", "positive": "noHate"})
+    by_place, turned, shown, turned_shown = plain.evaluation, other.evaluation, plain.highlights, other.highlights
     assert by_place.labels == "negative for noHate, positive for hate"
     accuracy = whole["test/accuracy"]
     assert by_place.metrics["test/accuracy"] == pytest.approx(accuracy)
@@ -125,7 +132,7 @@ def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
         replace(i, inputs=tuple(replace(text, gold=None) for text in i.inputs)) for i in corpus.splits["test"]
     )
     target = replace(corpus, splits={**corpus.splits, "test": bare})
-    ((evaluation, _),) = evaluate(find_models(folder).models[:1], target, config)
+    (evaluation,) = evaluations(find_models(folder).models[:1], target, config)
     assert not {"test/auprc", "test/token_f1"} & set(evaluation.metrics)
     assert "test/comprehensiveness" in evaluation.metrics
 
@@ -133,11 +140,12 @@ def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
 def test_texts_are_cut_as_in_training_and_to_the_corpus_own_limit(swept, config, corpus):
     folder, _ = swept
     model = find_models(folder).models[:1]
-    ((_, shown),) = evaluate(model, replace(corpus, max_length=6), config)
-    assert all(len(text.tokens) <= 4 for instance in shown for text in instance.inputs)
-    assert any(text.note for instance in shown for text in instance.inputs)
-    ((_, asked),) = evaluate(model, corpus, override(config, {"data.max_length": 8}))
-    assert max(len(text.tokens) for instance in asked for text in instance.inputs) == 6
+    (short,) = evaluate(model, replace(corpus, max_length=6), config)
+    assert all(len(text.tokens) <= 4 for instance in short.highlights for text in instance.inputs)
+    assert any(text.note for instance in short.highlights for text in instance.inputs)
+    assert [note.split(" inputs")[0] for note in short.notes] == ["test: 11 of 12"]
+    (asked,) = evaluate(model, corpus, override(config, {"data.max_length": 8}))
+    assert max(len(text.tokens) for instance in asked.highlights for text in instance.inputs) == 6
 
 
 @pytest.mark.parametrize(
@@ -146,6 +154,8 @@ def test_texts_are_cut_as_in_training_and_to_the_corpus_own_limit(swept, config,
         (("negative", "positive"), ("negative", "positive"), None, (0, 1)),
         (("NEG", "POS"), ("pos", "neg"), None, (1, 0)),
         (("negative", "positive"), ("not ironic", "ironic"), None, (0, 1)),
+        (("a", "A"), ("a", "A"), None, (0, 1)),
+        (("a", "A"), ("A", "a"), None, (1, 0)),
         (("a", "b", "c"), ("x", "y"), {"a": "y", "b": "x", "c": "x"}, (1, 0, 0)),
         (("negative", "positive"), ("negative", "positive"), {"negative": "positive", "positive": "negative"}, (1, 0)),
     ],
@@ -158,6 +168,8 @@ def test_labels_are_matched(model, corpus, given, expected):
     ("model", "corpus", "given", "message"),
     [
         (("a", "b", "c"), ("x", "y"), None, r"labels a, b, c, the corpus x, y: .* --map a=x,b=x,c=x"),
+        (("negative", "positive"), ("positive", "neutral"), None, "say which stands for which"),
+        (("negative", "positive"), ("Positive", "neutral"), None, "say which stands for which"),
         (("a", "b"), ("x", "y"), {"a": "x"}, "--map lacks the model's label 'b'"),
         (("a", "b"), ("x", "y"), {"a": "x", "b": "z"}, r"unknown label 'z' \(the corpus has x, y\)"),
         (("a", "b"), ("x", "y"), {"a": "x", "b": "y", "c": "y"}, r"unknown label 'c' \(the model has a, b\)"),

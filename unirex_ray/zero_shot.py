@@ -7,15 +7,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from transformers import PreTrainedTokenizerBase
 
-from unirex_ray.config import Config, build_config
+from unirex_ray.config import Config, build_config, flatten, to_yaml
 from unirex_ray.data.batching import Tokens
 from unirex_ray.data.encode import encode_corpus
-from unirex_ray.data.schema import Corpus
+from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.export import PROVENANCE, SETTINGS, trained_in
 from unirex_ray.highlight import HighlightedInstance
@@ -24,9 +25,11 @@ from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
 from unirex_ray.models.views import Plan
+from unirex_ray.report.html import rationale_page
 from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
+from unirex_ray.sweep.provenance import code_version
 from unirex_ray.tracking.records import Evaluation
-from unirex_ray.tracking.store import database_file, database_uri
+from unirex_ray.tracking.store import GIT_VERSION, RunStore, database_file, database_uri
 from unirex_ray.training.checkpoint import RESULT, CheckpointStore
 from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
 from unirex_ray.training.runtime import LocalRuntime
@@ -108,10 +111,17 @@ def _exported(folder: Path) -> Models:
         trained_digest=digest,
         load=load,
     )
-    uri = provenance.get("tracking_uri")
-    database = database_file(uri) if uri else None
-    gone = database is not None and not database.exists()  # exported elsewhere
-    return Models(models=(model,), output=folder.absolute().parent, tracking_uri=None if gone else uri)
+    output = folder.absolute().parent
+    return Models(models=(model,), output=output, tracking_uri=_there(provenance.get("tracking_uri"), output))
+
+
+def _there(uri: str | None, output: Path) -> str | None:
+    """Where a sweep was recorded; the database beside it where that has moved along, None where it is gone."""
+    file = database_file(uri) if uri else None
+    if uri and (file is None or file.exists()):
+        return uri
+    beside = output.absolute() / "mlflow.db"
+    return database_uri(beside) if beside.exists() else None
 
 
 def _swept(folder: Path) -> Models:
@@ -135,8 +145,7 @@ def _swept(folder: Path) -> Models:
     if not trials:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
     models = tuple(_of_trial(folder, trial_id, seed, trained_on, digest) for trial_id, seed in trials)
-    database = folder.absolute() / "mlflow.db"
-    return Models(models=models, output=folder, tracking_uri=database_uri(database) if database.exists() else None)
+    return Models(models=models, output=folder, tracking_uri=_there(begun.get("tracking_uri"), folder))
 
 
 def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:
@@ -163,14 +172,16 @@ def match_labels(
 ) -> tuple[int, ...]:
     """Which of a corpus' classes each of a model's stands for.
 
-    As given; else by name, where both have the same names (whatever their case); else by position, where there are as
-    many: so does the paper, whose sentiment models are scored on irony with positive for ironic.
+    As given; else by name, where both have the same names (or the same but for their case); else by position, where
+    there are as many and no name is in both: so does the paper, whose sentiment models are scored on irony with
+    positive for ironic.
 
     Args:
         given: model's label -> corpus' label, for every label of the model; several may stand for one.
 
     Raises:
-        UserError: for a given label that there is not, or is missing; where nothing is given and the numbers differ.
+        UserError: for a given label that there is not, or is missing; where nothing is given and the numbers differ, or
+            only some of the names are in both.
     """
     if given is not None:
         unknown = [f"{name!r} (the model has {', '.join(model)})" for name in given if name not in model]
@@ -181,15 +192,30 @@ def match_labels(
                 f"--map: unknown label {unknown[0]}" if unknown else f"--map lacks the model's label {missing[0]!r}"
             )
         return tuple(corpus.index(given[name]) for name in model)
-    names = [name.casefold() for name in corpus]
-    if sorted(names) == sorted(name.casefold() for name in model):
-        return tuple(names.index(name.casefold()) for name in model)
-    if len(model) == len(corpus):
+    for same in (str, str.casefold):
+        ours, theirs = [same(name) for name in model], [same(name) for name in corpus]
+        if len(set(ours)) == len(ours) and sorted(ours) == sorted(theirs):
+            return tuple(map(theirs.index, ours))
+    if len(model) == len(corpus) and not {*map(str.casefold, model)} & {*map(str.casefold, corpus)}:
         return tuple(range(len(model)))
     raise UserError(
         f"the model has the labels {', '.join(model)}, the corpus {', '.join(corpus)}: say which stands for which, "
         f"e.g. --map {','.join(f'{name}={corpus[0]}' for name in model)}"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A model's metrics on a corpus.
+
+    Attributes:
+        highlights: some instances with their rationales.
+        notes: what loading and truncation found worth telling.
+    """
+
+    evaluation: Evaluation
+    highlights: tuple[HighlightedInstance, ...]
+    notes: tuple[str, ...]
 
 
 def check_fit(trained: TrainedModel, corpus: Corpus, split: Split) -> None:
@@ -216,8 +242,8 @@ def evaluate(
     *,
     split: Split = "test",
     given: Mapping[str, str] | None = None,
-) -> Iterator[tuple[Evaluation, tuple[HighlightedInstance, ...]]]:
-    """All metrics of each model on a corpus, and some instances with their rationales; one model after the other.
+) -> Iterator[Evaluated]:
+    """All metrics of each model on a corpus, one model after the other.
 
     Texts are cut as in training, and never to more than the corpus' own limit.
 
@@ -244,7 +270,7 @@ def _evaluated(
     config: Config,
     split: Split,
     runtime: LocalRuntime,
-) -> tuple[Evaluation, tuple[HighlightedInstance, ...]]:
+) -> Evaluated:
     model, tokenizer = trained.load()
     card = trained.card
     length = config.data.max_length or min(card.max_length, corpus.max_length or card.max_length)
@@ -278,13 +304,69 @@ def _evaluated(
     if runtime.device.type == "cuda":
         del model, evaluator
         torch.cuda.empty_cache()
-    return evaluation, highlights
+    notes = tuple(note for note in encoded.notes if not note.startswith(tuple(f"{s}: " for s in SPLITS if s != split)))
+    return Evaluated(evaluation=evaluation, highlights=highlights, notes=notes)
 
 
 def _in_words(model: Sequence[str], corpus: Sequence[str], stands_for: tuple[int, ...] | None) -> str:
     if stands_for is None or [corpus[number] for number in stands_for] == list(model):
         return "the same"
     return ", ".join(f"{name} for {corpus[number]}" for name, number in zip(model, stands_for, strict=True))
+
+
+def record(store: RunStore, found: Evaluated, config: Config, folder: str) -> None:
+    """Put an evaluation into the store, with all that is needed to repeat it.
+
+    Args:
+        folder: that the model was found in.
+    """
+    done = found.evaluation
+    title = f"{done.method}, seed {done.seed}, trained on {done.trained_on}: {done.corpus}, {done.split}"
+    data = {key: value for key, value in flatten(config.model_dump(mode="json")) if key.startswith("data.")}
+    store.log_evaluation(
+        done,
+        params={"model": folder, **data},
+        tags={GIT_VERSION: code_version()},
+        texts={"rationales.html": rationale_page(found.highlights, title=title), "config.yaml": to_yaml(config)},
+    )
+
+
+def is_recorded(store: RunStore, evaluation: Evaluation) -> bool:
+    """Whether the store knows the trial that trained the model, so that a comparison finds the evaluation."""
+    sweeps = store.sweeps(evaluation.trained_on)
+    return any(trial.spec.trial_id == evaluation.trial_id for sweep in sweeps for trial in sweep.trials)
+
+
+_READ = (
+    "data.",
+    "output",
+    "tracking.",
+    "method",
+    "train.gpu",
+    "train.precision",
+    "train.threads",
+    "train.token_budget",
+)
+
+
+def of_method(models: Sequence[TrainedModel], given: Mapping[str, Any]) -> tuple[TrainedModel, ...]:
+    """The models of the method that the user gave, or all.
+
+    Args:
+        given: configuration keys and values that the user gave.
+
+    Raises:
+        UserError: if there is none of that method; for a key that only training reads.
+    """
+    for key in given:
+        if not key.startswith(_READ) or key.startswith("data.gold"):
+            raise UserError(f"{key} has no meaning for a model that is trained already; leave it out")
+    method = given.get("method")
+    chosen = tuple(trained for trained in models if method in (None, trained.card.method))
+    if not chosen:
+        there = dict.fromkeys(trained.card.method for trained in models)
+        raise UserError(f"method = {method!r}: there are models of {', '.join(there)}")
+    return chosen
 
 
 def parse_mapping(text: str | None) -> dict[str, str] | None:

@@ -226,13 +226,15 @@ def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect
     store = connect()
     open_sweep(store, one.corpus)
     for evaluation in (one, other, elsewhere, replace(one, trial_id="s9", trained_on="else")):
-        store.log_evaluation(evaluation, tags={"git.version": "1"}, texts={"rationales.html": "<p>"})
+        store.log_evaluation(
+            evaluation, params={"data.limit": 3}, tags={"git.version": "1"}, texts={"rationales.html": "<p>"}
+        )
     assert connect().evaluations(experiment) == [one, other, elsewhere]
     assert connect().evaluations("nothing") == []
     # An evaluation is neither a sweep nor a trial, and the same one again takes the place of the first.
     assert [(sweep.sweep_id, sweep.trials) for sweep in connect().sweeps(one.corpus)] == [("s1", ())]
-    connect().log_evaluation(replace(one, metrics={"test/task_score": 50.0}), tags={}, texts={})
+    connect().log_evaluation(replace(one, metrics={"test/task_score": 50.0}), params={}, tags={}, texts={})
     found = connect().evaluations(experiment)
     assert sorted(evaluation.trial_id for evaluation in found) == sorted(e.trial_id for e in (one, other, elsewhere))
     (again,) = [e for e in found if (e.trial_id, e.corpus) == (one.trial_id, one.corpus)]
-    assert again.metrics["test/task_score"] == 50.0
+    assert again.metrics == {"test/task_score": 50.0}

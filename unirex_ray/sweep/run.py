@@ -305,6 +305,7 @@ class _Sweep:
         return {
             **self.begun,
             "status": "completed",
+            "tracking_uri": resolve_tracking_uri(self.config),
             "concurrency": self.placement.concurrency,
             "trials": {r.spec.trial_id: r.reason or r.status for r in records},
             "fixed_s_median_after_first": fixed,

@@ -206,7 +206,9 @@ class MlflowStore:
             for parent in parents
         ]
 
-    def log_evaluation(self, evaluation: Evaluation, *, tags: Mapping[str, str], texts: Mapping[str, str]) -> str:
+    def log_evaluation(
+        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
+    ) -> str:
         """See `RunStore`."""
         self._experiment, self._corpus = self._experiment_id(evaluation.corpus), evaluation.corpus
         name = f"{evaluation.trial_id}-on-{evaluation.corpus}-{evaluation.digest[:8]}-{evaluation.split}"
@@ -223,8 +225,10 @@ class MlflowStore:
             SPLIT: evaluation.split,
             LABELS: evaluation.labels,
         }
-        found = self._search([self._experiment], f"tags.{EVALUATION} = '{name}'")
-        run = self._reopen(found[0], {}, tags) if found else self._create(name, {}, tags)
+        # A metric that the new one has not could not be taken out of the old run.
+        for old in self._search([self._experiment], f"tags.{EVALUATION} = '{name}'"):
+            self._client.delete_run(old.info.run_id)
+        run = self._create(name, params, tags)
         self._log(run.info.run_id, metrics=evaluation.metrics)
         for file, text in texts.items():
             self._client.log_text(run.info.run_id, text, file)

@@ -121,10 +121,13 @@ class RunStore(Protocol):
     def sweeps(self, experiment: str) -> list[SweepRecord]:
         """All sweeps of an experiment with their trials, oldest first; empty where there is no such experiment."""
 
-    def log_evaluation(self, evaluation: Evaluation, *, tags: Mapping[str, str], texts: Mapping[str, str]) -> str:
+    def log_evaluation(
+        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
+    ) -> str:
         """Record an evaluation as a run of the corpus it was made on; the same one again takes its place.
 
         Args:
+            params: flat, as for `open_sweep`.
             texts: kept as artifacts, by file name.
 
         Returns:
