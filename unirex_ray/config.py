@@ -82,7 +82,8 @@ class DataConfig(_Section):
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
     )
     cache: Place | None = Field(
-        None, description="Folder of tokenised corpora; default: unirex_ray in XDG_CACHE_HOME or ~/.cache."
+        None,
+        description="Folder of corpora as read and as tokenised; default: unirex_ray in XDG_CACHE_HOME or ~/.cache.",
     )
 
 

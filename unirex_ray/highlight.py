@@ -34,11 +34,13 @@ class HighlightedInput:
 
     Attributes:
         note: what was cut, in words; empty where nothing was.
+        choice: name of the choice that the input stands for; empty where there are none.
     """
 
     segments: tuple[str, ...]
     tokens: tuple[HighlightedToken, ...]
     note: str = ""
+    choice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ def highlight_row(
     segments: tuple[str, ...],
     selected: Sequence[bool],
     scores: Sequence[float],
+    choice: str = "",
 ) -> HighlightedInput:
     """A row's tokens with their scores.
 
@@ -82,7 +85,7 @@ def highlight_row(
         for (segment, first, last), gold, chosen, score in columns
         if segment >= 0
     )
-    return HighlightedInput(segments=segments, tokens=tokens, note=split.truncation_note(row))
+    return HighlightedInput(segments=segments, tokens=tokens, note=split.truncation_note(row), choice=choice)
 
 
 def highlight_gold(
@@ -96,7 +99,8 @@ def highlight_gold(
         for choice, text in enumerate(instance.inputs):
             row = number * split.choices + choice
             gold = split.gold[int(split.offsets[row]) : int(split.offsets[row + 1])].tolist()
-            inputs.append(highlight_row(split, row, text.segments, gold, [float(flag) for flag in gold]))
+            name = labels[choice] if split.choices > 1 else ""
+            inputs.append(highlight_row(split, row, text.segments, gold, [float(flag) for flag in gold], name))
         return HighlightedInstance(id=instance.id, inputs=tuple(inputs), label=labels[instance.label])
 
     return tuple(map(shown, numbers))

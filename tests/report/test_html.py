@@ -1,5 +1,6 @@
 import re
 from collections.abc import Set
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -196,3 +197,18 @@ def test_without_a_prediction_the_gold_rationale_stands_alone() -> None:
     assert lines == ["train-1   label: pos", "gold rationale: [in brackets]", "(7 tokens are cut)", "a [good] film"]
     none = HighlightedInstance(id="i", inputs=instance("a good film").inputs, label="pos")
     assert rationale_text(none, plain=True).plain.splitlines()[1] == "gold rationale: none"
+
+
+def test_what_the_model_does_not_read_is_left_out_of_plain_text() -> None:
+    shown = HighlightedInput(segments=("a good film here",), tokens=tokens("a good", selected={"good"}, gold=None))
+    one = HighlightedInstance(id="i", inputs=(shown,), label="pos", predicted="pos", probability=1.0, top_k_percent=50)
+    assert rationale_text(one, plain=True).plain.splitlines()[-1] == "a [good] [...] "
+    assert rationale_text(one).plain.splitlines()[-1] == "a good film here"
+
+
+def test_choices_are_named() -> None:
+    text = instance("a good film", gold={"good"}).inputs[0]
+    choices = tuple(replace(text, choice=name) for name in "AB")
+    bare = HighlightedInstance(id="i", inputs=choices, label="B")
+    assert [line[:3] for line in rationale_text(bare, plain=True).plain.splitlines()[2:]] == ["A: ", "B: "]
+    assert "<b>A</b>" in rationale_page([bare], title="T")

@@ -66,7 +66,7 @@ def _rows(found: CorpusStatistics) -> list[tuple[str, _Cell]]:
     return [
         ("instances", lambda s: f"{s.instances:,}"),
         *((f"  {label}", _label(label)) for label in found.labels),
-        ("with a gold rationale", lambda s: f"{s.with_gold:,} ({s.with_gold / s.instances:.0%})"),
+        ("with a gold rationale", lambda s: _of(s.with_gold, s.instances)),
         ("rationale's share of the tokens", lambda s: "" if s.rationale_share is None else f"{s.rationale_share:.1%}"),
         ("tokens per input, shortest", lambda s: f"{s.lengths.shortest:,}"),
         ("  median", lambda s: f"{s.lengths.median:,.0f}"),
@@ -89,4 +89,10 @@ _CUT: tuple[tuple[str, _Cell], ...] = (
 
 
 def _label(label: str) -> _Cell:
-    return lambda s: f"{s.labels[label]:,} ({s.labels[label] / s.instances:.0%})"
+    return lambda s: _of(s.labels[label], s.instances)
+
+
+def _of(part: int, whole: int) -> str:
+    shown = f"{part / whole:.0%}"
+    # Neither all nor none, where it is not quite that.
+    return f"{part:,} ({f'{part / whole:.1%}' if shown in ('0%', '100%') and 0 < part < whole else shown})"

@@ -73,7 +73,8 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
     """The instance for a terminal: prediction, then the text with its rationale; the gold one where nobody predicted.
 
     Args:
-        plain: mark the top-k% rationale with [brackets] instead of colours, where there are none.
+        plain: mark the top-k% rationale with [brackets] instead of colours, where there are none, and leave out what
+            the model does not read.
     """
     text = Text()
     kind = "[in brackets]" if plain else "underlined"
@@ -85,6 +86,8 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
         text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){known}\n"), "bold")
         text.append(f"rationale (top {instance.top_k_percent}%): {kind}\n")
     for shown in instance.inputs:
+        if shown.choice:
+            text.append(_visible(f"{shown.choice}: "), "bold")
         if shown.note:
             text.append(f"({shown.note})\n", "dim")
         for segment in pieces(shown):
@@ -93,7 +96,11 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
                 if plain and piece.token and piece.token.selected != inside:
                     inside = piece.token.selected
                     _bracket(text, opening=inside)
-                text.append(_visible(piece.text), "" if plain else _style(piece))
+                if plain and piece.token is None and piece.text.strip():
+                    text.append("]" * inside + " [...] ")
+                    inside = False
+                else:
+                    text.append(_visible(piece.text), "" if plain else _style(piece))
             if plain and inside:
                 text.append("]")
             text.append("\n")

@@ -121,12 +121,12 @@ class Evaluator:
             reading = self._timed_reading(batch) if needs_scores else None
             full_logits = model.full_logits(batch, reading, percents, self.plan)
         full = class_logits(full_logits, batch.choices)
-        classes = self._classes.to(batch.labels.device)
+        answers = self._classes.to(batch.labels.device)
         sums = {}
         if self._one_to_one:
-            labels = classes.argsort()[batch.labels]
+            labels = answers.argsort()[batch.labels]
             sums["loss"] = float(cross_entropy(full.double(), labels).mean(0).sum())
-        confusion = [task.confusion_matrix(batch.labels, classes[each.argmax(-1)], self.classes) for each in full]
+        confusion = [task.confusion_matrix(batch.labels, answers[each.argmax(-1)], self.classes) for each in full]
         if explain and reading is not None:
             scores = reading[1]
             with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
@@ -225,6 +225,7 @@ class Evaluator:
                             source.segments,
                             selected[row].tolist(),
                             scores[row].tolist(),
+                            labels[choice] if batch.choices > 1 else "",
                         )
                         for choice, (row, source) in enumerate(zip(rows, instance.inputs, strict=True))
                     )

@@ -9,7 +9,7 @@ from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.encoded import EncodedCorpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
-from unirex_ray.methods import get_method
+from unirex_ray.methods import METHODS, get_method
 from unirex_ray.models.encoder import Encoder, load_encoder, load_tokenizer
 
 
@@ -24,7 +24,7 @@ def check_method(config: Config, corpus: Corpus) -> None:
     if method.needs_gold and not corpus.has_gold("train"):
         raise UserError(
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
-            "choose another method"
+            f"choose a --method without them: {', '.join(name for name, each in METHODS.items() if not each.needs_gold)}"
         )
     if method.needs_gold and config.data.gold_percent < 100 and config.train.batch_size == 1:
         raise UserError(
