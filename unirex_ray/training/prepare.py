@@ -22,9 +22,11 @@ def check_method(config: Config, corpus: Corpus) -> None:
     """
     method = get_method(config.method)
     if method.needs_gold and not corpus.has_gold("train"):
+        fixed = ("gold", "inv")
+        others = [m.name for m in METHODS.values() if not m.needs_gold and m.stages[-1].design.extractor not in fixed]
         raise UserError(
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
-            f"choose a --method without them: {', '.join(name for name, each in METHODS.items() if not each.needs_gold)}"
+            f"choose a --method without them: {', '.join(others)}"
         )
     if method.needs_gold and config.data.gold_percent < 100 and config.train.batch_size == 1:
         raise UserError(
