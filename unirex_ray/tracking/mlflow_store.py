@@ -228,7 +228,7 @@ class MlflowStore:
         # A metric that the new one has not could not be taken out of the old run.
         for old in self._search([self._experiment], f"tags.{EVALUATION} = '{name}'"):
             self._client.delete_run(old.info.run_id)
-        run = self._create(name, params, tags)
+        run = self._create(f"{evaluation.method}-s{evaluation.seed} from {evaluation.trained_on}", params, tags)
         self._log(run.info.run_id, metrics=evaluation.metrics)
         for file, text in texts.items():
             self._client.log_text(run.info.run_id, text, file)
@@ -288,7 +288,7 @@ class MlflowStore:
         if DATA_DIGEST in tags and not (run.inputs and run.inputs.dataset_inputs):
             corpus = self._corpus
             dataset = Dataset(name=corpus, digest=tags[DATA_DIGEST], source_type="unirex_ray", source=corpus)
-            context = [InputTag("mlflow.data.context", "training")]
+            context = [InputTag("mlflow.data.context", "evaluation" if EVALUATION in tags else "training")]
             self._client.log_inputs(run.info.run_id, [DatasetInput(dataset, context)])
         return run
 
