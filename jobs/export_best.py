@@ -30,6 +30,7 @@ def main() -> None:
     out.print("next:")
     model, again = shlex.quote(str(folder)), shlex.quote(f"{exported.output.rstrip('/')}-again")
     out.print(f'  python jobs/explain.py --model {model} --text "..."', markup=False, soft_wrap=True)
+    out.print(f"  python jobs/evaluate.py --model {model} --data.name=...", markup=False, soft_wrap=True)
     out.print(
         f"  python jobs/train.py --config {model}/best_config.yaml --output={again}", markup=False, soft_wrap=True
     )

@@ -28,7 +28,7 @@ from unirex_ray.models.views import Plan
 from unirex_ray.report.html import rationale_page
 from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
 from unirex_ray.sweep.provenance import code_version
-from unirex_ray.tracking.records import Evaluation
+from unirex_ray.tracking.records import SAME_LABELS, Evaluation
 from unirex_ray.tracking.store import GIT_VERSION, RunStore, database_file, database_uri
 from unirex_ray.training.checkpoint import RESULT, CheckpointStore
 from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
@@ -310,7 +310,7 @@ def _evaluated(
 
 def _in_words(model: Sequence[str], corpus: Sequence[str], stands_for: tuple[int, ...] | None) -> str:
     if stands_for is None or [corpus[number] for number in stands_for] == list(model):
-        return "the same"
+        return SAME_LABELS
     return ", ".join(f"{name} for {corpus[number]}" for name, number in zip(model, stands_for, strict=True))
 
 

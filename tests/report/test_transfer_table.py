@@ -9,6 +9,7 @@ from test_transfer import IRONY, OURS, compared, evaluation, store_of
 
 from unirex_ray.report.layout import to_csv
 from unirex_ray.report.transfer_table import print_transfer, transfer_csv_rows, transfer_markdown, transfer_remarks
+from unirex_ray.tracking.records import SAME_LABELS
 from unirex_ray.transfer import TransferRow, evaluation_rows, transfer_rows
 
 
@@ -117,3 +118,8 @@ def test_csv_has_every_digit() -> None:
     assert float(slm["csd_std"]) == pytest.approx(4.5**0.5, abs=1e-14)
     assert (slm["auprc"], float(read[1]["auprc"])) == ("", 40.0)
     assert slm["labels_stand_for"] == "negative for no, positive for yes"
+
+
+def test_labels_that_are_the_same_are_not_told() -> None:
+    same = replace(evaluation("aa-ig", 0, "reviews"), labels=SAME_LABELS)
+    assert not any("Labels on" in remark for remark in transfer_remarks(evaluation_rows([same])))

@@ -22,6 +22,7 @@ from unirex_ray.report.layout import (
     plus_minus,
     print_columns,
 )
+from unirex_ray.tracking.records import SAME_LABELS
 from unirex_ray.transfer import TASK_NAMES, TRANSFER_METRICS, TransferRow
 
 
@@ -171,7 +172,7 @@ def _labels(rows: Sequence[TransferRow]) -> list[str]:
             labels if len(methods) == 1 else f"{labels} ({', '.join(of_labels)})"
             for labels, of_labels in methods.items()
         ]
-        if told:
+        if told and told != [SAME_LABELS]:
             remarks.append(f"Labels on {dataset}, the model's for the corpus': {'; '.join(told)}.")
     return remarks
 

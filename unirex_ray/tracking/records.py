@@ -28,6 +28,10 @@ class TrialSpec:
     parameters: Mapping[str, Any]
 
 
+SAME_LABELS = "the same"
+"""`Evaluation.labels` where model and corpus have one label set."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """A trained model's metrics on a corpus that need not be the one that it was trained on.
