@@ -79,7 +79,7 @@ def check_name(name: str) -> None:
 
 def _check_options(config: DataConfig) -> None:
     allowed = _LOADERS[config.name].options if config.name in _LOADERS else ()
-    for option in ("labels", "text_columns", "label_column", "task_metric"):
+    for option in dict.fromkeys(option for loader in _LOADERS.values() for option in loader.options):
         users = [name for name, loader in _LOADERS.items() if option in loader.options]
         if getattr(config, option) is not None and option not in allowed:
             raise UserError(
@@ -201,36 +201,26 @@ def _from_files(config: DataConfig, loader: Loader) -> Corpus:
 _SPLIT_FILES = tuple(eraser.FILES.values())
 _DOCUMENTS = ("docs.jsonl", "docs")
 
+
+def _of_eraser(name: str, read: Callable[[Source], Corpus]) -> Loader:
+    return Loader(
+        read=lambda source, config: read(source),
+        files=_SPLIT_FILES,
+        also=_DOCUMENTS,
+        remedy=f"give ERASER's {name}.tar.gz or its folder",
+    )
+
+
 _LOADERS: dict[str, Loader] = {
     "sst": Loader(
         read=lambda source, config: treebank.load_treebank(source),
         files=tuple(treebank.FILES.values()),
         remedy="give trainDevTestTrees_PTB.zip",
     ),
-    "movies": Loader(
-        read=lambda source, config: eraser.load_movies(source),
-        files=_SPLIT_FILES,
-        also=_DOCUMENTS,
-        remedy="give ERASER's movies.tar.gz or its folder",
-    ),
-    "cose": Loader(
-        read=lambda source, config: eraser.load_cose(source),
-        files=_SPLIT_FILES,
-        also=_DOCUMENTS,
-        remedy="give ERASER's cose.tar.gz or its folder",
-    ),
-    "multirc": Loader(
-        read=lambda source, config: eraser.load_multirc(source),
-        files=_SPLIT_FILES,
-        also=_DOCUMENTS,
-        remedy="give ERASER's multirc.tar.gz or its folder",
-    ),
-    "esnli": Loader(
-        read=lambda source, config: eraser.load_esnli(source),
-        files=_SPLIT_FILES,
-        also=_DOCUMENTS,
-        remedy="give ERASER's esnli.tar.gz or its folder",
-    ),
+    "movies": _of_eraser("movies", eraser.load_movies),
+    "cose": _of_eraser("cose", eraser.load_cose),
+    "multirc": _of_eraser("multirc", eraser.load_multirc),
+    "esnli": _of_eraser("esnli", eraser.load_esnli),
     "yelp": Loader(
         read=labelled.load_yelp,
         files=("train.csv", "test.csv"),
