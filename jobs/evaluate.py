@@ -6,9 +6,7 @@ seeds. Where label sets differ, the model's stand for the corpus' by position, o
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from unirex_ray.config import build_config, flatten, job_parser, override, parse_job
@@ -19,9 +17,10 @@ from unirex_ray.report.transfer_table import print_transfer
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import own_database, resolve_tracking_uri, store_options
+from unirex_ray.trained_models import find_models, of_method
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.transfer import evaluation_rows
-from unirex_ray.zero_shot import evaluate, find_models, is_recorded, of_method, parse_mapping, record
+from unirex_ray.zero_shot import check_given, evaluate, is_recorded, parse_mapping, record, write_evaluations
 
 
 def main() -> None:
@@ -30,8 +29,9 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
     parser.add_argument("--map", metavar="A=B,...", help="Which of the corpus' labels each of the model's stands for.")
     options, tree = parse_job(parser, sys.argv[1:])
+    check_given(key for key, _ in flatten(tree))
     found = find_models(Path(options.folder).expanduser())
-    models = of_method(found.models, dict(flatten(tree)))
+    models = of_method(found.models, tree.get("method"))
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)
     todo = evaluate(models, corpus, config, split=options.split, given=parse_mapping(options.map))
@@ -44,10 +44,8 @@ def main() -> None:
         done.append(each.evaluation)
         out.print(f"{len(done)} of {len(models)}: {each.evaluation.method}, seed {each.evaluation.seed}", markup=False)
     print_transfer(evaluation_rows(done), out)
-    name = f"evaluation-{Path(options.folder).absolute().name}-{corpus.name}-{corpus.digest()[:8]}-{options.split}.json"
-    content = {"config": config.model_dump(mode="json"), "evaluations": [asdict(evaluation) for evaluation in done]}
-    (output / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
-    out.print(f"written to {output / name}, and to runs at {store.uri}", markup=False, soft_wrap=True)
+    file = write_evaluations(output, done, config, options.folder)
+    out.print(f"written to {file}, and to runs at {store.uri}", markup=False, soft_wrap=True)
     if is_recorded(store, done[0]):
         uri = None if store.uri == own_database(config) else store.uri
         trained = override(config, {"data.name": done[0].trained_on, "tracking.uri": uri})

@@ -38,6 +38,7 @@ LAYERS = {
     "sweep": 7,
     "compare": 7,
     "export": 7,
+    "trained_models": 7,
     "zero_shot": 7,
     "efficiency": 7,
     "transfer": 7,

@@ -16,10 +16,11 @@ from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
 from unirex_ray.report.layout import to_csv
 from unirex_ray.tracking.records import Evaluation
+from unirex_ray.trained_models import find_models
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import train_trial
-from unirex_ray.zero_shot import evaluate, find_models, match_labels, parse_mapping
+from unirex_ray.zero_shot import evaluate, match_labels, parse_mapping
 
 METHODS = ("unirex-slm-fp", "unirex-aa-f-rand", "fresh-p", "a2r", "l2e")
 
@@ -223,3 +224,16 @@ def test_weights_that_were_deleted_are_named(swept, config, corpus, tmp_path):
     (tmp_path / "trials" / "s1-aa-ig-0003-s0" / "best.pt").unlink()
     with pytest.raises(UserError, match=r"the weights of trial s1-aa-ig-0003-s0 are not in"):
         list(evaluate(find_models(tmp_path).models, corpus, config))
+
+
+def test_metrics_that_are_not_finite_are_refused_and_named(swept, config, corpus):
+    folder, _ = swept
+    model = find_models(folder).models[0]
+
+    def damaged():
+        loaded, tokenizer = model.load()
+        loaded.task_model.head.weight.data.fill_(float("nan"))
+        return loaded, tokenizer
+
+    with pytest.raises(UserError, match=r"unirex-slm-fp, seed 0: test/\w+ is nan on tiny"):
+        list(evaluate([replace(model, load=damaged)], corpus, config))

@@ -2,169 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from transformers import PreTrainedTokenizerBase
 
-from unirex_ray.config import Config, build_config, flatten, to_yaml
+from unirex_ray.config import Config, flatten, to_yaml
 from unirex_ray.data.batching import Tokens
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError
-from unirex_ray.export import PROVENANCE, SETTINGS, trained_in
 from unirex_ray.highlight import HighlightedInstance
 from unirex_ray.metrics.table import Split
-from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
 from unirex_ray.models.views import Plan
 from unirex_ray.report.html import rationale_page
-from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
 from unirex_ray.sweep.provenance import code_version
 from unirex_ray.tracking.records import SAME_LABELS, Evaluation
-from unirex_ray.tracking.store import GIT_VERSION, RunStore, database_file, database_uri
-from unirex_ray.training.checkpoint import RESULT, CheckpointStore
+from unirex_ray.tracking.store import GIT_VERSION, RunStore
+from unirex_ray.trained_models import TrainedModel
 from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
-from unirex_ray.training.runtime import LocalRuntime
-
-Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedModel:
-    """A model on disk, and where it comes from.
-
-    Attributes:
-        trial_id, seed: of the trial that trained it.
-        trained_on, trained_digest: the corpus.
-        load: reads weights and tokenizer.
-    """
-
-    card: ModelCard
-    trial_id: str
-    seed: int
-    trained_on: str
-    trained_digest: str
-    load: Callable[[], Loaded]
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.card.method}, seed {self.seed}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Models:
-    """What lies in a folder.
-
-    Attributes:
-        output: the folder of the sweep that trained them, for what is written beside them.
-        tracking_uri: where that sweep was recorded; None where it is not known.
-    """
-
-    models: tuple[TrainedModel, ...]
-    output: Path
-    tracking_uri: str | None
-
-
-def find_models(folder: Path) -> Models:
-    """The model that `jobs/export_best.py` wrote, or all seeds of the configurations that a sweep selected.
-
-    Raises:
-        UserError: if the folder is neither, or incomplete.
-    """
-    if (folder / MODEL).is_file():
-        return _exported(folder)
-    if (folder / SWEEP).is_file():
-        return _swept(folder)
-    raise UserError(
-        f"{str(folder)!r} is neither an exported model (no {MODEL}) nor the output of a sweep (no {SWEEP}); "
-        "write one with python jobs/export_best.py"
-    )
-
-
-def _exported(folder: Path) -> Models:
-    try:
-        card = read_card({k: v for k, v in json.loads(_text(folder / MODEL)).items() if k != "model"})
-        provenance = json.loads(_text(folder / PROVENANCE))
-        config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
-        trial_id, digest = provenance["trial_id"], provenance["data_digest"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{str(folder)!r} is damaged ({_brief(error)}); export the model again") from None
-
-    def load() -> Loaded:
-        model, tokenizer, _ = load_model(folder)
-        return model, tokenizer
-
-    model = TrainedModel(
-        card=card,
-        trial_id=trial_id,
-        seed=config.train.seed,
-        trained_on=config.data.name,
-        trained_digest=digest,
-        load=load,
-    )
-    output = folder.absolute().parent
-    return Models(models=(model,), output=output, tracking_uri=_there(provenance.get("tracking_uri"), output))
-
-
-def _there(uri: str | None, output: Path) -> str | None:
-    """Where a sweep was recorded; the database beside it where that has moved along, None where it is gone."""
-    file = database_file(uri) if uri else None
-    if uri and (file is None or file.exists()):
-        return uri
-    beside = output.absolute() / "mlflow.db"
-    return database_uri(beside) if beside.exists() else None
-
-
-def _swept(folder: Path) -> Models:
-    if not (folder / LEADERBOARD).is_file():
-        raise UserError(f"the sweep in {str(folder)!r} has not finished: python jobs/sweep.py --resume ends it")
-    try:
-        begun = json.loads(_text(folder / SWEEP))
-        sweep_id, settings = begun["sweep_id"], begun["settings"]
-        rows = list(csv.DictReader(_text(folder / LEADERBOARD).splitlines()))
-        chosen = [
-            (row["method"], int(row["configuration"]), json.loads(row["seeds"])) for row in rows if row["rank"] == "1"
-        ]
-        trained_on, digest = settings["data.name"], settings["data.digest"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{str(folder)!r} holds no readable sweep ({_brief(error)})") from None
-    trials = [
-        (f"{sweep_id}-{method}-{configuration:04d}-s{seed}", seed)
-        for method, configuration, seeds in chosen
-        for seed in seeds
-    ]
-    if not trials:
-        raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
-    models = tuple(_of_trial(folder, trial_id, seed, trained_on, digest) for trial_id, seed in trials)
-    return Models(models=models, output=folder, tracking_uri=_there(begun.get("tracking_uri"), folder))
-
-
-def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:
-    store = CheckpointStore(folder / "trials" / trial_id)
-    result = store.read(RESULT)
-    if result is None:
-        raise UserError(f"{store.folder} has no {RESULT}; give the folder that the sweep wrote")
-
-    def load() -> Loaded:
-        found = trained_in(store)
-        if found is None:
-            raise UserError(f"the weights of trial {trial_id} are not in {store.folder}; train it again")
-        config, model, _ = found
-        return model.eval(), load_tokenizer(config.model)
-
-    card = read_card(json.loads(result)["card"])
-    return TrainedModel(
-        card=card, trial_id=trial_id, seed=seed, trained_on=trained_on, trained_digest=digest, load=load
-    )
+from unirex_ray.training.runtime import LocalRuntime, uses_bf16
 
 
 def match_labels(
@@ -283,10 +143,13 @@ def _evaluated(
         task_metric=corpus.task_metric,
         plan=Plan(token_budget=config.train.token_budget),
         runtime=runtime,
-        bf16=config.train.precision == "bf16" or (config.train.precision == "auto" and config.train.gpu),
+        bf16=uses_bf16(config.train, runtime.device),
         stands_for=stands_for,
     )
     metrics = {f"{split}/{key}": value for key, value in evaluator(data).items()}
+    for key, value in metrics.items():
+        if not math.isfinite(value):
+            raise UserError(f"{trained.name}: {key} is {value} on {corpus.name}; the model is damaged, train it again")
     metrics["time/extraction_s"] = evaluator.stopwatch.per_instance
     evaluation = Evaluation(
         trial_id=trained.trial_id,
@@ -331,6 +194,16 @@ def record(store: RunStore, found: Evaluated, config: Config, folder: str) -> No
     )
 
 
+def write_evaluations(output: Path, done: Sequence[Evaluation], config: Config, folder: str) -> Path:
+    """Write evaluations of a folder's models on one split of one corpus, with the configuration; returns the file."""
+    first = done[0]
+    parts = ("evaluation", Path(folder).absolute().name, first.corpus, first.digest[:8], first.split)
+    file = output / f"{'-'.join(parts)}.json"
+    content = {"config": config.model_dump(mode="json"), "evaluations": [asdict(evaluation) for evaluation in done]}
+    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    return file
+
+
 def is_recorded(store: RunStore, evaluation: Evaluation) -> bool:
     """Whether the store knows the trial that trained the model, so that a comparison finds the evaluation."""
     sweeps = store.sweeps(evaluation.trained_on)
@@ -349,24 +222,18 @@ _READ = (
 )
 
 
-def of_method(models: Sequence[TrainedModel], given: Mapping[str, Any]) -> tuple[TrainedModel, ...]:
-    """The models of the method that the user gave, or all.
+def check_given(keys: Iterable[str]) -> None:
+    """Refuse what only training reads.
 
     Args:
-        given: configuration keys and values that the user gave.
+        keys: of the configuration, that the user gave.
 
     Raises:
-        UserError: if there is none of that method; for a key that only training reads.
+        UserError: naming the key.
     """
-    for key in given:
+    for key in keys:
         if not key.startswith(_READ) or key.startswith("data.gold"):
             raise UserError(f"{key} has no meaning for a model that is trained already; leave it out")
-    method = given.get("method")
-    chosen = tuple(trained for trained in models if method in (None, trained.card.method))
-    if not chosen:
-        there = dict.fromkeys(trained.card.method for trained in models)
-        raise UserError(f"method = {method!r}: there are models of {', '.join(there)}")
-    return chosen
 
 
 def parse_mapping(text: str | None) -> dict[str, str] | None:
@@ -381,11 +248,3 @@ def parse_mapping(text: str | None) -> dict[str, str] | None:
     if any(len(pair) != 2 or not all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
         raise UserError(f"--map must be MODEL_LABEL=CORPUS_LABEL,..., each of the model's once, but got {text!r}")
     return {pair[0].strip(): pair[1].strip() for pair in pairs}
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8")
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

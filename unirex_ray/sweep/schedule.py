@@ -17,7 +17,7 @@ from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.selection import configurations
 from unirex_ray.sweep.searcher import Known, Observed, Searcher
-from unirex_ray.tracking.records import TrialRecord, TrialSpec
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 
 
 class Signal(Enum):
@@ -48,7 +48,7 @@ class Plan:
 
     def trial_id(self, method: str, configuration: int, seed: int) -> str:
         """The same for the same trial, whenever it is planned."""
-        return f"{self.sweep_id}-{method}-{configuration:04d}-s{seed}"
+        return trial_name(self.sweep_id, method, configuration, seed)
 
 
 class Schedule:

@@ -11,12 +11,17 @@ from unirex_ray.metrics.table import Split
 TrialStatus = Literal["running", "completed", "stopped", "failed"]
 
 
+def trial_name(sweep_id: str, method: str, configuration: int, seed: int) -> str:
+    """`TrialSpec.trial_id`: the same trial has the same one in every process."""
+    return f"{sweep_id}-{method}-{configuration:04d}-s{seed}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
     """One configuration of one method with one seed.
 
     Attributes:
-        trial_id: deterministic within the sweep: `{sweep_id}-{method}-{configuration:04d}-s{seed}`.
+        trial_id: deterministic within the sweep, see `trial_name`.
         configuration: index of the suggestion within the method's study, from 0.
         parameters: what was sampled: dotted configuration keys and plain values (`method` and `train.seed` excluded).
     """

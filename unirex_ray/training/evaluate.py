@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -121,7 +122,7 @@ class Evaluator:
             reading = self._timed_reading(batch) if needs_scores else None
             full_logits = model.full_logits(batch, reading, percents, self.plan)
         full = class_logits(full_logits, batch.choices)
-        answers = self._classes.to(batch.labels.device)
+        answers = self._classes
         sums = {}
         if self._one_to_one:
             labels = answers.argsort()[batch.labels]
@@ -141,12 +142,13 @@ class Evaluator:
                 sums |= {"convergence_delta": float(delta.sum()), "rows": batch.rows}
         return sums, torch.stack(confusion).cpu()
 
-    @property
+    @cached_property
     def _classes(self) -> Tensor:
         """The corpus' class of each of the model's."""
-        return torch.arange(self.classes) if self.stands_for is None else torch.tensor(self.stands_for)
+        answers = torch.arange(self.classes) if self.stands_for is None else torch.tensor(self.stands_for)
+        return answers.to(self.runtime.device)
 
-    @property
+    @cached_property
     def _one_to_one(self) -> bool:
         return sorted(self._classes.tolist()) == list(range(self.classes))
 

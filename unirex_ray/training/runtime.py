@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unirex_ray.config import TrainConfig
 from unirex_ray.errors import UserError
 from unirex_ray.training.checkpoint import CheckpointStore
 
@@ -46,6 +47,11 @@ class Runtime(Protocol):
             epoch: from 1, within the stage.
             stage: name of a stage that others follow; empty for the last one, whose metrics are the trial's.
         """
+
+
+def uses_bf16(train: TrainConfig, device: torch.device) -> bool:
+    """Whether passes run in bf16 autocast: where asked for, and on a GPU unless told otherwise."""
+    return train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
 
 
 class LocalRuntime:

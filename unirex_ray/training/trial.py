@@ -31,7 +31,7 @@ from unirex_ray.training.evaluate import CHUNK, HIGHLIGHTS, Evaluator
 from unirex_ray.training.learner import Learner, Progress, TrainingError
 from unirex_ray.training.memory import hand_back_freed_memory, keep_freed_memory
 from unirex_ray.training.prepare import check_method, encoded_corpus
-from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.runtime import Runtime, uses_bf16
 from unirex_ray.training.shared import claimed_stage
 
 DROPPING_TOLERANCE = 1e-4
@@ -108,7 +108,7 @@ class Trainer:
             torch.set_num_threads(config.train.threads)
         keep_freed_memory()
         self.gpu = runtime.device.type == "cuda"
-        self.bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and self.gpu)
+        self.bf16 = uses_bf16(config.train, runtime.device)
         self._build_stage()
         encoded = encoded_corpus(config, corpus, self.model.task_model.encoder, load_tokenizer(config.model))
         self.data = dict(encoded.splits)
