@@ -1,6 +1,5 @@
 """`prepare_data` and `evaluate`, as a user runs them."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from job_module import job_module
 from test_zero_shot import trained_sweep
 from tiny import tiny_config, tiny_corpus
 
@@ -16,7 +16,6 @@ from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST
 
-JOBS = Path(__file__).parents[1] / "jobs"
 Job = Callable[..., str]
 
 
@@ -27,11 +26,7 @@ def job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def run(name: str, *arguments: str) -> str:
-        spec = importlib.util.spec_from_file_location(f"job_{name}", JOBS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = job_module(name)
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
         exit_on_user_error(module.main)
         return capsys.readouterr().out

@@ -1,6 +1,5 @@
 """What a user types wrong ends a job with one line and exit code 2, before anything starts."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -8,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from job_module import job_module
 
 from unirex_ray.config import Config, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.sweep.run import SweepOutcome, next_commands
 
-JOBS = Path(__file__).parents[1] / "jobs"
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
 Refused = Callable[..., str]
@@ -27,11 +26,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def run(job: str, *arguments: str) -> str:
-        spec = importlib.util.spec_from_file_location(f"job_{job}", JOBS / f"{job}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = job_module(job)
         monkeypatch.setattr(sys, "argv", [f"{job}.py", *arguments])
         with pytest.raises(SystemExit) as ended:
             exit_on_user_error(module.main)
