@@ -1,0 +1,186 @@
+"""Which class attributions explain: the gold label's in training losses, the predicted label's everywhere else."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from tiny import tiny_config, tiny_corpus
+from torch import Tensor
+
+from unirex_ray.data.batching import Batch, collate
+from unirex_ray.data.schema import Corpus
+from unirex_ray.losses import comprehensiveness_loss, cross_entropy, plausibility_bce, sufficiency_kl, sufficiency_loss
+from unirex_ray.metrics.faithfulness import comprehensiveness, sufficiency
+from unirex_ray.metrics.plausibility import auprc
+from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
+from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.step import GlobalCounts, Pass, global_counts, loss_terms
+from unirex_ray.training.trial import Trainer
+
+LOSSES_ON_SCORES = {"unirex-aa-f": {"comp", "suff"}, "unirex-aa-fp": {"comp", "suff", "plaus"}, "sgt": {"suff"}}
+METHODS = ("aa-ig", *LOSSES_ON_SCORES)
+
+
+@dataclass
+class Explained:
+    """A split as one batch, of which the model gets some instances wrong, and integrated gradients by class."""
+
+    batch: Batch
+    counts: GlobalCounts
+    predictions: Tensor
+    for_gold: Tensor
+    for_predicted: Tensor
+
+
+def explained(trainer: Trainer, model: RationaleModel, split: str) -> Explained:
+    data = trainer.data[split]
+    batch = collate(data, range(len(data)), trainer.tokens)
+    with dropout_off(model), torch.no_grad():
+        predictions = model.task_model.full_logits(batch, trainer.plan).argmax(-1)
+    gold, predicted = (
+        attribute(model.task_model, batch, classes, "ig", trainer.plan, steps=trainer.config.model.ig_steps)
+        for classes in (batch.labels, predictions)
+    )
+    wrong = predictions != batch.labels
+    assert wrong.any()
+    assert ((gold - predicted).abs().amax(1) > 1e-2).equal(wrong)
+    return Explained(batch, global_counts(data, range(len(data))), predictions, gold, predicted)
+
+
+def close(left: Tensor, right: Tensor) -> bool:
+    return torch.allclose(left, right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus((10, 9, 8), seed=1)
+
+
+@pytest.fixture
+def started(encoders, corpus, tmp_path):
+    """A trial by method, before its first step."""
+
+    def start(method: str, **changes: object) -> Trainer:
+        config = tiny_config(encoders["bert"], method=method, model__dropout=0.0, **changes)
+        trainer = Trainer(config, corpus, LocalRuntime(tmp_path / method))
+        trainer.restore()
+        return trainer
+
+    return start
+
+
+@torch.no_grad()
+def losses_by_hand(trainer: Trainer, known: Explained, scores: Tensor) -> dict[str, float]:
+    model, batch, config = trainer.model, known.batch, trainer.config.loss
+    full = model.task_model.full_logits(batch, trainer.plan)
+    without, alone = model.perturbed_logits(batch, scores, full[None], config.top_k_percents, trainer.plan, "original")
+    entropies = [cross_entropy(logits, batch.labels) for logits in (full, without, alone)]
+    counted = batch.attended & batch.has_gold[:, None]
+    comp = comprehensiveness_loss(entropies[0], entropies[1], "margin", config.comp_margin)
+    margin = sufficiency_loss(entropies[0], entropies[2], "margin", config.suff_margin)
+    suff = sufficiency_kl(full, alone) if config.suff == "kl" else margin
+    plaus = plausibility_bce(scores, batch.gold, counted, known.counts.positive_weight)
+    return {
+        "comp": float(comp.mean()),
+        "suff": float(suff.mean()),
+        "plaus": float(plaus.sum()) / known.counts.gold_tokens,
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_attributions_explain_the_gold_label_in_training(started, method):
+    trainer = started(method)
+    known = explained(trainer, trainer.model, "train")
+    trainer.model.train()
+    criteria = trainer.stage.criteria
+    step = Pass(trainer.model, known.batch, known.counts, criteria, trainer.config.loss, trainer.plan)
+    assert close(step.scores, known.for_gold)
+    assert not close(step.scores, known.for_predicted)
+
+
+@pytest.mark.parametrize("method", LOSSES_ON_SCORES)
+def test_every_loss_that_reads_attributions_reads_those_of_the_gold_label(started, method):
+    trainer = started(method)
+    known = explained(trainer, trainer.model, "train")
+    trainer.model.train()
+    arguments = (known.batch, known.counts, trainer.stage.criteria, trainer.config.loss, trainer.plan)
+    found = {name: float(term.detach()) for name, term in loss_terms(trainer.model, *arguments).items()}
+    gold, predicted = (losses_by_hand(trainer, known, scores) for scores in (known.for_gold, known.for_predicted))
+    assert set(found) == {"task"} | LOSSES_ON_SCORES[method]
+    for name in LOSSES_ON_SCORES[method]:
+        assert found[name] == pytest.approx(gold[name], rel=1e-4)
+        assert found[name] != pytest.approx(predicted[name], rel=1e-3)
+
+
+def test_training_on_the_task_alone_reads_no_attributions(started, monkeypatch):
+    trainer = started("aa-ig")
+    monkeypatch.setattr(RationaleModel, "read", lambda *_, **__: pytest.fail("scores are read"))
+    assert trainer.learner.gradients([0, 1])["task_loss"] > 0
+
+
+@torch.no_grad()
+def explanations_by_hand(trainer: Trainer, known: Explained, scores: Tensor) -> dict[str, float]:
+    model, batch, percents, plan = trainer.model, known.batch, METRIC_TOP_K_PERCENTS, trainer.plan
+    full = model.task_model.full_logits(batch, plan)
+    without, alone = model.perturbed_logits(batch, scores, full[None], percents, plan, "fresh")
+    areas = [
+        auprc(scores[row, :length].double().numpy(), batch.gold[row, :length].numpy())
+        for row, length in enumerate(batch.lengths.tolist())
+        if batch.has_gold[row]
+    ]
+    return {
+        "comprehensiveness": float(comprehensiveness(full, without).mean()),
+        "sufficiency": float(sufficiency(full, alone).mean()),
+        "auprc": 100 * sum(areas) / len(areas),
+        "convergence_delta": float(convergence_delta(model.task_model, batch, known.predictions, scores, plan).mean()),
+    }
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize("method", METHODS)
+def test_attributions_explain_the_predicted_label_in_evaluation(started, method, split):
+    trainer = started(method, model__convergence_delta=True)
+    known = explained(trainer, trainer.model, split)
+    found = trainer.evaluator(trainer.data[split])
+    gold, predicted = (explanations_by_hand(trainer, known, scores) for scores in (known.for_gold, known.for_predicted))
+    for name, value in predicted.items():
+        assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5)
+        assert found[name] != pytest.approx(gold[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shown_rationales_explain_the_predicted_label(started, corpus, method):
+    trainer = started(method)
+    known = explained(trainer, trainer.model, "test")
+    shown = trainer.highlights()
+    for row, length in enumerate(known.batch.lengths.tolist()):
+        scores = torch.tensor([token.score for token in shown[row].inputs[0].tokens])
+        assert shown[row].predicted == corpus.labels[known.predictions[row]]
+        assert close(scores, known.for_predicted[row, 1 : length - 1])  # without CLS and SEP
+
+
+@pytest.mark.parametrize("method", ["fresh", "l2e"])
+def test_a_stage_hands_on_attributions_of_the_predicted_label(started, method):
+    trainer = started(method, train__epochs=1, train__learning_rate=1e-4)
+    earlier = trainer.model
+    trainer.run_stage()
+    assert trainer.progress.stage == 1
+    for split in ("train", "dev"):
+        known = explained(trainer, earlier, split)
+        handed_on = trainer.data[split].handed_on
+        assert close(handed_on, known.for_predicted[known.batch.attended])
+        assert not close(handed_on, known.for_gold[known.batch.attended])
+
+
+def test_a_rationale_that_no_stage_handed_on_is_of_the_predicted_label(started):
+    trainer = started("fresh", train__epochs=1, train__learning_rate=1e-4)
+    earlier = trainer.model
+    trainer.run_stage()
+    known = explained(trainer, earlier, "test")
+    found = trainer.model.scores(known.batch, trainer.plan)
+    for row, length in enumerate(known.batch.lengths.tolist()):
+        size = max(1, round((length - 1) * 0.1))
+        best = known.for_predicted[row, 1:length].argsort(descending=True, stable=True)[:size] + 1
+        assert found[row].nonzero().flatten().tolist() == sorted(best.tolist())
