@@ -2,20 +2,20 @@
 
 import sys
 
-from unirex_ray.compare import compare, compare_with_paper, given_weights, open_sweeps, weights_of, write_back
+from unirex_ray.analysis.compare import compare, compare_with_paper, given_weights, open_sweeps, weights_of, write_back
+from unirex_ray.analysis.gold_efficiency import gold_efficiency
+from unirex_ray.analysis.paper import require_published
+from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import build_config, job_parser, parse_job
-from unirex_ray.efficiency import gold_efficiency
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.report.configuration_table import print_configurations
-from unirex_ray.report.efficiency_report import print_efficiency
+from unirex_ray.report.comparison import print_comparison
+from unirex_ray.report.configurations import print_configurations
 from unirex_ray.report.files import write_comparison
-from unirex_ray.report.layout import console
-from unirex_ray.report.published import require_published
-from unirex_ray.report.published_table import print_published
-from unirex_ray.report.tables import print_comparison
-from unirex_ray.report.transfer_table import print_transfer
+from unirex_ray.report.gold_efficiency import print_efficiency
+from unirex_ray.report.published import print_published
+from unirex_ray.report.table import console
+from unirex_ray.report.transfer import print_transfer
 from unirex_ray.tracking.store import own_database, store_options
-from unirex_ray.transfer import transfer_rows
 
 
 def main() -> None:

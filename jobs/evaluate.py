@@ -9,18 +9,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from unirex_ray.analysis.transfer import evaluation_rows
 from unirex_ray.config import build_config, flatten, job_parser, override, parse_job
 from unirex_ray.data.load import load_corpus
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.report.layout import console
-from unirex_ray.report.transfer_table import print_transfer
+from unirex_ray.inference.evaluate import check_given, evaluate, is_recorded, parse_mapping, record, write_evaluations
+from unirex_ray.inference.find import find_models, of_method
+from unirex_ray.report.table import console
+from unirex_ray.report.transfer import print_transfer
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import own_database, resolve_tracking_uri, store_options
-from unirex_ray.trained_models import find_models, of_method
 from unirex_ray.training.checkpoint import writable_folder
-from unirex_ray.transfer import evaluation_rows
-from unirex_ray.zero_shot import check_given, evaluate, is_recorded, parse_mapping, record, write_evaluations
 
 
 def main() -> None:

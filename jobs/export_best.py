@@ -6,11 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from unirex_ray.compare import given_weights, open_sweeps, weights_of
+from unirex_ray.analysis.compare import given_weights, open_sweeps, weights_of
 from unirex_ray.config import build_config, job_parser, parse_job
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.export import export, select_trial
-from unirex_ray.report.layout import console
+from unirex_ray.inference.export import export, select_trial
+from unirex_ray.report.table import console
 
 
 def main() -> None:

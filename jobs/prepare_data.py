@@ -12,9 +12,9 @@ from unirex_ray.data.load import load_corpus
 from unirex_ray.data.statistics import corpus_statistics
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.models.encoder import load_encoder
-from unirex_ray.report.corpus_report import corpus_page, first_instances, next_command, print_corpus
+from unirex_ray.report.corpus import corpus_page, first_instances, next_command, print_corpus
 from unirex_ray.report.html import rationale_text
-from unirex_ray.report.layout import console
+from unirex_ray.report.table import console
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.prepare import prepared_corpus
 

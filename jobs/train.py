@@ -12,7 +12,7 @@ from unirex_ray.distributed.train import train_anywhere
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.metrics.table import METRICS
 from unirex_ray.report.html import rationale_page
-from unirex_ray.report.layout import console
+from unirex_ray.report.table import console
 from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.prepare import prepare

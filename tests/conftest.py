@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from tiny import FAMILIES, save_encoder, tiny_config, tiny_corpus, trained_model
+from helpers.tiny import FAMILIES, save_encoder, tiny_config, tiny_corpus, trained_model
 
 import unirex_ray.distributed  # noqa: F401  # before a test imports ray: see there
 from unirex_ray.models.rationale_model import RationaleModel

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from helpers.tiny import make_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_split
 
 from unirex_ray.data.batching import Tokens, collate, micro_batches, share, sorted_chunks
 

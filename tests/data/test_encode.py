@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tokenizer_kinds import KINDS, byte_level, embedded, unigram
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_kinds import KINDS, byte_level, embedded, unigram
 from tokenizers import pre_tokenizers, processors
 
 from unirex_ray.data.columns import InstanceTable

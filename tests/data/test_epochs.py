@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import make_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_split
 
 from unirex_ray.data.batching import share
 from unirex_ray.data.encoded import EncodedSplit

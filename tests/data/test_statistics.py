@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from tiny import tiny_config
+from helpers.tiny import tiny_config
 
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encode import encode_corpus

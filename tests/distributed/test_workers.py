@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 import ray
 import torch
-from probe_trainer import BATCH, gradients_file, probe
+from helpers.probe_trainer import BATCH, gradients_file, probe
+from helpers.tiny import relative_difference, tiny_config, tiny_corpus
 from ray import train
 from ray.exceptions import RayActorError
-from tiny import relative_difference, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config
 from unirex_ray.distributed import train_runtime
@@ -26,15 +26,15 @@ from unirex_ray.metrics.table import BINARY_F1, CONVERGENCE_DELTA, METRICS
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import TrialResult
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster that has room for three workers on any machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setenv("PYTHONPATH", str(TESTS))
         context = ray.init(
             address="local",
             num_cpus=4,

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny import encode, tiny_config, tiny_corpus, whole_batch
 from scipy.stats import spearmanr
-from tiny import encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.models.attribution import attribute, dropout_off
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import Trainer, train_trial
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import encode, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, config_keys, override
 from unirex_ray.data.batching import Batch
@@ -20,8 +20,8 @@ from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.store import load_model, save_model
-from unirex_ray.models.views import Plan, rationale_views
-from unirex_ray.rationale import selection_size
+from unirex_ray.models.token_subsets import Plan, rationale_views
+from unirex_ray.models.top_k import selection_size
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 from unirex_ray.training.trial import Trainer, TrialResult, train_trial

@@ -3,13 +3,13 @@ import copy
 import pytest
 import torch
 from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
-from tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
 from torch import Tensor
 
 from unirex_ray.data.batching import Batch, Tokens
 from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off, gauss_legendre
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 
 
 def plain_logits(model: TaskModel, embeds: Tensor, types: Tensor | None) -> Tensor:

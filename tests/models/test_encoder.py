@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny import FAMILIES, MAX_LENGTH, encode, tiny_config, tiny_corpus, whole_batch
 from safetensors.torch import load_file, save_file
-from tiny import FAMILIES, MAX_LENGTH, encode, tiny_config, tiny_corpus, whole_batch
 from transformers import AutoModel
 
 from unirex_ray.config import ModelConfig
@@ -13,7 +13,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.models import encoder as module
 from unirex_ray.models.encoder import embedded_folder, load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 
 
 def embedded_or_skip() -> Path:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny import FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import override
 from unirex_ray.data.batching import collate
@@ -12,7 +12,7 @@ from unirex_ray.models.attribution import attribute, dropout_off
 from unirex_ray.models.heads import TokenHead
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.views import Plan, perturbed_views
+from unirex_ray.models.token_subsets import Plan, perturbed_views
 
 
 def batch_of(encoder: str, choices: int = 1):

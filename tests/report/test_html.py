@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.report.html import pieces, rationale_page, rationale_text
 
 HOSTILE = "<script>alert(1)</script> & \"q\" 'a' [bold]x[/bold] {{ 7 * 7 }}"

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
-from memory_store import MemoryStore
+from helpers.memory_store import MemoryStore
 from test_compare import TRIALS, Trials, raw, record
 from test_efficiency import efficiency
 from test_transfer import OURS, compared, store_of
 
-from unirex_ray.compare import Comparison, compare
+from unirex_ray.analysis.compare import Comparison, compare
+from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.errors import UserError
 from unirex_ray.report.files import write_comparison
 from unirex_ray.report.plots import gold_efficiency_figure, plot_cnrg, plot_desiderata, plot_gold_efficiency
-from unirex_ray.transfer import transfer_rows
 
 
 def comparison(trials: Trials = TRIALS) -> Comparison:

@@ -11,19 +11,19 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import fake_trainer
 import pytest
 import ray
 import yaml
+from helpers import fake_trainer
 
+from unirex_ray.analysis.leaderboard import leaderboard
+from unirex_ray.analysis.selection import configurations
 from unirex_ray.config import Config, build_config, load_yaml, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
-from unirex_ray.report.layout import to_csv
-from unirex_ray.report.leaderboard import leaderboard
-from unirex_ray.report.tables import leaderboard_rows
-from unirex_ray.selection import configurations
+from unirex_ray.report.comparison import leaderboard_rows
+from unirex_ray.report.table import to_csv
 from unirex_ray.sweep.run import SweepOutcome, run_sweep
 from unirex_ray.sweep.schedule import Plan, Schedule, Signal
 from unirex_ray.sweep.searcher import make_searcher
@@ -32,7 +32,7 @@ from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import resolve_tracking_uri
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SPACE = {
     "config": {
         "data": {"limit": 20},
@@ -49,7 +49,7 @@ SPACE = {
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(HERE)
+    os.environ["PYTHONPATH"] = str(TESTS)
     connect()
     yield
     ray.shutdown()
@@ -207,8 +207,8 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
         f"--sweep.searcher={searcher}",
         f"--sweep.concurrency={1 + (searcher == 'random')}",
     ]
-    command = [sys.executable, str(HERE / "fake_sweep.py"), "--space", str(space_file), *options]
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "FAKE_EPOCH_SECONDS": "0.3"}
+    command = [sys.executable, str(TESTS / "helpers" / "fake_sweep.py"), "--space", str(space_file), *options]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "FAKE_EPOCH_SECONDS": "0.3"}
     events = output / "events.txt"
 
     driver = subprocess.Popen(command, env=environment, start_new_session=True)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from memory_store import Backend, MemoryStore
+from helpers.memory_store import Backend, MemoryStore
 
 from unirex_ray.config import Config, build_config, unflatten
+from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.distributed.job import EpochDone, Job, TrialFailed
-from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.schedule import Plan, Schedule

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_store import Backend, MemoryStore
+from helpers.memory_store import Backend, MemoryStore
 
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore

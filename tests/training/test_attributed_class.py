@@ -4,17 +4,23 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tiny import tiny_config, tiny_corpus
+from helpers.tiny import tiny_config, tiny_corpus
 from torch import Tensor
 
 from unirex_ray.data.batching import Batch, collate
 from unirex_ray.data.schema import Corpus
-from unirex_ray.losses import comprehensiveness_loss, cross_entropy, plausibility_bce, sufficiency_kl, sufficiency_loss
 from unirex_ray.metrics.faithfulness import comprehensiveness, sufficiency
 from unirex_ray.metrics.plausibility import auprc
 from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
 from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.training.losses import (
+    comprehensiveness_loss,
+    cross_entropy,
+    plausibility_bce,
+    sufficiency_kl,
+    sufficiency_loss,
+)
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import GlobalCounts, Pass, global_counts, loss_terms
 from unirex_ray.training.trial import Trainer

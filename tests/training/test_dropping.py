@@ -2,20 +2,20 @@
 
 import pytest
 import torch
+from helpers.tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, trained_model, whole_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, trained_model, whole_batch
 from torch import Tensor, nn
 
 from unirex_ray.config import LossConfig
 from unirex_ray.data.batching import Batch, Tokens, collate
+from unirex_ray.data.corpora.reviews import make_reviews
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.reviews import make_reviews
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.rationale_model import Design, RationaleModel, dropping_error
 from unirex_ray.models.task_model import TaskModel, class_logits
-from unirex_ray.models.views import Plan, perturbed_views
+from unirex_ray.models.token_subsets import Plan, perturbed_views
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 
 CRITERIA = ("task", "comp", "suff", "plaus")

@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 from captum.attr import IntegratedGradients
+from helpers.tiny import FAMILIES, Group, encode, tiny_config, tiny_corpus
 from sklearn.metrics import accuracy_score, auc, f1_score, precision_recall_curve
-from tiny import FAMILIES, Group, encode, tiny_config, tiny_corpus
 
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.models.rationale_model import Design, RationaleModel
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 from unirex_ray.training import evaluate
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.runtime import LocalRuntime

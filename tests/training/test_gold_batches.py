@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from tiny import Group, tiny_config, tiny_corpus
+from helpers.tiny import Group, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config, override
 from unirex_ray.training.trial import Trainer

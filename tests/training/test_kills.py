@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config, tiny_corpus
+from helpers.tiny import tiny_config, tiny_corpus
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import Group, tiny_config, tiny_corpus
+from helpers.tiny import Group, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config, override
 from unirex_ray.data.schema import Corpus

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers.tiny import FAMILIES, Group, encode, make_split, relative_difference, tiny_config, tiny_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import FAMILIES, Group, encode, make_split, relative_difference, tiny_config, tiny_corpus
 from torch import nn
 
 from unirex_ray.config import LossConfig
@@ -15,7 +15,7 @@ from unirex_ray.data.batching import collate
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
 from unirex_ray.training.trial import Trainer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Group, tiny_config, tiny_corpus
+from helpers.tiny import Group, tiny_config, tiny_corpus
 from transformers import ModernBertConfig, ModernBertModel
 
 from unirex_ray.config import Config, build_config, load_yaml, override

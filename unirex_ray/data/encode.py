@@ -18,10 +18,10 @@ from unirex_ray.data.cache import cache_folder, read_splits, refuse_unwritable, 
 from unirex_ray.data.columns import Strings
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
 from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.progress_bar import watched
 from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import Split
-from unirex_ray.progress import watched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

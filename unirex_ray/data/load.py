@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unirex_ray.config import DataConfig
-from unirex_ray.data import eraser, labelled, treebank
 from unirex_ray.data.cache import cache_folder, read_corpus, refuse_unwritable, write_corpus
 from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.corpora import eraser, labelled
+from unirex_ray.data.corpora import sst as treebank
+from unirex_ray.data.files.source import Source, fingerprint, open_source
 from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.progress_bar import watched
 from unirex_ray.data.sample import stratified_sample
 from unirex_ray.data.schema import SPLITS, Corpus
-from unirex_ray.data.source import Source, fingerprint, open_source
 from unirex_ray.errors import UserError
-from unirex_ray.progress import watched
 
 _RULES = 1  # of reading; a new number retires every corpus that was kept
 
@@ -170,7 +171,7 @@ def _check_labels(corpus: Corpus, where: str) -> None:
 
 
 def _generated(config: DataConfig) -> Corpus:
-    from unirex_ray.data.reviews import make_reviews
+    from unirex_ray.data.corpora.reviews import make_reviews
 
     if config.source is not None:
         raise UserError(f"data.source = {config.source!r}: data.name=reviews is generated and reads no files")

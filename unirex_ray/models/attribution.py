@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.views import Plan, encode_views, full_views
+from unirex_ray.models.token_subsets import Plan, encode_views, full_views
 
 Algorithm = Literal["grad", "input_x_grad", "deeplift", "ig"]
 

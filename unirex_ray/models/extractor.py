@@ -19,8 +19,8 @@ from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.heads import TokenHead
 from unirex_ray.models.importance import IMPORTANCE_CLASSES
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.views import Plan, encode_views, full_views
-from unirex_ray.rationale import selection_sizes, token_ranks
+from unirex_ray.models.token_subsets import Plan, encode_views, full_views
+from unirex_ray.models.top_k import selection_sizes, token_ranks
 
 Target = Literal["gold", "predicted"]
 Reading = tuple[Tensor | None, Tensor]

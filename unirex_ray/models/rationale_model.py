@@ -30,7 +30,7 @@ from unirex_ray.models.extractor import (
     Target,
 )
 from unirex_ray.models.task_model import AttentionPredictor, TaskModel
-from unirex_ray.models.views import Plan, Positions, empty_views, perturbed_views, rationale_views
+from unirex_ray.models.token_subsets import Plan, Positions, empty_views, perturbed_views, rationale_views
 
 EncoderFactory = Callable[[ModelConfig], Encoder]
 ExtractorKind = Literal[

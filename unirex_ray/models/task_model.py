@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.encoder import Encoder
-from unirex_ray.models.views import Plan, Positions, Views, encode_views, full_views
+from unirex_ray.models.token_subsets import Plan, Positions, Views, encode_views, full_views
 
 
 class TaskModel(nn.Module):

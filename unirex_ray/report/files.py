@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unirex_ray.compare import Comparison, PaperComparison
-from unirex_ray.efficiency import GoldEfficiency
+from unirex_ray.analysis.compare import Comparison, PaperComparison
+from unirex_ray.analysis.gold_efficiency import GoldEfficiency
+from unirex_ray.analysis.transfer import TransferRow
 from unirex_ray.errors import UserError
-from unirex_ray.report.configuration_table import configuration_rows
-from unirex_ray.report.efficiency_report import efficiency_markdown, efficiency_rows
-from unirex_ray.report.layout import to_csv
+from unirex_ray.report.comparison import comparison_markdown, comparison_rows
+from unirex_ray.report.configurations import configuration_rows
+from unirex_ray.report.gold_efficiency import efficiency_markdown, efficiency_rows
 from unirex_ray.report.plots import plot_cnrg, plot_desiderata, plot_gold_efficiency
-from unirex_ray.report.published_table import published_markdown, published_rows
-from unirex_ray.report.tables import comparison_markdown, comparison_rows
-from unirex_ray.report.transfer_table import transfer_csv_rows, transfer_markdown
-from unirex_ray.transfer import TransferRow
+from unirex_ray.report.published import published_markdown, published_rows
+from unirex_ray.report.table import to_csv
+from unirex_ray.report.transfer import transfer_csv_rows, transfer_markdown
 
 
 def write_comparison(

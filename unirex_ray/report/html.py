@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.text import Text
 
-from unirex_ray.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 
 _LEVELS = ("", "", "on #fff3d6", "on #ffe3a3", "on #ffce66", "on #ffb52e")
 

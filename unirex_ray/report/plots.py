@@ -8,11 +8,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unirex_ray.compare import Comparison, Row
-from unirex_ray.efficiency import Curve, GoldEfficiency
+from unirex_ray.analysis.compare import Comparison, Row
+from unirex_ray.analysis.gold_efficiency import Curve, GoldEfficiency
 from unirex_ray.metrics.table import AUPRC
-from unirex_ray.report.efficiency_report import percent_text
-from unirex_ray.report.layout import method_label, over_seeds
+from unirex_ray.report.gold_efficiency import percent_text
+from unirex_ray.report.table import method_label, over_seeds
 
 # Okabe and Ito's colours: told apart by colour-blind readers as well.
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}

@@ -17,7 +17,7 @@ from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, reason_
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import TASK_SCORE
 from unirex_ray.report.html import rationale_page
-from unirex_ray.sweep.progress import Progress
+from unirex_ray.sweep.display import Progress
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, RunStore

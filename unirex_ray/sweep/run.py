@@ -22,6 +22,8 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from unirex_ray.analysis.leaderboard import Place, leaderboard
+from unirex_ray.analysis.selection import configurations, select_variants
 from unirex_ray.config import Config, override, to_yaml
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
@@ -31,20 +33,18 @@ from unirex_ray.distributed.train_runtime import run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
-from unirex_ray.nrg import usable_weights
-from unirex_ray.report.layout import console as make_console
-from unirex_ray.report.layout import to_csv
-from unirex_ray.report.leaderboard import Place, leaderboard
-from unirex_ray.report.tables import leaderboard_rows, print_leaderboard
-from unirex_ray.selection import configurations, select_variants
+from unirex_ray.metrics.nrg import usable_weights
+from unirex_ray.report.comparison import leaderboard_rows, print_leaderboard
+from unirex_ray.report.table import console as make_console
+from unirex_ray.report.table import to_csv
+from unirex_ray.sweep.display import make_progress
 from unirex_ray.sweep.driver import Decisions, Driver, Events, Suggestions, Timing
 from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder, settings_of
-from unirex_ray.sweep.progress import make_progress
-from unirex_ray.sweep.provenance import code_version
 from unirex_ray.sweep.schedule import Plan, Schedule
 from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import Space
 from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import (
     DATA_DIGEST,

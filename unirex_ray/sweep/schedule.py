@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from unirex_ray.analysis.selection import configurations
+from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.nrg import EQUAL_WEIGHTS, Weights, score_population
-from unirex_ray.selection import configurations
 from unirex_ray.sweep.searcher import Known, Observed, Searcher
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 

@@ -19,8 +19,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.sweep.space import MethodSpace, Parameter, Parameters
 
 SearcherKind = Literal["tpe", "grid", "random", "pareto"]

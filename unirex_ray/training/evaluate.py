@@ -14,10 +14,9 @@ from torch import Tensor
 
 from unirex_ray.data.batching import Batch, Tokens, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.highlight import HighlightedInstance, highlight_row
 from unirex_ray.data.instance import Instance
 from unirex_ray.data.schema import TaskMetric
-from unirex_ray.highlight import HighlightedInstance, highlight_row
-from unirex_ray.losses import cross_entropy
 from unirex_ray.metrics import faithfulness, plausibility, task
 from unirex_ray.metrics.table import (
     ACCURACY,
@@ -37,8 +36,9 @@ from unirex_ray.models.attribution import convergence_delta, dropout_off
 from unirex_ray.models.extractor import Reading, attributed_classes
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.views import Plan
-from unirex_ray.rationale import selection_sizes, token_ranks
+from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.top_k import selection_sizes, token_ranks
+from unirex_ray.training.losses import cross_entropy
 from unirex_ray.training.runtime import Runtime
 
 _SUMS = (

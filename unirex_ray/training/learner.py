@@ -21,7 +21,7 @@ from unirex_ray.methods import Stage
 from unirex_ray.metrics.table import Split
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 from unirex_ray.training.evaluate import CHUNK
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum

@@ -16,7 +16,13 @@ from torch import Tensor
 from unirex_ray.config import LossConfig
 from unirex_ray.data.batching import Batch
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.losses import (
+from unirex_ray.methods.recipe import WEIGHT_KEYS, Criterion
+from unirex_ray.models.extractor import ImitationExtractor, Reading
+from unirex_ray.models.importance import importance_classes
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.task_model import class_logits
+from unirex_ray.models.token_subsets import Plan
+from unirex_ray.training.losses import (
     agreement_loss,
     comprehensiveness_loss,
     cross_entropy,
@@ -27,12 +33,6 @@ from unirex_ray.losses import (
     sufficiency_kl,
     sufficiency_loss,
 )
-from unirex_ray.methods.recipe import WEIGHT_KEYS, Criterion
-from unirex_ray.models.extractor import ImitationExtractor, Reading
-from unirex_ray.models.importance import importance_classes
-from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.views import Plan
 from unirex_ray.training.runtime import Runtime
 
 

@@ -16,16 +16,16 @@ from torch import Tensor
 from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.data.batching import Tokens, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.highlight import HighlightedInstance
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
-from unirex_ray.highlight import HighlightedInstance
 from unirex_ray.methods import Stage, get_method
 from unirex_ray.metrics.table import TASK_SCORE, Split
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, build_stage, dropping_error
 from unirex_ray.models.store import ModelCard
-from unirex_ray.models.views import Plan
+from unirex_ray.models.token_subsets import Plan
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.evaluate import CHUNK, HIGHLIGHTS, Evaluator
 from unirex_ray.training.learner import Learner, Progress, TrainingError

@@ -1,0 +1,314 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from helpers.memory_store import MemoryStore
+
+from unirex_ray.analysis.compare import (
+    choose_sweeps,
+    compare,
+    compare_with_paper,
+    score_metrics,
+    weights_of,
+    write_back,
+)
+from unirex_ray.errors import UserError
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import TrialSpec, TrialStatus
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, RunStore, SweepRecord
+
+KEYS = ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")
+JOB = Path(__file__).parents[2] / "jobs" / "compare.py"
+
+
+def raw(dev: float, test: float) -> dict[str, float]:
+    def of(split: str, value: float) -> dict[str, float]:
+        return {f"{split}/{key}": 1 - value if key == "sufficiency" else value for key in KEYS}
+
+    return {**of("dev", dev), **of("test", test), "time/total_s": 1.0}
+
+
+Trials = Sequence[tuple[str, int, int, Mapping[str, float] | str]]
+
+TRIALS: Trials = [
+    ("aa-ig", 0, 0, raw(0.2, 0.1)),
+    ("aa-ig", 0, 1, raw(0.4, 0.3)),
+    ("unirex-dlm-fp", 0, 0, raw(0.5, 0.6)),
+    ("unirex-dlm-fp", 0, 1, raw(0.5, 0.6)),
+    # Best on dev, worst on test: selected all the same.
+    ("unirex-dlm-fp", 1, 0, raw(0.6, 0.4)),
+    ("unirex-dlm-fp", 1, 1, raw(0.6, 0.4)),
+    ("unirex-dlm-fp", 2, 0, raw(0.9, 0.9)),
+    ("unirex-dlm-fp", 2, 1, "failed"),
+    ("unirex-dlm-fp", 3, 0, "stopped"),
+    ("unirex-slm-p", 0, 0, raw(0.5, 1.0)),
+    ("unirex-slm-p", 0, 1, raw(0.5, 1.0)),
+    ("some-ablation", 0, 0, raw(0.9, 2.0)),
+    ("some-ablation", 0, 1, raw(0.9, 2.0)),
+    ("unirex-slm-fp", 0, 0, "failed"),
+]
+
+
+def record(
+    store: RunStore, trials: Trials, *, sweep: str = "s1", digest: str = "abc1", corpus: str = "reviews"
+) -> None:
+    tags = {DATA_DIGEST: digest}
+    store.open_sweep(experiment=corpus, sweep_id=sweep, seeds=(0, 1), params={}, tags=tags)
+    for method, index, seed, outcome in trials:
+        spec = TrialSpec(
+            trial_id=f"{sweep}-{method}-{index:04d}-s{seed}",
+            method=method,
+            configuration=index,
+            seed=seed,
+            parameters={"train.learning_rate": 2e-5},
+        )
+        store.open_trial(spec, params={}, tags=tags)
+        status: TrialStatus = "completed" if not isinstance(outcome, str) else outcome  # type: ignore[assignment]
+        metrics = {} if isinstance(outcome, str) else outcome
+        store.finish_trial(spec.trial_id, status, metrics=metrics, reason="loss is nan" if metrics == {} else None)
+    store.finish_sweep(metrics={}, tags={})
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    record(store, TRIALS)
+    return store
+
+
+def test_selects_on_dev_and_scores_on_test(store: MemoryStore) -> None:
+    comparison = compare("reviews", store.sweeps("reviews"))
+    assert [row.method for row in comparison.rows] == ["unirex-slm-p", "unirex-dlm-fp", "aa-ig", "some-ablation"]
+    slm, dlm, aa, ablation = comparison.rows
+    assert (dlm.configuration.key, dlm.candidates, dlm.dev_cnrg) == ("1", 2, 1.0)
+    assert slm.scores is not None
+    assert aa.scores is not None
+    assert dlm.scores is not None
+    # Test means are 1.0, 0.4 and 0.2 on every metric: hand-computed (0.4 - 0.2) / (1.0 - 0.2).
+    assert (slm.scores.cnrg, aa.scores.cnrg) == (1.0, 0.0)
+    assert dlm.scores.cnrg == pytest.approx(0.25)
+    assert ablation.scores is None
+    assert aa.configuration.std("test")["auprc"] == pytest.approx(math.sqrt(0.02))
+    assert comparison.digest == "abc1"
+
+
+def test_tells_what_is_unscored_and_why(store: MemoryStore) -> None:
+    unscored = dict(compare("reviews", store.sweeps("reviews")).unscored)
+    assert unscored == {
+        "unirex-dlm-fp 2": "seed 1 failed: loss is nan",
+        "unirex-dlm-fp 3": "seed 0 stopped: loss is nan",
+        "unirex-slm-fp 0": "seed 0 failed: loss is nan",
+        "some-ablation": "outside the global scope (an ablation, or a method that this version does not know)",
+    }
+
+
+def test_sweeps_on_the_same_data_are_pooled(store: MemoryStore) -> None:
+    record(store, [("aa-ig", 0, 0, raw(0.9, 0.5)), ("aa-ig", 0, 1, raw(0.9, 0.5))], sweep="s2")
+    comparison = compare("reviews", choose_sweeps(store.sweeps("reviews")))
+    (aa,) = [row for row in comparison.rows if row.method == "aa-ig"]
+    assert (aa.configuration.key, aa.candidates) == ("s2:0", 2)
+    assert comparison.sweeps == ("s1", "s2")
+
+
+def test_sweeps_on_different_data_are_not_mixed(store: MemoryStore) -> None:
+    record(store, TRIALS, sweep="s2", digest="def2")
+    found = store.sweeps("reviews")
+    with pytest.raises(UserError, match=r"--digest or --sweep-id among abc1: s1; def2: s2"):
+        choose_sweeps(found)
+    assert [s.sweep_id for s in choose_sweeps(found, digest="de")] == ["s2"]
+    assert [s.sweep_id for s in choose_sweeps(found, sweeps=["s1"])] == ["s1"]
+    with pytest.raises(UserError, match="different data"):
+        choose_sweeps(found, sweeps=["s1", "s2"])
+    with pytest.raises(UserError, match="there are abc1, def2"):
+        choose_sweeps(found, digest="fff")
+    with pytest.raises(UserError, match="unknown sweep 's3'; choose from s1, s2"):
+        choose_sweeps(found, sweeps=["s3"])
+
+
+def test_a_sweep_that_completed_nothing_is_in_nobodys_way(store: MemoryStore) -> None:
+    record(store, [("aa-ig", 0, 0, "failed")], sweep="s2", digest="def2")
+    assert [s.sweep_id for s in choose_sweeps(store.sweeps("reviews"))] == ["s1"]
+    assert choose_sweeps([]) == []
+
+
+def test_a_sweep_on_two_data_sets_is_refused(store: MemoryStore) -> None:
+    store.runs["reviews/s1"]["tags"][DATA_DIGEST] = "other"
+    with pytest.raises(UserError, match="'s1' holds trials on different data: abc1, other"):
+        choose_sweeps(store.sweeps("reviews"))
+
+
+def test_nothing_complete_names_the_remedy() -> None:
+    store = MemoryStore()
+    record(store, [("aa-ig", 0, 0, raw(0.1, 0.1))])
+    with pytest.raises(UserError, match="--resume"):
+        compare("reviews", store.sweeps("reviews"))
+
+
+def test_scores_are_written_back_and_old_ones_withdrawn(store: MemoryStore) -> None:
+    write_back(store, compare("reviews", store.sweeps("reviews")))
+    of = {trial.spec.trial_id: trial.metrics for trial in store.trials()}
+    assert of["s1-unirex-slm-p-0000-s1"]["nrg/cnrg"] == 1.0
+    assert of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"] == pytest.approx(0.25)
+    assert "nrg/cnrg" not in of["s1-unirex-dlm-fp-0000-s0"]
+    assert "nrg/cnrg" not in of["s1-some-ablation-0000-s0"]
+
+    weights = (1.0, 1.0, 1.0)
+    record(store, [("unirex-dlm-fp", 0, seed, raw(0.99, 0.9)) for seed in (0, 1)], sweep="s2")
+    write_back(store, compare("reviews", store.sweeps("reviews"), weights))
+    of = {t.spec.trial_id: t.metrics for sweep in store.sweeps("reviews") for t in sweep.trials}
+    assert of["s2-unirex-dlm-fp-0000-s0"]["nrg/cnrg"] == pytest.approx(0.875)
+    assert math.isnan(of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"])
+    # A withdrawn score changes no later comparison.
+    assert compare("reviews", store.sweeps("reviews")).rows[0].scores is not None
+
+
+def test_score_metrics_without_gold() -> None:
+    store = MemoryStore()
+    no_gold = {key: value for key, value in raw(0.5, 0.5).items() if "auprc" not in key and "token_f1" not in key}
+    record(store, [("aa-ig", 0, seed, no_gold) for seed in (0, 1)])
+    comparison = compare("reviews", store.sweeps("reviews"))
+    assert comparison.rows[0].scores is not None
+    assert set(score_metrics(comparison.rows[0].scores)) == {
+        "nrg/cnrg",
+        "nrg/fnrg",
+        "nrg/tnrg",
+        "nrg/comprehensiveness",
+        "nrg/sufficiency",
+        "nrg/task_score",
+    }
+
+
+def numbers(comp: float, suff: float, auprc: float, f1: float, task: float) -> dict[str, float]:
+    return dict(zip(KEYS, (comp, suff, auprc, f1, task), strict=True))
+
+
+OURS = {
+    "aa-ig": numbers(0.1, 0.3, 40.0, 50.0, 90.0),
+    "mine": numbers(0.9, -0.5, 99.0, 99.0, 99.0),
+    "unirex-aa-f": numbers(0.3, 0.1, 60.0, 55.0, 80.0),
+    "unirex-dlm-fp": numbers(0.2, 0.0, 80.0, 70.0, 85.0),
+}
+PAPER = {
+    "sgt": numbers(0.0, 0.9, 10.0, 10.0, 10.0),
+    "aa-ig": numbers(0.2, 0.2, 50.0, 60.0, 90.0),
+    "unirex-aa-f": numbers(0.4, 0.1, 40.0, 40.0, 92.0),
+    "unirex-dlm-fp": numbers(0.3, 0.3, 90.0, 80.0, 91.0),
+}
+
+
+def test_beside_the_paper_both_are_scored_over_the_common_methods() -> None:
+    beside = compare_with_paper(OURS, PAPER)
+    dlm, aa_f, aa = beside.rows
+    assert [row.method for row in beside.rows] == ["unirex-dlm-fp", "unirex-aa-f", "aa-ig"]
+    # Ours: DLM-FP has FNRG (1/2 + 1)/2, PNRG 1, TNRG 1/2; AA-F (1 + 2/3)/2, (1/2 + 1/4)/2, 0; AA 0, 0, 1.
+    assert [row.cnrg for row in beside.rows] == pytest.approx([0.75, (5 / 6 + 3 / 8) / 3, 1 / 3])
+    # The paper's: DLM-FP (1/2 + 0)/2, 1, 1/2; AA-F 1, 0, 1; AA (0 + 1/2)/2, (1/5 + 1/2)/2, 0.
+    assert [row.paper_cnrg for row in beside.rows] == pytest.approx([1.75 / 3, 2 / 3, 0.2])
+    assert [(row.rank, row.paper_rank, row.moved) for row in beside.rows] == [(1, 2, 1), (2, 1, -1), (3, 3, 0)]
+    # 1 - 6 (1 + 1 + 0) / (3 (9 - 1))
+    assert beside.spearman == pytest.approx(0.5)
+    assert (beside.only_ours, beside.only_paper) == (("mine",), ("sgt",))
+    assert dlm.ours["auprc"] == 80.0
+    assert dlm.paper["auprc"] == 90.0
+    # Task performance alone.
+    only_task = {row.method: row for row in compare_with_paper(OURS, PAPER, (0.0, 0.0, 1.0)).rows}
+    assert [only_task[row.method].rank for row in (dlm, aa_f, aa)] == [2, 3, 1]
+    assert [only_task[row.method].paper_rank for row in (dlm, aa_f, aa)] == [2, 1, 3]
+
+
+def test_beside_the_paper_equal_scores_share_a_rank() -> None:
+    same = {**OURS, "unirex-aa-f": OURS["aa-ig"]}
+    assert [row.rank for row in compare_with_paper(same, PAPER).rows] == [1, 2, 2]
+    flat = dict.fromkeys(PAPER, OURS["aa-ig"])
+    beside = compare_with_paper(flat, PAPER)
+    assert {row.rank for row in beside.rows} == {1}
+    assert beside.spearman is None
+
+
+def test_beside_the_paper_with_few_methods_in_common() -> None:
+    two = compare_with_paper({m: OURS[m] for m in ("aa-ig", "unirex-dlm-fp")}, PAPER)
+    assert [row.method for row in two.rows] == ["unirex-dlm-fp", "aa-ig"]
+    assert two.spearman is None
+    none = compare_with_paper({"mine": OURS["mine"]}, PAPER)
+    assert (none.rows, none.only_ours, none.only_paper) == ((), ("mine",), tuple(PAPER))
+
+
+def test_beside_the_paper_without_gold_its_plausibility_is_left_out_too() -> None:
+    ours = {m: {k: v for k, v in row.items() if k not in ("auprc", "token_f1")} for m, row in OURS.items()}
+    rows = {row.method: row for row in compare_with_paper(ours, PAPER).rows}
+    assert rows["unirex-aa-f"].cnrg == pytest.approx(5 / 12)
+    assert rows["unirex-aa-f"].paper_cnrg == 1.0
+    assert rows["aa-ig"].paper_cnrg == pytest.approx(0.125)
+
+
+def run_job(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(JOB), *arguments], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder whose database holds `TRIALS`."""
+    folder = tmp_path_factory.mktemp("output")
+    record(MlflowStore(f"sqlite:///{folder}/mlflow.db"), TRIALS)
+    return folder
+
+
+def test_job(output: Path) -> None:
+    done = run_job(f"--output={output}", f"--tracking.uri=sqlite:///{output}/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("reviews: test, mean ± std over 2 seeds")
+    assert "jobs/export_best.py" in done.stdout.splitlines()[-1]
+    assert max(len(line) for line in done.stdout.splitlines()) <= 240
+    with (output / "comparison.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["method"] for row in rows] == ["unirex-slm-p", "unirex-dlm-fp", "aa-ig", "some-ablation"]
+    assert json.loads(rows[1]["seeds"]) == [0, 1]
+    assert (output / "comparison.md").read_text().count("\n|") == 6
+    assert {p.name for p in output.glob("*.png")} == {"comparison_cnrg.png", "comparison_desiderata.png"}
+    (sweep,) = MlflowStore(f"sqlite:///{output}/mlflow.db").sweeps("reviews")
+    assert sum("nrg/cnrg" in trial.metrics for trial in sweep.trials) == 6
+
+
+def test_job_without_runs_ends_with_one_line(output: Path) -> None:
+    done = run_job(f"--output={output}", f"--tracking.uri=sqlite:///{output}/mlflow.db", "--data.name=sst")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no finished trials on 'sst'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_job_beside_the_paper(tmp_path: Path) -> None:
+    record(MlflowStore(f"sqlite:///{tmp_path}/mlflow.db"), TRIALS, corpus="sst")
+    arguments = (f"--output={tmp_path}", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", "--data.name=sst")
+    done = run_job(*arguments, "--published")
+    assert done.returncode == 0, done.stderr
+    assert "Only here: UNIREX (SLM-P), some-ablation." in done.stdout
+    assert "Wrote comparison.csv, comparison.md, configurations.csv, comparison_published.csv" in done.stdout
+    assert "Spearman" not in done.stdout
+    with (tmp_path / "comparison_published.csv").open(newline="") as stream:
+        dlm, aa = csv.DictReader(stream)
+    assert (dlm["method"], dlm["rank"], dlm["paper_rank"], dlm["moved"]) == ("unirex-dlm-fp", "1", "1", "0")
+    assert (float(dlm["cnrg"]), float(aa["cnrg"])) == (1.0, 0.0)
+    # SST: DLM-FP is better on all but the task, where both have 93.81.
+    assert float(dlm["paper_cnrg"]) == pytest.approx(2 / 3)
+    assert (float(aa["test/auprc"]), float(aa["paper/auprc"])) == (0.2, 49.94)
+    text = (tmp_path / "comparison.md").read_text()
+    assert text.startswith("sst: test, ")
+    assert "| UNIREX (DLM-FP) | 1.000 | 0.667 | 1 | 1 | same | 0.400 | 0.319 |" in text
+
+
+def test_sweeps_are_compared_by_the_weights_that_they_selected_by() -> None:
+    def swept(name: str, weights: str | None) -> SweepRecord:
+        tags = {} if weights is None else {NRG_WEIGHTS: weights}
+        return SweepRecord(sweep_id=name, status="completed", seeds=(0,), trials=(), run_id=name, tags=tags)
+
+    faithful, equal, old = swept("f", "[1.0, 0.0, 0.0]"), swept("e", "[1.0, 1.0, 1.0]"), swept("o", None)
+    assert weights_of([faithful, faithful], None) == (1.0, 0.0, 0.0)
+    assert weights_of([old], None) == (1.0, 1.0, 1.0)
+    assert weights_of([faithful, equal], (0.0, 1.0, 0.0)) == (0.0, 1.0, 0.0)
+    with pytest.raises(UserError, match=r"selected by different weights .*f.*e.*--sweep\.nrg_weights"):
+        weights_of([faithful, equal], None)

@@ -1,0 +1,370 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unirex_ray.data.corpora.eraser import load_cose, load_eraser, load_esnli, load_movies, load_multirc
+from unirex_ray.data.files.source import Source
+from unirex_ray.errors import UserError
+
+DOCUMENT = "so  good\nreally bad\u00a0luck \n\n .\n"
+
+
+def row(id_: str, label: str = "NEG", spans: tuple[tuple[int, int], ...] = ((2, 3),), **extra: Any) -> dict[str, Any]:
+    evidence = [[{"docid": "d1", "start_token": start, "end_token": end}] for start, end in spans]
+    return {"annotation_id": id_, "classification": label, "evidences": evidence, "query": "  what  now", **extra}
+
+
+def files(*train: dict[str, Any] | str, docs: str | None = None) -> dict[str, bytes]:
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in train]
+    contents = {
+        "train.jsonl": "\n".join(lines) + "\n",
+        "val.jsonl": json.dumps(row("v", "POS")),
+        "test.jsonl": json.dumps(row("t", "POS")),
+        "docs/d1": DOCUMENT,
+        "docs/own": "one two",
+        "docs/blank": " \n",
+    }
+    if docs is not None:
+        contents["docs.jsonl"] = docs
+    return {name: text.encode() for name, text in contents.items()}
+
+
+def source(*train: dict[str, Any] | str, docs: str | None = None) -> Source:
+    return Source("corpus", files(*train, docs=docs).get)
+
+
+def test_movies_by_hand():
+    corpus = load_movies(source(row("a", "POS", ((4, 5), (0, 2), (1, 2))), row("b", spans=((3, 4),))))
+    first, second = corpus.splits["train"]
+    assert first.inputs[0].segments == ("so good really bad\u00a0luck .",)
+    assert first.inputs[0].gold == ((0, 0, 7), (0, 24, 25))
+    assert (first.label, second.label) == (1, 0)
+    assert second.inputs[0].gold == ((0, 15, 23),)
+    assert (corpus.task_metric, corpus.max_length, corpus.truncation) == ("macro_f1", 1024, "rationale")
+    assert corpus.labels == ("NEG", "POS")
+    assert corpus.notes == ()
+
+
+def test_a_document_without_evidence_has_no_gold_and_is_counted():
+    own = row("own", spans=())
+    empty = row("b", spans=((2, 2),))
+    unlike = row("c")
+    unlike["evidences"][0][0]["text"] = "something else"
+    corpus = load_movies(source(own, empty, unlike))
+    assert [instance.inputs[0].gold for instance in corpus.splits["train"]] == [None, None, ((0, 8, 14),)]
+    assert corpus.splits["train"][0].inputs[0].segments == ("one two",)
+    assert corpus.notes == (
+        "train: 2 of 3 instances have no evidence",
+        "train: 1 evidence spans are empty",
+        "train: 1 evidence spans differ from the text that is quoted beside them",
+    )
+
+
+def test_any_corpus_has_its_query_as_second_segment_and_its_own_labels():
+    docs = "\n".join(json.dumps({"docid": name, "document": DOCUMENT}) for name in ("d1", "d2"))
+    rows = [
+        row("a", "yes"),
+        row("b", "no", spans=(), docids=["d2"], query=" "),
+        row("c", "no", spans=(), docids=["d2"]),
+    ]
+    del rows[2]["query"]
+    data = files(*rows, docs=docs)
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(row(name, "yes")).encode()
+    corpus = load_eraser(Source("corpus", data.get), ["no", "yes"])
+    assert [instance.label for instance in corpus.splits["train"]] == [1, 0, 0]
+    document = "so good really bad\u00a0luck ."
+    assert [i.inputs[0].segments for i in corpus.splits["train"]] == [(document, "what now"), (document,), (document,)]
+    assert (corpus.max_length, corpus.truncation, corpus.task_metric) == (None, "head", "macro_f1")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (row("b", spans=((4, 6),)), r"evidence span \[4, 6\) must be within the 5 tokens of 'd1'"),
+        (row("b", spans=((-1, 1),)), r"evidence span \[-1, 1\)"),
+        (row("b", spans=((3, 2),)), r"evidence span \[3, 2\)"),
+        (row("b", "MAYBE"), "classification 'MAYBE' is not one of NEG, POS"),
+        (row("a"), "annotation_id 'a' comes twice"),
+        (row("b", docids=["nowhere"], spans=()), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
+        (row("b", docids=["../train.jsonl"], spans=()), "is neither in"),
+        (row("nowhere", spans=()), "document 'nowhere'"),
+        (row("b", docids=["blank"], spans=()), "document 'blank' is empty"),
+        (row("b", docids=["own"]), "must stand on one document, but names d1, own"),
+        (row("b", docids="d1"), "'docids' must be a list of strings"),
+        (row("b", query=7), "'query' must be a string, but is 7"),
+        ({**row("b"), "evidences": [{"docid": "d1"}]}, "must be a list of groups of spans, but holds"),
+        ({**row("b"), "evidences": None}, "'evidences' must be a list of groups of spans, but is null"),
+        ({**row("b"), "evidences": [[{"docid": "d1", "start_token": "0", "end_token": 1}]]}, "'start_token' must be"),
+        ({**row("b"), "evidences": [[{"start_token": 0, "end_token": 1}]]}, "'docid' must be a string, but is null"),
+        ({**row("b"), "classification": None}, "'classification' must be a string"),
+        ({**row("b"), "annotation_id": 3}, "'annotation_id' must be a string, but is 3"),
+        ('{"annotation_id": ', "broken JSON"),
+        ("[1, 2]", r"must be a JSON object, but is \[1, 2\]"),
+        ("[" * 100_000, "broken JSON"),
+    ],
+)
+def test_broken_lines_are_named(broken, message):
+    corpus = source(row("a"), "", broken)
+    with pytest.raises(UserError, match=message) as caught:
+        load_eraser(corpus, ("NEG", "POS"))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 3: ")
+    assert "\n" not in str(caught.value)
+
+
+def question(id_: str, label: str = "A", **extra: Any) -> dict[str, Any]:
+    choices = {"query": "a sea [sep]  dry   land [sep] air [sep] a sea [sep] the moon", "query_type": None}
+    return {**row(id_, label, spans=()), **choices, "docids": ["q"], **extra}
+
+
+def cose(*train: dict[str, Any]) -> Source:
+    docs = [{"docid": "q", "document": "Where do  ships go ?"}, {"docid": "alone", "document": "Why ?"}]
+    data = files(*train, docs="\n".join(map(json.dumps, docs)))
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(question(name)).encode()
+    return Source("corpus", data.get)
+
+
+def test_cose_by_hand():
+    evidence = [[{"docid": "q", "start_token": start, "end_token": end}] for start, end in ((4, 5), (1, 3))]
+    corpus = load_cose(cose(question("a", "B", evidences=evidence), question("alone", "E", docids=None)))
+    first, second = corpus.splits["train"]
+    asked = "Where do ships go ?"
+    assert [text.segments for text in first.inputs] == [
+        (asked, "a sea"),
+        (asked, "dry land"),
+        (asked, "air"),
+        (asked, "a sea"),
+        (asked, "the moon"),
+    ]
+    assert [text.gold for text in first.inputs] == [((0, 6, 14), (0, 18, 19))] * 5
+    assert {text.segments[0] for text in second.inputs} == {"Why ?"}
+    assert [text.gold for text in second.inputs] == [None] * 5
+    assert (first.label, second.label) == (1, 4)
+    assert (corpus.name, corpus.multi_choice, corpus.labels) == ("cose", True, ("A", "B", "C", "D", "E"))
+    assert (corpus.task_metric, corpus.max_length, corpus.truncation) == ("accuracy", None, "head")
+    assert corpus.notes == (
+        "train: 1 of 2 instances have no evidence",
+        "dev: 1 of 1 instances have no evidence",
+        "test: 1 of 1 instances have no evidence",
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            question("b", query="a [sep] b [sep] c [sep] d"),
+            r"'query' must hold 5 choices joined by ' \[sep\] ', but holds 4: \"a \[sep\] b \[sep\] c \[sep\] d\"$",
+        ),
+        (question("b", query="a [sep] b [sep] c [sep] d [sep] e [sep] f"), "5 choices .* but holds 6: "),
+        (question("b", query=""), 'but holds 1: ""$'),
+        (question("b", query="a [sep] b [sep] [sep] d [sep] e"), "but choice C is empty$"),
+        (question("b", query="a [sep] b [sep] c [sep] d [sep] "), "but choice E is empty$"),
+        (question("b", query=None), "'query' must be a string, but is null"),
+        (question("b", "F"), "classification 'F' is not one of A, B, C, D, E"),
+        (question("b", "a"), "classification 'a' is not one of A, B, C, D, E"),
+        (question("b", docids=["nowhere"]), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
+    ],
+)
+def test_broken_lines_of_cose_are_named(broken, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_cose(cose(question("a"), broken))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_documents_must_be_unique_and_text():
+    twice = "\n".join([json.dumps({"docid": "d1", "document": DOCUMENT})] * 2)
+    with pytest.raises(UserError, match=r"docs\.jsonl, line 2: document 'd1' comes twice"):
+        load_movies(source(row("a"), docs=twice))
+    with pytest.raises(UserError, match=r"docs\.jsonl, line 1: 'document' must be a string"):
+        load_movies(source(row("a"), docs='{"docid": "d1", "document": ["a"]}'))
+    data = {**files(row("a")), "docs/d1": b"caf\xe9"}
+    with pytest.raises(UserError, match="docs/d1, line 1: must be UTF-8"):
+        load_movies(Source("corpus", data.get))
+
+
+def sentences(start: int, end: int, **tokens: int) -> dict[str, Any]:
+    return {"docid": "d1", "start_sentence": start, "end_sentence": end, **tokens}
+
+
+def test_multirc_by_hand():
+    """A passage is a line per sentence; evidence are whole sentences, given by their tokens or by their numbers."""
+    passage = "A ship went  out .\n\nIt was red .\nNobody saw it\u00a0again .\n"
+    lines = [
+        row("p:0:0", "True", ((5, 9),), query="What colour had it ? || Red"),
+        row("p:0:1", "False", query="What colour had it ? || Blue", docids=["d1"], evidences=[[sentences(1, 3)]]),
+        row("p:0:2", "False", evidences=[[sentences(0, 1, start_token=-1, end_token=-1)], [sentences(2, 3)]]),
+    ]
+    lines[0]["evidences"][0][0] |= {"start_sentence": 1, "end_sentence": 2}
+    data = {**files(*lines), "docs/d1": passage.encode()}
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(row(name, "True")).encode()
+    corpus = load_multirc(Source("corpus", data.get))
+    text = "A ship went out . It was red . Nobody saw it\u00a0again ."
+    first, second, third = corpus.splits["train"]
+    assert first.inputs[0].segments == (text, "What colour had it ? || Red")
+    assert first.inputs[0].gold == ((0, 18, 30),)
+    assert second.inputs[0].gold == ((0, 18, 52),)
+    assert third.inputs[0].gold == ((0, 0, 17), (0, 31, 52))
+    assert (first.label, second.label) == (1, 0)
+    assert (corpus.name, corpus.labels, corpus.task_metric) == ("multirc", ("False", "True"), "macro_f1")
+    assert (corpus.multi_choice, corpus.max_length, corpus.truncation) == (False, None, "head")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "message"),
+    [
+        (sentences(0, 4), r"evidence span \[0, 4\) must be within the 3 sentences of 'd1'"),
+        (sentences(2, 1), r"evidence span \[2, 1\)"),
+        ({"docid": "d1", "start_sentence": 0}, "'end_sentence' must be a sentence index, but is null"),
+        ({"docid": "d1"}, "'start_token' must be a token index, but is null"),
+    ],
+)
+def test_broken_sentences_are_named(evidence, message):
+    broken = row("b", evidences=[[evidence]])
+    with pytest.raises(UserError, match=message) as caught:
+        load_movies(source(row("a"), broken))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
+
+
+def pair(id_: str, label: str, *evidence: tuple[str, int, int], **extra: Any) -> dict[str, Any]:
+    spans = [
+        {"docid": f"{id_}_{doc}", "start_token": a, "end_token": b, "start_sentence": -1} for doc, a, b in evidence
+    ]
+    return {
+        "annotation_id": id_,
+        "classification": label,
+        "docids": [f"{id_}_hypothesis", f"{id_}_premise"],
+        "evidences": [spans] if spans else [],
+        "query": None,
+        **extra,
+    }
+
+
+def esnli(*train: dict[str, Any], without: str = "") -> Source:
+    ids = ["1.jpg#0r1n", "1.jpg#0r1e", "2", "v", "t"]
+    texts = {"premise": "Two dogs  run on grass .", "hypothesis": "Animals are outside ."}
+    docs = [{"docid": f"{id_}_{doc}", "document": text} for id_ in ids for doc, text in texts.items()]
+    data = {
+        "docs.jsonl": "\n".join(json.dumps(doc) for doc in docs if doc["docid"] != without),
+        "train.jsonl": "\n".join(map(json.dumps, train)),
+        "val.jsonl": json.dumps(pair("v", "neutral", ("hypothesis", 0, 1))),
+        "test.jsonl": json.dumps(pair("t", "contradiction")),
+    }
+    return Source("corpus", {name: text.encode() for name, text in data.items()}.get)
+
+
+def test_esnli_by_hand():
+    """Premise and hypothesis are documents of their own; evidence may lie in either, in any order."""
+    corpus = load_esnli(
+        esnli(
+            pair("1.jpg#0r1n", "entailment", ("hypothesis", 0, 1), ("premise", 4, 5), ("premise", 0, 2)),
+            pair("1.jpg#0r1e", "neutral", ("hypothesis", 2, 4), docids=None),
+            pair("2", "contradiction"),
+        )
+    )
+    first, second, third = corpus.splits["train"]
+    assert first.inputs[0].segments == ("Two dogs run on grass .", "Animals are outside .")
+    assert first.inputs[0].gold == ((0, 0, 8), (0, 16, 21), (1, 0, 7))
+    assert second.inputs[0].gold == ((1, 12, 21),)
+    assert third.inputs[0].gold is None
+    assert [i.label for i in (first, second, third)] == [1, 2, 0]
+    assert (corpus.name, corpus.labels) == ("esnli", ("contradiction", "entailment", "neutral"))
+    assert (corpus.task_metric, corpus.multi_choice) == ("macro_f1", False)
+    assert corpus.notes == (
+        "train: 1 of 3 instances have no evidence",
+        "test: 1 of 1 instances have no evidence",
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "without", "message"),
+    [
+        (pair("2", "neutral", ("premise", 0, 7)), "", r"\[0, 7\) must be within the 6 tokens of '2_premise'"),
+        (
+            pair("2", "neutral", docids=["v_premise"]),
+            "",
+            "must stand on 2_premise and 2_hypothesis, but names v_premise",
+        ),
+        (pair("2", "neutral"), "2_hypothesis", "document '2_hypothesis' is neither in docs.jsonl nor in docs/"),
+        (pair("3", "neutral"), "", "document '3_premise' is neither"),
+        (pair("2", "maybe"), "", "classification 'maybe' is not one of contradiction, entailment, neutral"),
+        (pair("1.jpg#0r1e", "neutral"), "", "annotation_id '1.jpg#0r1e' comes twice"),
+    ],
+)
+def test_broken_lines_of_esnli_are_named(broken, without, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_esnli(esnli(pair("1.jpg#0r1e", "neutral"), broken, without=without))
+    assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
+
+
+# What ERASER takes for a token: anything but blanks and line ends, a no-break space or a line separator included.
+tokens = st.text(
+    st.characters(exclude_characters=" \t\r\n", exclude_categories=("Cs",))
+    | st.sampled_from("\u00a0\u2028\U0001f600é"),
+    min_size=1,
+    max_size=5,
+)
+blanks = st.sampled_from([" ", "  ", "\n", " \n\n ", "\t", "\r\n", "\n \n"])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[list[str], str, list[tuple[int, int]]]:
+    """Tokens; a text that holds them, with repeated blanks and empty sentences; spans in any order, overlapping too."""
+    words = draw(st.lists(tokens, min_size=1, max_size=8))
+    gaps = draw(st.lists(blanks, min_size=len(words) + 1, max_size=len(words) + 1))
+    text = "".join(gap + word for gap, word in zip(gaps, words, strict=False)) + gaps[-1]
+    edges = st.integers(0, len(words))
+    spans = draw(st.lists(st.tuples(edges, edges).map(lambda pair: (min(pair), max(pair))), max_size=5))
+    return words, text, spans
+
+
+def gold_words(text: str, spans: tuple[tuple[int, int, int], ...] | None, segment: int) -> set[int]:
+    """Numbers of the words that spans touch, found by walking over the characters."""
+    numbers, number = [], 0
+    for character in text:
+        number += character == " "
+        numbers.append(None if character == " " else number)
+    return {numbers[i] for s, a, b in spans or () if s == segment for i in range(a, b)} - {None}
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents(), st.booleans())
+def test_gold_words_are_the_tokens_that_evidence_names(document, listed):
+    words, text, spans = document
+    data = files(row("a", spans=tuple(spans), docids=["d1"]))
+    data["docs/d1"] = text.encode()
+    data["val.jsonl"] = data["train.jsonl"].replace(b'"a"', b'"z"')
+    data["test.jsonl"] = data["train.jsonl"].replace(b'"a"', b'"y"')
+    if listed:
+        data["docs.jsonl"] = json.dumps({"docid": "d1", "document": text}).encode()
+    (instance,) = load_movies(Source("corpus", data.get)).splits["train"]
+    assert instance.inputs[0].segments == (" ".join(words),)
+    wanted = {number for start, end in spans for number in range(start, end)}
+    assert gold_words(" ".join(words), instance.inputs[0].gold, 0) == wanted
+    assert (instance.inputs[0].gold is None) == (not wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents(), documents())
+def test_gold_words_of_pairs_are_those_of_either_document(premise, hypothesis):
+    found = {"premise": premise, "hypothesis": hypothesis}
+    evidence = [(doc, start, end) for doc, (_, _, spans) in reversed(found.items()) for start, end in spans]
+    data = {
+        "docs.jsonl": "\n".join(
+            json.dumps({"docid": f"{i}_{d}", "document": t}) for i in "12v" for d, (_, t, _) in found.items()
+        ),
+        "train.jsonl": json.dumps(pair("1", "neutral", *evidence)),
+        "val.jsonl": json.dumps(pair("v", "neutral")),
+        "test.jsonl": json.dumps(pair("2", "neutral")),
+    }
+    (instance,) = load_esnli(Source("corpus", {name: text.encode() for name, text in data.items()}.get)).splits["train"]
+    for segment, (words, _, spans) in enumerate(found.values()):
+        wanted = {number for start, end in spans for number in range(start, end)}
+        assert instance.inputs[0].segments[segment] == " ".join(words)
+        assert gold_words(" ".join(words), instance.inputs[0].gold, segment) == wanted

@@ -1,0 +1,24 @@
+"""jobs/sweep.py with the fake trainer, in a process of its own: `fake_sweep.py SPACE [--resume] OPTIONS`."""
+
+import sys
+
+from helpers.fake_trainer import train_fake
+
+from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.errors import exit_on_user_error
+from unirex_ray.sweep.run import run_sweep, show
+from unirex_ray.sweep.space import load_space
+
+
+def main() -> None:
+    parser = job_parser("fake_sweep.py", "")
+    parser.add_argument("--space")
+    parser.add_argument("--resume", action="store_true")
+    options, tree = parse_job(parser, sys.argv[1:])
+    space = load_space(options.space)
+    config = build_config(space.presets, tree)
+    show(run_sweep(config, space, resume=options.resume, trainer=train_fake), config)
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,239 @@
+"""Evaluating trained models on any corpus."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.tiny import tiny_config, tiny_corpus
+
+from unirex_ray.config import Config, override, to_yaml
+from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.inference.evaluate import evaluate, match_labels, parse_mapping
+from unirex_ray.inference.export import PROVENANCE, SETTINGS, trained_in
+from unirex_ray.inference.find import find_models
+from unirex_ray.models.encoder import load_tokenizer
+from unirex_ray.models.store import save_model
+from unirex_ray.report.table import to_csv
+from unirex_ray.tracking.records import Evaluation
+from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.trial import train_trial
+
+METHODS = ("unirex-slm-fp", "unirex-aa-f-rand", "fresh-p", "a2r", "l2e")
+
+
+def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS, seeds=(0, 1)) -> dict[str, dict]:
+    """What a sweep leaves behind, made of real trials; returns the metrics that were recorded, by trial."""
+    recorded, rows = {}, []
+    for method in methods:
+        rows.append({"method": method, "rank": 1, "configuration": 3, "seeds": list(seeds)})
+        rows.append({"method": method, "rank": 2, "configuration": 0, "seeds": list(seeds)})
+        for seed in seeds:
+            trial_id = f"s1-{method}-0003-s{seed}"
+            settings = override(config, {"method": method, "train.seed": seed})
+            result = train_trial(settings, corpus, LocalRuntime(folder / "trials" / trial_id))
+            recorded[trial_id] = dict(result.metrics)
+    (folder / "leaderboard.csv").write_text(to_csv(rows))
+    settings = {"data.name": corpus.name, "data.digest": corpus.digest()}
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": "s1", "settings": settings}))
+    return recorded
+
+
+def evaluations(*arguments, **options) -> list[Evaluation]:
+    return [each.evaluation for each in evaluate(*arguments, **options)]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus((20, 8, 12))
+
+
+@pytest.fixture(scope="module")
+def config(encoders) -> Config:
+    return tiny_config(encoders["bert"], train__epochs=1)
+
+
+@pytest.fixture(scope="module")
+def swept(config, corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("swept")
+    return folder, trained_sweep(folder, config, corpus)
+
+
+def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept, config, corpus):
+    folder, recorded = swept
+    found = find_models(folder)
+    assert [model.trial_id for model in found.models] == list(recorded)
+    assert found.output == folder
+    for each in evaluate(found.models, corpus, config):
+        evaluation, highlights = each.evaluation, each.highlights
+        assert (evaluation.trained_digest, evaluation.digest) == (corpus.digest(), corpus.digest())
+        assert (evaluation.trained_on, evaluation.corpus, evaluation.labels) == ("tiny", "tiny", "the same")
+        wanted = {key: value for key, value in recorded[evaluation.trial_id].items() if key.startswith("test/")}
+        assert {key: value for key, value in evaluation.metrics.items() if key in wanted} == pytest.approx(
+            wanted, rel=1e-5, abs=1e-6
+        )
+        assert len(highlights) == 12
+
+
+def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
+    folder, recorded = swept
+    trial_id = "s1-unirex-aa-f-rand-0003-s1"
+    settings, model, card = trained_in(CheckpointStore(folder / "trials" / trial_id))
+    save_model(tmp_path / "model", model, load_tokenizer(settings.model), settings.model, card)
+    (tmp_path / "model" / SETTINGS).write_text(to_yaml(settings))
+    provenance = {"trial_id": trial_id, "data_digest": "abc", "tracking_uri": "sqlite:////nowhere/mlflow.db"}
+    (tmp_path / "model" / PROVENANCE).write_text(json.dumps(provenance))
+    found = find_models(tmp_path / "model")
+    assert (found.output, found.tracking_uri) == (tmp_path, None)
+    (test,) = evaluations(found.models, corpus, config)
+    assert (test.seed, test.method, test.trained_digest) == (1, "unirex-aa-f-rand", "abc")
+    for key in ("test/auprc", "test/comprehensiveness", "test/task_score"):
+        assert test.metrics[key] == pytest.approx(recorded[trial_id][key], rel=1e-5, abs=1e-6)
+    (dev,) = evaluations(found.models, corpus, config, split="dev")
+    assert dev.metrics["dev/comprehensiveness"] == pytest.approx(recorded[trial_id]["dev/comprehensiveness"], rel=1e-5)
+
+
+def renamed(corpus: Corpus, *labels: str, **rules) -> Corpus:
+    return replace(corpus, labels=labels, **rules)
+
+
+def test_labels_of_another_task_by_hand(swept, config, corpus):
+    """What the model calls positive counts as hate; or the other way round, where the user says so."""
+    folder, recorded = swept
+    (model,) = [m for m in find_models(folder).models if m.trial_id == "s1-unirex-slm-fp-0003-s0"]
+    whole = recorded[model.trial_id]
+    target = renamed(corpus, "noHate", "hate", name="target", task_metric="binary_f1")
+    (plain,) = evaluate([model], target, config)
+    (other,) = evaluate([model], target, config, given={"negative": "hate", "positive": "noHate"})
+    (one,) = evaluations([model], target, config, given={"negative": "noHate", "positive": "noHate"})
+    by_place, turned, shown, turned_shown = plain.evaluation, other.evaluation, plain.highlights, other.highlights
+    assert by_place.labels == "negative for noHate, positive for hate"
+    accuracy = whole["test/accuracy"]
+    assert by_place.metrics["test/accuracy"] == pytest.approx(accuracy)
+    assert turned.metrics["test/accuracy"] == pytest.approx(100 - accuracy)
+    assert one.metrics["test/accuracy"] == pytest.approx(50.0)
+    assert one.metrics["test/task_score"] == one.metrics["test/binary_f1"] == 0.0
+    assert by_place.metrics["test/task_score"] == by_place.metrics["test/binary_f1"]
+    for evaluation in (by_place, turned, one):  # faithfulness is about the model's own prediction
+        for key in ("test/comprehensiveness", "test/sufficiency", "test/auprc"):
+            assert evaluation.metrics[key] == pytest.approx(whole[key], rel=1e-5, abs=1e-6)
+    assert by_place.metrics["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
+    assert turned.metrics["test/loss"] != pytest.approx(whole["test/loss"], rel=1e-2)
+    assert "test/loss" not in one.metrics
+    assert {i.predicted for i in shown} <= {"hate", "noHate"}
+    assert all(a.predicted != b.predicted and a.label == b.label for a, b in zip(shown, turned_shown, strict=True))
+
+
+def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
+    folder, _ = swept
+    bare = InstanceTable.of(
+        replace(i, inputs=tuple(replace(text, gold=None) for text in i.inputs)) for i in corpus.splits["test"]
+    )
+    target = replace(corpus, splits={**corpus.splits, "test": bare})
+    (evaluation,) = evaluations(find_models(folder).models[:1], target, config)
+    assert not {"test/auprc", "test/token_f1"} & set(evaluation.metrics)
+    assert "test/comprehensiveness" in evaluation.metrics
+
+
+def test_texts_are_cut_as_in_training_and_to_the_corpus_own_limit(swept, config, corpus):
+    folder, _ = swept
+    model = find_models(folder).models[:1]
+    (short,) = evaluate(model, replace(corpus, max_length=6), config)
+    assert all(len(text.tokens) <= 4 for instance in short.highlights for text in instance.inputs)
+    assert any(text.note for instance in short.highlights for text in instance.inputs)
+    assert [note.split(" inputs")[0] for note in short.notes] == ["test: 11 of 12"]
+    (asked,) = evaluate(model, corpus, override(config, {"data.max_length": 8}))
+    assert max(len(text.tokens) for instance in asked.highlights for text in instance.inputs) == 6
+
+
+@pytest.mark.parametrize(
+    ("model", "corpus", "given", "expected"),
+    [
+        (("negative", "positive"), ("negative", "positive"), None, (0, 1)),
+        (("NEG", "POS"), ("pos", "neg"), None, (1, 0)),
+        (("negative", "positive"), ("not ironic", "ironic"), None, (0, 1)),
+        (("a", "A"), ("a", "A"), None, (0, 1)),
+        (("a", "A"), ("A", "a"), None, (1, 0)),
+        (("a", "b", "c"), ("x", "y"), {"a": "y", "b": "x", "c": "x"}, (1, 0, 0)),
+        (("negative", "positive"), ("negative", "positive"), {"negative": "positive", "positive": "negative"}, (1, 0)),
+    ],
+)
+def test_labels_are_matched(model, corpus, given, expected):
+    assert match_labels(model, corpus, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "corpus", "given", "message"),
+    [
+        (("a", "b", "c"), ("x", "y"), None, r"labels a, b, c, the corpus x, y: .* --map a=x,b=x,c=x"),
+        (("negative", "positive"), ("positive", "neutral"), None, "say which stands for which"),
+        (("negative", "positive"), ("Positive", "neutral"), None, "say which stands for which"),
+        (("a", "b"), ("x", "y"), {"a": "x"}, "--map lacks the model's label 'b'"),
+        (("a", "b"), ("x", "y"), {"a": "x", "b": "z"}, r"unknown label 'z' \(the corpus has x, y\)"),
+        (("a", "b"), ("x", "y"), {"a": "x", "b": "y", "c": "y"}, r"unknown label 'c' \(the model has a, b\)"),
+    ],
+)
+def test_labels_that_do_not_match_are_refused(model, corpus, given, message):
+    with pytest.raises(UserError, match=message):
+        match_labels(model, corpus, given)
+
+
+def test_mappings_are_read_from_the_command_line():
+    assert parse_mapping(None) is None
+    assert parse_mapping("negative=no hate, positive=hate") == {"negative": "no hate", "positive": "hate"}
+    for text in ("negative", "a=b=c", "a=", "a=x,a=y", ""):
+        with pytest.raises(UserError, match="--map must be"):
+            parse_mapping(text)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_evaluated(swept, config, corpus, encoders, tmp_path):
+    folder, _ = swept
+    models = find_models(folder).models
+    with pytest.raises(UserError, match="has one input per instance, but tiny chooses between several inputs"):
+        evaluate(models, tiny_corpus((6, 3, 3), choices=3), config)
+    trained_sweep(tmp_path, config, corpus, ("unirex-aa-f-gold",), (0,))
+    bare = tiny_corpus((20, 8, 12), gold=0.0)
+    with pytest.raises(UserError, match=r"unirex-aa-f-gold, seed 0 scores tokens by their gold rationale, which tiny"):
+        evaluate(find_models(tmp_path).models, bare, config)
+
+
+def test_folders_that_hold_no_models_are_refused(swept, tmp_path, config, corpus):
+    with pytest.raises(UserError, match=r"neither an exported model .* nor the output of a sweep"):
+        find_models(tmp_path)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match=r"has not finished: python jobs/sweep.py --resume"):
+        find_models(tmp_path)
+    (tmp_path / "leaderboard.csv").write_text("method,rank\n")
+    with pytest.raises(UserError, match="holds no readable sweep"):
+        find_models(tmp_path)
+    (tmp_path / "sweep.json").write_text(
+        json.dumps({"sweep_id": "s", "settings": {"data.name": "a", "data.digest": "b"}})
+    )
+    with pytest.raises(UserError, match="has no complete configuration"):
+        find_models(tmp_path)
+    (tmp_path / "leaderboard.csv").write_text("method,rank,configuration,seeds\naa-ig,1,0,[0]\n")
+    with pytest.raises(UserError, match=r"has no result\.json"):
+        find_models(tmp_path)
+
+
+def test_weights_that_were_deleted_are_named(swept, config, corpus, tmp_path):
+    trained_sweep(tmp_path, config, corpus, ("aa-ig",), (0,))
+    (tmp_path / "trials" / "s1-aa-ig-0003-s0" / "best.pt").unlink()
+    with pytest.raises(UserError, match=r"the weights of trial s1-aa-ig-0003-s0 are not in"):
+        list(evaluate(find_models(tmp_path).models, corpus, config))
+
+
+def test_metrics_that_are_not_finite_are_refused_and_named(swept, config, corpus):
+    folder, _ = swept
+    model = find_models(folder).models[0]
+
+    def damaged():
+        loaded, tokenizer = model.load()
+        loaded.task_model.head.weight.data.fill_(float("nan"))
+        return loaded, tokenizer
+
+    with pytest.raises(UserError, match=r"unirex-slm-fp, seed 0: test/\w+ is nan on tiny"):
+        list(evaluate([replace(model, load=damaged)], corpus, config))

@@ -1,0 +1,214 @@
+"""What a user types wrong ends a job with one line and exit code 2, before anything starts."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.job_module import job_module
+
+from unirex_ray.config import Config, override
+from unirex_ray.distributed.cluster import connect
+from unirex_ray.errors import exit_on_user_error
+from unirex_ray.sweep.run import SweepOutcome, next_commands
+
+TRAINING = ("sweep", "train")
+READING = ("compare", "export_best")
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Refused:
+    """Runs a job that has to end so; returns its line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(job: str, *arguments: str) -> str:
+        module = job_module(job)
+        monkeypatch.setattr(sys, "argv", [f"{job}.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            exit_on_user_error(module.main)
+        captured = capsys.readouterr()
+        assert ended.value.code == 2
+        assert captured.err.startswith("error: ")
+        assert captured.err.count("\n") == 1
+        assert not list(tmp_path.rglob("best.pt"))
+        assert not list(tmp_path.rglob("sweep.json"))
+        return captured.err
+
+    return run
+
+
+def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> str:
+    """A tiny corpus; `end` is where each rationale of a text of three words ends."""
+    folder.mkdir()
+    (folder / "docs.jsonl").write_text(json.dumps({"docid": "d", "document": "one two three"}))
+    for split, size in (("train", 4), ("val", rows), ("test", 4)):
+        lines = [
+            {
+                "annotation_id": f"{split}{number}",
+                "classification": label if number % 2 else "A",
+                "evidences": [[{"docid": "d", "start_token": 0, "end_token": end}]],
+            }
+            for number in range(size)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(folder)
+
+
+@pytest.mark.parametrize("job", TRAINING)
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--data.name=sst"], ["data.source", "trainDevTestTrees_PTB.zip"]),
+        (["--data.name=sst", "--data.source=absent.zip"], ["'absent.zip' does not exist"]),
+        (["--data.name=sst", "--data.source=notes.txt"], ["'notes.txt'", "neither a folder nor a .zip"]),
+        (["--data.name=revews"], ["'revews'", "did you mean 'reviews'", "sst, movies"]),
+        (["--method=unirex-slm-pf"], ["'unirex-slm-pf'", "aa-ig, l2e, sgt, fresh"]),
+        (["--train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),
+        (["--train.epochs=0"], ["train.epochs", "'0'", "greater than or equal to 1"]),
+        (["--data.limit=1"], ["positive", "data.limit = 1; raise it"]),
+        (["--model.layers=99"], ["model.layers = 99", "has 6 layers"]),
+        (["--data.max_length=999"], ["data.max_length = 999", "at most"]),
+        (["--model.encoder=./absent"], ["./absent"]),
+        (["--output=/dev/null/x"], ["cannot write output '/dev/null/x'", "choose another --output"]),
+        (["--output=s3://bucket/x"], ["output must be a folder", "'s3://bucket/x'"]),
+        (["--output="], ["output = ''", "at least 1 character"]),
+        (["--tracking.uri=http://me:secret@host"], ["tracking.uri must hold no user", "MLFLOW_TRACKING_USERNAME"]),
+        (["--config=absent.yaml"], ["'absent.yaml'"]),
+    ],
+)
+def test_bad_input_to_a_training_job(
+    refused: Refused, tmp_path: Path, job: str, arguments: list[str], parts: list[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no archive")
+    line = refused(job, *arguments)
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("job", TRAINING)
+@pytest.mark.parametrize(
+    ("broken", "parts"),
+    [
+        ({"rows": 0}, ["dev split", "is empty"]),
+        ({"end": 9}, ["evidence span [0, 9)", "within the 3 tokens"]),
+        ({"label": "A"}, ["train split", "has no instance of B"]),
+        ({"end": 0}, ["unirex-slm-fp learns from gold rationales", "no train instance"]),
+    ],
+)
+def test_a_broken_corpus(refused: Refused, tmp_path: Path, job: str, broken: dict, parts: list[str]) -> None:
+    source = eraser(tmp_path / "corpus", **broken)
+    line = refused(job, "--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=unirex-slm-fp")
+    assert all(part in line for part in parts), line
+
+
+def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
+    small = "--data.limit=16"
+    line = refused("sweep", small, "--train.epochs=2", "--sweep.rungs=1,2")
+    assert "sweep.rungs = [1, 2]: a rung at or beyond train.epochs = 2 stops nothing" in line
+    space = tmp_path / "space.yaml"
+    space.write_text("parameters: {model.layers: {choice: [1, 12]}}")
+    assert "model.layers = 12: 'embedded' has 6 layers" in refused("sweep", small, "--space", str(space))
+    space.write_text("parameters: {model.pooling: {choice: [sum, mlp]}}")
+    line = refused("sweep", small, "--space", str(space), "--method=aa-ig")
+    assert "model.pooling = 'mlp' is trained by a plausibility loss, which aa-ig has not where it pools" in line
+    space.write_text("parameters: {model.pooling: {choice: [mlp]}}")
+    assert "which fresh has not where it pools" in refused("sweep", small, "--space", str(space), "--method=fresh")
+    space.write_text("parameters: {data.gold_percent: {choice: [5, 100]}}")
+    alone = ("--space", str(space), "--method=unirex-slm-fp", "--train.batch_size=1")
+    assert "train.batch_size = 1 leaves no room beside it" in refused("sweep", small, *alone)
+    space.write_text("parameters: {data.gold_percent: {choice: [0, 100]}}")
+    assert "data.gold_percent = 0: input should be greater than 0" in refused("sweep", small, "--space", str(space))
+    space.write_text("parameters: {data.limit: {choice: [10, 100]}}")
+    assert "'data.limit' cannot be a parameter of a search" in refused("sweep", small, "--space", str(space))
+    source = eraser(tmp_path / "corpus", end=0)
+    corpus = ("--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=aa-ig")
+    assert "there are no gold rationales" in refused("sweep", *corpus, "--sweep.nrg_weights=0,1,0")
+
+
+def test_a_password_in_the_environment_is_refused_and_not_shown(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unirex_ray.sweep.run.resolve_tracking_uri", lambda config: "http://me:secret@127.0.0.1:9")
+    line = refused("sweep", "--data.limit=16")
+    assert "tracking.uri must hold no user and no password" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("job", ["sweep", *READING])
+def test_an_unreachable_server(refused: Refused, job: str) -> None:
+    line = refused(job, "--tracking.uri=http://127.0.0.1:9")
+    assert "tracking.uri = 'http://127.0.0.1:9'" in line
+    assert "is an MLflow server running there?" in line
+
+
+@pytest.mark.parametrize("job", READING)
+def test_nothing_to_read(refused: Refused, tmp_path: Path, job: str) -> None:
+    assert "no finished trials on 'sst'" in refused(job, "--data.name=sst")
+    assert "unknown data.name = 'revews'" in refused(job, "--data.name=revews")
+    assert "unknown method 'x'" in refused(job, "--method=x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_that_the_paper_does_not_have(refused: Refused, tmp_path: Path) -> None:
+    line = refused("compare", "--published", "--data.name=reviews")
+    assert "'reviews'; it has sst, movies, cose, multirc, esnli" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_hardware_that_is_not_there(refused: Refused) -> None:
+    connect()
+    small = "--data.limit=16"
+    assert "1 worker x 1 GPU = 1 GPU per trial, but the cluster has 0" in refused("sweep", small, "--train.gpu=true")
+    for job in (("train", small), ("benchmark", "engine")):
+        assert "this machine has no GPU" in refused(*job, "--train.gpu=true")
+    for job in TRAINING:
+        line = refused(job, small, "--train.workers=99")
+        assert "99 workers x 1 CPU = 99 CPUs per trial, but the cluster has" in line
+
+
+def test_bad_input_to_the_other_jobs(refused: Refused, tmp_path: Path) -> None:
+    assert "required: --text" in refused("explain", "--model=m")
+    assert "unknown option --txt" in refused("explain", "--model=m", "--text=t", "--txt=t")
+    assert "'m' is no exported model" in refused("explain", "--model=m", "--text=t")
+    assert "--text is empty" in refused("explain", "--model=m", "--text= ")
+    assert "--top-k-percent must be from 1 to 100" in refused("explain", "--model=m", "--text=t", "--top-k-percent=0")
+    assert "'engines'" in refused("benchmark", "engines")
+    assert "--runs must be at least 5, --instances 3, but are 1 and 549309" in refused(
+        "benchmark", "engine", "--runs=1"
+    )
+    assert "unknown method 'x'" in refused("benchmark", "engine", "--method=x")
+
+
+def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = override(Config(), {"output": "~/out", "data.source": "~/a.zip", "model.encoder": "~/e"})
+    assert (config.output, config.data.source, config.model.encoder) == (
+        "/home/somebody/out",
+        "/home/somebody/a.zip",
+        "/home/somebody/e",
+    )
+
+
+def test_the_next_commands_fit_the_outcome() -> None:
+    config = override(Config(), {"output": "my out"})
+    done = SweepOutcome(sweep_id="s1", digest="abc", places=(), best=config, output=Path("my out"))
+    compare, export, train, view = next_commands(done, config)
+    assert compare == "python jobs/compare.py --data.name=reviews --output='my out'"
+    assert export == "python jobs/export_best.py --data.name=reviews --output='my out'"
+    assert train == "python jobs/train.py --config 'my out'/best_config.yaml --output='my out-best'"
+    assert view.startswith("mlflow ui --backend-store-uri 'sqlite:///")
+
+    # A server may hold other sweeps, on other data.
+    shared = override(config, {"tracking.uri": "http://host:5000"})
+    compare, export, _, view = next_commands(done, shared)
+    assert compare.endswith(" --tracking.uri=http://host:5000 --digest=abc")
+    assert export.endswith(" --tracking.uri=http://host:5000 --sweep-id=s1")
+    assert view == "open http://host:5000"
+
+    none = SweepOutcome(sweep_id="s1", digest="abc", places=(), best=None, output=Path("my out"))
+    assert next_commands(none, shared) == [view]

@@ -1,0 +1,170 @@
+from functools import cache
+
+import pytest
+import torch
+from helpers.tiny import make_split, whole_batch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unirex_ray.data.batching import Batch, Tokens
+from unirex_ray.models.token_subsets import Plan, cut_by_length, encode_views, full_views, perturbed_views
+from unirex_ray.models.top_k import selection_size
+
+TOKENS = Tokens(pad_id=0, sep_id=3)
+
+
+def cost(lengths: tuple[int, ...], cuts: tuple[int, ...], pass_cost: int) -> int:
+    starts = (0, *cuts[:-1])
+    return sum((end - start) * lengths[end - 1] + pass_cost for start, end in zip(starts, cuts, strict=True))
+
+
+def least_cost(lengths: tuple[int, ...], pass_cost: int, budget: int) -> int:
+    """Over every way to cut, by trying all of them."""
+
+    @cache
+    def best(start: int) -> int:
+        if start == len(lengths):
+            return 0
+        return min(
+            (end - start) * lengths[end - 1] + pass_cost + best(end)
+            for end in range(start + 1, len(lengths) + 1)
+            if end == start + 1 or (end - start) * lengths[end - 1] <= budget
+        )
+
+    return best(0)
+
+
+def test_cuts_by_hand():
+    assert cut_by_length((5, 5, 5), 64, 1000) == (3,)
+    assert cut_by_length((5, 5, 500), 64, 10_000) == (2, 3)
+    assert cut_by_length((5, 6, 7), 64, 10_000) == (3,)
+    assert cut_by_length((5, 6, 7), 0, 10_000) == (1, 2, 3)
+    assert cut_by_length((100, 100, 100), 64, 150) == (1, 2, 3)  # each is beyond the budget with another
+    assert cut_by_length((500,), 64, 150) == (1,)  # beyond it alone
+    assert cut_by_length((4, 5, 5, 5), 64, 10) == (2, 4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=10), st.integers(0, 40), st.integers(1, 60))
+def test_cuts_are_the_cheapest_within_the_budget(lengths, pass_cost, budget):
+    ordered = tuple(sorted(lengths))
+    cuts = cut_by_length(ordered, pass_cost, budget)
+    assert cuts[-1] == len(ordered)
+    assert list(cuts) == sorted(set(cuts))
+    for start, end in zip((0, *cuts[:-1]), cuts, strict=True):
+        assert end == start + 1 or (end - start) * ordered[end - 1] <= budget
+    assert cost(ordered, cuts, pass_cost) == least_cost(ordered, pass_cost, budget)
+
+
+def made_up(lengths: list[int], seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    rows = [[2, *torch.randint(4, 100, (length - 2,), generator=generator).tolist(), 3] for length in lengths]
+    types = [[0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2) for row in rows]
+    return whole_batch(make_split(rows, [0] * len(rows), types=types), TOKENS)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(2, 30), min_size=1, max_size=5),
+    st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True),
+    st.integers(0, 10_000),
+)
+def test_views_are_both_sides_of_every_threshold_each_once(lengths, percents, seed):
+    batch = made_up(lengths, seed)
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-2, 3, batch.input_ids.shape, generator=generator).float()  # many ties
+    perturbed = perturbed_views(batch, scores, percents)
+    views = perturbed.views
+    distinct = set()
+    for row, length in enumerate(lengths):
+        order = sorted(range(1, length), key=lambda place: (-float(scores[row, place]), place))
+        for number, percent in enumerate(percents):
+            size = selection_size(length - 1, percent)
+            chosen = {0, *order[:size]}
+            for side, expected in enumerate([{0, *(set(range(length)) - chosen)}, chosen]):
+                view = int(perturbed.index[side, number, row])
+                assert int(views.rows[view]) == row
+                assert set(views.kept[view].nonzero().flatten().tolist()) == expected
+                assert int(views.lengths[view]) == len(expected)
+                distinct.add((side, row, size))
+    assert len(views.rows) == len(distinct)  # none is computed twice
+
+
+def test_full_views_are_the_rows():
+    batch = made_up([5, 2, 9])
+    views = full_views(batch)
+    assert views.rows.tolist() == [0, 1, 2]
+    assert torch.equal(views.kept, batch.attended)
+    assert views.lengths.tolist() == [5, 2, 9]
+
+
+def recorded(batch: Batch, plan: Plan, positions: str) -> tuple[list[dict[str, list[int]]], list[int]]:
+    """What the encoder is shown for every view, padding and masked tokens left out, and the tokens per pass."""
+    scores = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids).float() % 7
+    views = perturbed_views(batch, scores, (5, 20, 50)).views
+    shown: list[dict[str, list[int]]] = []
+    passes: list[int] = []
+
+    def encode(ids, places, types, mask, rows):
+        assert ids.shape == places.shape == types.shape
+        passes.append(ids.numel())
+        seen = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        if mask is not None:
+            assert not bool(mask.all())
+        if plan.drop or positions == "fresh":
+            assert ids[~seen].eq(batch.pad_id).all()
+        for number in range(len(ids)):
+            columns = {"ids": ids, "places": places, "types": types}
+            shown.append({name: column[number][seen[number]].tolist() for name, column in columns.items()})
+        return torch.arange(len(shown) - len(ids), len(shown))[:, None].float()
+
+    order = encode_views(batch, views, encode, plan, positions=positions).flatten().int().tolist()
+    return [{**shown[place], "row": int(row)} for place, row in zip(order, views.rows, strict=True)], passes
+
+
+PLANS = [
+    Plan(),
+    Plan(pass_cost=0),
+    Plan(pass_cost=100_000),
+    Plan(token_budget=1),
+    Plan(token_budget=40),
+    Plan(stream=True),
+]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("positions", ["original", "fresh"])
+def test_the_encoder_sees_the_kept_tokens_in_order_whatever_the_plan(plan, positions):
+    batch = made_up([12, 3, 20, 2, 12])
+    scores = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids).float() % 7
+    views = perturbed_views(batch, scores, (5, 20, 50)).views
+    shown, passes = recorded(batch, plan, positions)
+    for number, seen in enumerate(shown):
+        row, kept = int(views.rows[number]), views.kept[number]
+        places = kept.nonzero().flatten().tolist()
+        assert seen["row"] == row
+        assert seen["ids"] == batch.input_ids[row, places].tolist()
+        assert seen["types"] == batch.token_types[row, places].tolist()
+        assert seen["places"] == (places if positions == "original" else list(range(len(places))))
+    assert all(tokens <= max(plan.token_budget, 20) for tokens in passes)
+
+
+def test_masking_hides_tokens_and_keeps_them_in_place():
+    batch = made_up([12, 3, 20])
+    masked, _ = recorded(batch, Plan(drop=False), "original")
+    dropped, _ = recorded(batch, Plan(), "original")
+    assert masked == dropped
+
+
+def test_metrics_always_delete():
+    batch = made_up([12, 3, 20])
+    assert recorded(batch, Plan(drop=False), "fresh") == recorded(batch, Plan(), "fresh")
+
+
+def test_dropping_computes_the_kept_tokens_alone():
+    batch = made_up([41, 41])
+    _, exact = recorded(batch, Plan(pass_cost=0), "original")
+    views = perturbed_views(batch, torch.arange(82).view(2, 41).float() % 7, (5, 20, 50)).views
+    assert sum(exact) == int(views.lengths.sum())
+    _, masked = recorded(batch, Plan(pass_cost=0, drop=False), "original")
+    assert sum(masked) == len(views.rows) * 41

@@ -1,0 +1,250 @@
+"""Evaluating trained models on any corpus, of their own task or another one (paper, section 4.7)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from unirex_ray.config import Config, flatten, to_yaml
+from unirex_ray.data.batching import Tokens
+from unirex_ray.data.encode import encode_corpus
+from unirex_ray.data.highlight import HighlightedInstance
+from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.inference.find import TrainedModel
+from unirex_ray.metrics.table import Split
+from unirex_ray.models.token_subsets import Plan
+from unirex_ray.report.html import rationale_page
+from unirex_ray.tracking.provenance import code_version
+from unirex_ray.tracking.records import SAME_LABELS, Evaluation
+from unirex_ray.tracking.store import GIT_VERSION, RunStore
+from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
+from unirex_ray.training.runtime import LocalRuntime, uses_bf16
+
+
+def match_labels(
+    model: Sequence[str], corpus: Sequence[str], given: Mapping[str, str] | None = None
+) -> tuple[int, ...]:
+    """Which of a corpus' classes each of a model's stands for.
+
+    As given; else by name, where both have the same names (or the same but for their case); else by position, where
+    there are as many and no name is in both: so does the paper, whose sentiment models are scored on irony with
+    positive for ironic.
+
+    Args:
+        given: model's label -> corpus' label, for every label of the model; several may stand for one.
+
+    Raises:
+        UserError: for a given label that there is not, or is missing; where nothing is given and the numbers differ, or
+            only some of the names are in both.
+    """
+    if given is not None:
+        unknown = [f"{name!r} (the model has {', '.join(model)})" for name in given if name not in model]
+        unknown += [f"{name!r} (the corpus has {', '.join(corpus)})" for name in given.values() if name not in corpus]
+        missing = [name for name in model if name not in given]
+        if unknown or missing:
+            raise UserError(
+                f"--map: unknown label {unknown[0]}" if unknown else f"--map lacks the model's label {missing[0]!r}"
+            )
+        return tuple(corpus.index(given[name]) for name in model)
+    for same in (str, str.casefold):
+        ours, theirs = [same(name) for name in model], [same(name) for name in corpus]
+        if len(set(ours)) == len(ours) and sorted(ours) == sorted(theirs):
+            return tuple(map(theirs.index, ours))
+    if len(model) == len(corpus) and not {*map(str.casefold, model)} & {*map(str.casefold, corpus)}:
+        return tuple(range(len(model)))
+    raise UserError(
+        f"the model has the labels {', '.join(model)}, the corpus {', '.join(corpus)}: say which stands for which, "
+        f"e.g. --map {','.join(f'{name}={corpus[0]}' for name in model)}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A model's metrics on a corpus.
+
+    Attributes:
+        highlights: some instances with their rationales.
+        notes: what loading and truncation found worth telling.
+    """
+
+    evaluation: Evaluation
+    highlights: tuple[HighlightedInstance, ...]
+    notes: tuple[str, ...]
+
+
+def check_fit(trained: TrainedModel, corpus: Corpus, split: Split) -> None:
+    """Refuse a model that cannot read a corpus.
+
+    Raises:
+        UserError: if one of them chooses between several inputs and the other does not; if the model's scores are gold
+            rationales and the split has none.
+    """
+    if trained.card.multi_choice != corpus.multi_choice:
+        kinds = {True: "chooses between several inputs", False: "has one input per instance"}
+        raise UserError(
+            f"{trained.name} {kinds[trained.card.multi_choice]}, but {corpus.name} {kinds[corpus.multi_choice]}"
+        )
+    extractor = trained.card.designs[-1].extractor
+    if extractor in ("gold", "inv") and not corpus.has_gold(split):
+        raise UserError(f"{trained.name} scores tokens by their gold rationale, which {corpus.name}, {split} has not")
+
+
+def evaluate(
+    models: Sequence[TrainedModel],
+    corpus: Corpus,
+    config: Config,
+    *,
+    split: Split = "test",
+    given: Mapping[str, str] | None = None,
+) -> Iterator[Evaluated]:
+    """All metrics of each model on a corpus, one model after the other.
+
+    Texts are cut as in training, and never to more than the corpus' own limit.
+
+    Args:
+        given: see `match_labels`.
+
+    Raises:
+        UserError: before the first model is read, where one of them does not fit.
+    """
+    stands_for = []
+    for trained in models:
+        check_fit(trained, corpus, split)
+        stands_for.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, given))
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    runtime = LocalRuntime(config.output, gpu=config.train.gpu)
+    return (_evaluated(*pair, corpus, config, split, runtime) for pair in zip(models, stands_for, strict=True))
+
+
+def _evaluated(
+    trained: TrainedModel,
+    stands_for: tuple[int, ...] | None,
+    corpus: Corpus,
+    config: Config,
+    split: Split,
+    runtime: LocalRuntime,
+) -> Evaluated:
+    model, tokenizer = trained.load()
+    card = trained.card
+    length = config.data.max_length or min(card.max_length, corpus.max_length or card.max_length)
+    encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=config.data.cache)
+    data = encoded.splits[split]
+    evaluator = Evaluator(
+        model=model.to(runtime.device),
+        tokens=Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id),
+        classes=data.choices if corpus.multi_choice else len(corpus.labels),
+        task_metric=corpus.task_metric,
+        plan=Plan(token_budget=config.train.token_budget),
+        runtime=runtime,
+        bf16=uses_bf16(config.train, runtime.device),
+        stands_for=stands_for,
+    )
+    metrics = {f"{split}/{key}": value for key, value in evaluator(data).items()}
+    for key, value in metrics.items():
+        if not math.isfinite(value):
+            raise UserError(f"{trained.name}: {key} is {value} on {corpus.name}; the model is damaged, train it again")
+    metrics["time/extraction_s"] = evaluator.stopwatch.per_instance
+    evaluation = Evaluation(
+        trial_id=trained.trial_id,
+        method=card.method,
+        seed=trained.seed,
+        trained_on=trained.trained_on,
+        trained_digest=trained.trained_digest,
+        corpus=corpus.name,
+        digest=corpus.digest(),
+        split=split,
+        labels=_in_words(card.labels, corpus.labels, stands_for),
+        metrics=metrics,
+    )
+    highlights = evaluator.highlight(data, corpus.splits[split][:HIGHLIGHTS], corpus.labels)
+    if runtime.device.type == "cuda":
+        del model, evaluator
+        torch.cuda.empty_cache()
+    notes = tuple(note for note in encoded.notes if not note.startswith(tuple(f"{s}: " for s in SPLITS if s != split)))
+    return Evaluated(evaluation=evaluation, highlights=highlights, notes=notes)
+
+
+def _in_words(model: Sequence[str], corpus: Sequence[str], stands_for: tuple[int, ...] | None) -> str:
+    if stands_for is None or [corpus[number] for number in stands_for] == list(model):
+        return SAME_LABELS
+    return ", ".join(f"{name} for {corpus[number]}" for name, number in zip(model, stands_for, strict=True))
+
+
+def record(store: RunStore, found: Evaluated, config: Config, folder: str) -> None:
+    """Put an evaluation into the store, with all that is needed to repeat it.
+
+    Args:
+        folder: that the model was found in.
+    """
+    done = found.evaluation
+    title = f"{done.method}, seed {done.seed}, trained on {done.trained_on}: {done.corpus}, {done.split}"
+    data = {key: value for key, value in flatten(config.model_dump(mode="json")) if key.startswith("data.")}
+    store.log_evaluation(
+        done,
+        params={"model": folder, **data},
+        tags={GIT_VERSION: code_version()},
+        texts={"rationales.html": rationale_page(found.highlights, title=title), "config.yaml": to_yaml(config)},
+    )
+
+
+def write_evaluations(output: Path, done: Sequence[Evaluation], config: Config, folder: str) -> Path:
+    """Write evaluations of a folder's models on one split of one corpus, with the configuration; returns the file."""
+    first = done[0]
+    parts = ("evaluation", Path(folder).absolute().name, first.corpus, first.digest[:8], first.split)
+    file = output / f"{'-'.join(parts)}.json"
+    content = {"config": config.model_dump(mode="json"), "evaluations": [asdict(evaluation) for evaluation in done]}
+    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    return file
+
+
+def is_recorded(store: RunStore, evaluation: Evaluation) -> bool:
+    """Whether the store knows the trial that trained the model, so that a comparison finds the evaluation."""
+    sweeps = store.sweeps(evaluation.trained_on)
+    return any(trial.spec.trial_id == evaluation.trial_id for sweep in sweeps for trial in sweep.trials)
+
+
+_READ = (
+    "data.",
+    "output",
+    "tracking.",
+    "method",
+    "train.gpu",
+    "train.precision",
+    "train.threads",
+    "train.token_budget",
+)
+
+
+def check_given(keys: Iterable[str]) -> None:
+    """Refuse what only training reads.
+
+    Args:
+        keys: of the configuration, that the user gave.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key in keys:
+        if not key.startswith(_READ) or key.startswith("data.gold"):
+            raise UserError(f"{key} has no meaning for a model that is trained already; leave it out")
+
+
+def parse_mapping(text: str | None) -> dict[str, str] | None:
+    """`negative=no,positive=yes` as a mapping; None stays None.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if text is None:
+        return None
+    pairs = [part.split("=") for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
+        raise UserError(f"--map must be MODEL_LABEL=CORPUS_LABEL,..., each of the model's once, but got {text!r}")
+    return {pair[0].strip(): pair[1].strip() for pair in pairs}

@@ -1,0 +1,207 @@
+"""Writing the selected trial as a folder that others can use, and reading texts with such a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from unirex_ray.analysis.compare import NRG_PREFIX
+from unirex_ray.analysis.selection import Configuration, configurations, select_best, select_variants
+from unirex_ray.config import Config, build_config, to_yaml
+from unirex_ray.data.batching import Tokens
+from unirex_ray.data.encode import encode_split
+from unirex_ray.data.highlight import HighlightedInstance
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
+from unirex_ray.metrics.table import METRICS, TASK_SCORE
+from unirex_ray.models.encoder import load_tokenizer
+from unirex_ray.models.rationale_model import RationaleModel, build_model
+from unirex_ray.models.store import ModelCard, load_model, read_card, save_model
+from unirex_ray.models.token_subsets import Plan
+from unirex_ray.tracking.provenance import code_version
+from unirex_ray.tracking.records import TrialRecord
+from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
+from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore, writable_folder
+from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.runtime import LocalRuntime
+
+SETTINGS = "best_config.yaml"
+PROVENANCE = "provenance.json"
+_PACKAGES = ("torch", "transformers", "tokenizers", "captum", "ray", "optuna", "mlflow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """The trial to export.
+
+    Attributes:
+        record: of the seed with the best dev task score; the earlier one wins a tie.
+        configuration: all its seeds.
+    """
+
+    record: TrialRecord
+    configuration: Configuration
+    sweep: SweepRecord
+
+
+def select_trial(sweeps: Sequence[SweepRecord], weights: tuple[float, float, float], method: str | None) -> Selected:
+    """The best configuration by dev CNRG (global scope; of one method: variant scope), and its best seed.
+
+    Raises:
+        UserError: if no configuration is complete.
+    """
+    found: dict[str, list[Configuration]] = {}
+    for sweep in sweeps:
+        for name, configs in configurations(sweep.trials, seeds=sweep.seeds, sweep=sweep.sweep_id).items():
+            found.setdefault(name, []).extend(configs)
+    selected = select_variants(found, weights)
+    if method is not None:
+        selected = {name: configuration for name, configuration in selected.items() if name == method}
+    best = select_best(selected, weights)
+    if best is None:
+        what = f"method {method!r}" if method else "the sweeps"
+        raise UserError(
+            f"no configuration of {what} has completed all its seeds; finish it with jobs/sweep.py --resume"
+        )
+    record = max(best.records, key=lambda record: record.metrics[TASK_SCORE.on("dev")])
+    return Selected(record=record, configuration=best, sweep=next(s for s in sweeps if s.sweep_id == best.sweep))
+
+
+def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str) -> Config:
+    """Write the folder: model, tokenizer, `best_config.yaml`, `metrics.json`, `provenance.json` and `README.md`.
+
+    Args:
+        output: the sweep's output folder, which holds the trained weights.
+
+    Raises:
+        UserError: if the weights are not there, or `folder` cannot be written or already holds something.
+    """
+    record = selected.record
+    if any(writable_folder(folder, "folder").iterdir()):
+        raise UserError(f"{str(folder)!r} is not empty; choose another --folder")
+    store = CheckpointStore(output / "trials" / record.spec.trial_id)
+    found = trained_in(store)
+    if found is None:
+        raise UserError(
+            f"the weights of trial {record.spec.trial_id} are not in {store.folder}; give the sweep's --output, "
+            f"or train it again: its configuration is in MLflow run {record.run_id}"
+        )
+    config, model, card = found
+    save_model(folder, model, load_tokenizer(config.model), config.model, card)
+    (folder / SETTINGS).write_text(to_yaml(config), encoding="utf-8")
+    # NRG depends on what else was compared: raw metrics are what this trial is known by.
+    metrics = {key: value for key, value in sorted(record.metrics.items()) if not key.startswith(NRG_PREFIX)}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    provenance = provenance_of(selected, tracking_uri)
+    (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(selected, config, card, provenance), encoding="utf-8")
+    return config
+
+
+def trained_in(store: CheckpointStore) -> tuple[Config, RationaleModel, ModelCard] | None:
+    """A completed trial's configuration, model and card; None where one of its files is missing."""
+    weights, result, text = store.load(BEST), store.read(RESULT), store.read(CONFIG)
+    if weights is None or result is None or text is None:
+        return None
+    config = build_config(yaml.safe_load(text))
+    card = read_card(json.loads(result)["card"])
+    model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
+    model.load_state_dict(weights["model"])
+    return config, model, card
+
+
+def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
+    """From the exported numbers back to data, code and run."""
+    record = selected.record
+    return {
+        "trial_id": record.spec.trial_id,
+        "run_id": record.run_id,
+        "sweep_id": selected.sweep.sweep_id,
+        "sweep_run_id": selected.sweep.run_id,
+        "tracking_uri": tracking_uri,
+        "data_digest": record.tags.get(DATA_DIGEST),
+        "config_hash": record.tags.get(CONFIG_HASH),
+        "code": record.tags.get(GIT_VERSION),
+        "exported_by": code_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def model_card(selected: Selected, config: Config, card: ModelCard, provenance: Mapping[str, Any]) -> str:
+    """The folder's README in Markdown."""
+    method, record = get_method(config.method), selected.record
+    rows = "\n".join(
+        f"| {metric.label} ({'higher' if metric.higher_is_better else 'lower'} is better) "
+        + "".join(f"| {_shown(record.metrics.get(metric.on(split)), metric.decimals)} " for split in ("dev", "test"))
+        + "|"
+        for metric in METRICS
+    )
+    return f"""# {method.label} on {config.data.name}
+
+A task model that predicts one of {", ".join(card.labels)}, and a rationale extractor that scores each token by its
+importance for the prediction (UNIREX, Chan et al., ICML 2022).
+
+| | |
+|---|---|
+| encoder | {config.model.encoder} |
+| parameters searched | {", ".join(f"{k} = {v}" for k, v in record.spec.parameters.items()) or "none"} |
+| seed | {record.spec.seed}, of {", ".join(str(seed) for seed in selected.sweep.seeds)} |
+| trial | {provenance["trial_id"]} |
+| data digest | {provenance["data_digest"]} |
+| code | {provenance["code"]} |
+
+## Metrics of this seed's best checkpoint
+
+| metric | dev | test |
+|---|---|---|
+{rows}
+
+## Use
+
+    python jobs/explain.py --model FOLDER --text "..."
+    python jobs/train.py --config FOLDER/best_config.yaml --output=again
+
+A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
+"""
+
+
+def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None = None) -> HighlightedInstance:
+    """Predict one text with an exported model and mark its top-k% rationale.
+
+    Raises:
+        UserError: for an empty text, a multi-choice model, or a folder that is no model.
+    """
+    if not text.strip():
+        raise UserError("--text is empty; give the text to explain")
+    model, tokenizer, card = load_model(folder)
+    if card.multi_choice:
+        raise UserError(f"{str(folder)!r} chooses between several inputs; explain takes one text")
+    if model.design.extractor in ("gold", "inv"):
+        raise UserError(f"{str(folder)!r} scores tokens by their gold rationale, which --text has not")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    instance = Instance(id="text", inputs=(Input(segments=(text,)),), label=0)
+    truncation: Any = card.truncation
+    split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=truncation)
+    evaluator = Evaluator(
+        model=model,
+        tokens=Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id),
+        classes=len(card.labels),
+        task_metric="accuracy",
+        plan=Plan(),
+        runtime=LocalRuntime(folder),
+    )
+    (shown,) = evaluator.highlight(split, (instance,), card.labels, top_k_percent=top_k_percent, known_label=False)
+    return shown
+
+
+def _shown(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:z.{decimals}f}"

@@ -1,0 +1,176 @@
+"""Trained models on disk: an exported one, or those that a sweep selected."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from unirex_ray.config import build_config
+from unirex_ray.errors import UserError
+from unirex_ray.inference.export import PROVENANCE, SETTINGS, trained_in
+from unirex_ray.models.encoder import load_tokenizer
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
+from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
+from unirex_ray.tracking.records import trial_name
+from unirex_ray.tracking.store import database_file, database_uri
+from unirex_ray.training.checkpoint import RESULT, CheckpointStore
+
+Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model on disk, and where it comes from.
+
+    Attributes:
+        trial_id, seed: of the trial that trained it.
+        trained_on, trained_digest: the corpus.
+        load: reads weights and tokenizer.
+    """
+
+    card: ModelCard
+    trial_id: str
+    seed: int
+    trained_on: str
+    trained_digest: str
+    load: Callable[[], Loaded]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.card.method}, seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What lies in a folder.
+
+    Attributes:
+        output: the folder of the sweep that trained them, for what is written beside them.
+        tracking_uri: where that sweep was recorded; None where it is not known.
+    """
+
+    models: tuple[TrainedModel, ...]
+    output: Path
+    tracking_uri: str | None
+
+
+def find_models(folder: Path) -> Models:
+    """The model that `jobs/export_best.py` wrote, or all seeds of the configurations that a sweep selected.
+
+    Raises:
+        UserError: if the folder is neither, or incomplete.
+    """
+    if (folder / MODEL).is_file():
+        return _exported(folder)
+    if (folder / SWEEP).is_file():
+        return _swept(folder)
+    raise UserError(
+        f"{str(folder)!r} is neither an exported model (no {MODEL}) nor the output of a sweep (no {SWEEP}); "
+        "write one with python jobs/export_best.py"
+    )
+
+
+def _exported(folder: Path) -> Models:
+    try:
+        card = read_card({k: v for k, v in json.loads(_text(folder / MODEL)).items() if k != "model"})
+        provenance = json.loads(_text(folder / PROVENANCE))
+        config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
+        trial_id, digest = provenance["trial_id"], provenance["data_digest"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{str(folder)!r} is damaged ({_brief(error)}); export the model again") from None
+
+    def load() -> Loaded:
+        model, tokenizer, _ = load_model(folder)
+        return model, tokenizer
+
+    model = TrainedModel(
+        card=card,
+        trial_id=trial_id,
+        seed=config.train.seed,
+        trained_on=config.data.name,
+        trained_digest=digest,
+        load=load,
+    )
+    output = folder.absolute().parent
+    return Models(models=(model,), output=output, tracking_uri=_there(provenance.get("tracking_uri"), output))
+
+
+def _there(uri: str | None, output: Path) -> str | None:
+    """Where a sweep was recorded; the database beside it where that has moved along, None where it is gone."""
+    file = database_file(uri) if uri else None
+    if uri and (file is None or file.exists()):
+        return uri
+    beside = output.absolute() / "mlflow.db"
+    return database_uri(beside) if beside.exists() else None
+
+
+def _swept(folder: Path) -> Models:
+    if not (folder / LEADERBOARD).is_file():
+        raise UserError(f"the sweep in {str(folder)!r} has not finished: python jobs/sweep.py --resume ends it")
+    try:
+        begun = json.loads(_text(folder / SWEEP))
+        sweep_id, settings = begun["sweep_id"], begun["settings"]
+        rows = list(csv.DictReader(_text(folder / LEADERBOARD).splitlines()))
+        chosen = [
+            (row["method"], int(row["configuration"]), json.loads(row["seeds"])) for row in rows if row["rank"] == "1"
+        ]
+        trained_on, digest = settings["data.name"], settings["data.digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{str(folder)!r} holds no readable sweep ({_brief(error)})") from None
+    trials = [
+        (trial_name(sweep_id, method, configuration, seed), seed)
+        for method, configuration, seeds in chosen
+        for seed in seeds
+    ]
+    if not trials:
+        raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
+    models = tuple(_of_trial(folder, trial_id, seed, trained_on, digest) for trial_id, seed in trials)
+    return Models(models=models, output=folder, tracking_uri=_there(begun.get("tracking_uri"), folder))
+
+
+def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:
+    store = CheckpointStore(folder / "trials" / trial_id)
+    result = store.read(RESULT)
+    if result is None:
+        raise UserError(f"{store.folder} has no {RESULT}; give the folder that the sweep wrote")
+
+    def load() -> Loaded:
+        found = trained_in(store)
+        if found is None:
+            raise UserError(f"the weights of trial {trial_id} are not in {store.folder}; train it again")
+        config, model, _ = found
+        return model.eval(), load_tokenizer(config.model)
+
+    card = read_card(json.loads(result)["card"])
+    return TrainedModel(
+        card=card, trial_id=trial_id, seed=seed, trained_on=trained_on, trained_digest=digest, load=load
+    )
+
+
+def of_method(models: Sequence[TrainedModel], method: str | None) -> tuple[TrainedModel, ...]:
+    """The models of a method; all for None.
+
+    Raises:
+        UserError: if there is none of that method.
+    """
+    chosen = tuple(trained for trained in models if method in (None, trained.card.method))
+    if not chosen:
+        there = dict.fromkeys(trained.card.method for trained in models)
+        raise UserError(f"method = {method!r}: there are models of {', '.join(there)}")
+    return chosen
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

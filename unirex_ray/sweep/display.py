@@ -1,0 +1,144 @@
+"""What a sweep shows while it runs: a live table on a terminal, one plain line per event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE
+from unirex_ray.report.table import parameters_text
+from unirex_ray.sweep.schedule import Plan
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
+
+
+class Progress(Protocol):
+    """Hears of every event of a sweep; shows while it is entered."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+
+    def started(self, spec: TrialSpec) -> None:
+        """A trial was handed to the cluster."""
+
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+        """A trial reported dev metrics, of a named stage or of its last one."""
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial completed, failed or was stopped."""
+
+
+def make_progress(console: Console, plan: Plan, before: tuple[TrialRecord, ...]) -> Progress:
+    """The kind that suits the console; `before` are the trials that had ended already."""
+    return (_Live if console.is_terminal else _Lines)(console, plan, before)
+
+
+class _Lines:
+    def __init__(self, console: Console, plan: Plan, before: tuple[TrialRecord, ...]) -> None:
+        self._console = console
+        self._total = _most_trials(plan)
+        self._ended = sum(record.status != "running" for record in before)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def started(self, spec: TrialSpec) -> None:
+        self._line("start", spec, parameters_text(spec.parameters))
+
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+        self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics)}".strip())
+
+    def ended(self, record: TrialRecord) -> None:
+        self._ended += 1
+        self._line(record.status, record.spec, record.reason or _dev(record.metrics))
+
+    def _line(self, event: str, spec: TrialSpec, text: str) -> None:
+        trial = f"{spec.method} {spec.configuration:04d} s{spec.seed}"
+        line = f"{time.strftime('%H:%M:%S')} [{self._ended}/{self._total}] {trial:<24} {event:<9} {text}"
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+@dataclass
+class _Running:
+    spec: TrialSpec
+    since: float
+    epoch: str = ""
+    metrics: Mapping[str, float] | None = None
+
+
+class _Live:
+    def __init__(self, console: Console, plan: Plan, before: tuple[TrialRecord, ...]) -> None:
+        self._plan = plan
+        self._counts = Counter((record.spec.method, record.status) for record in before)
+        self._running: dict[str, _Running] = {}
+        self._console = console
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def started(self, spec: TrialSpec) -> None:
+        self._running[spec.trial_id] = _Running(spec=spec, since=time.monotonic())
+
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+        running = self._running[spec.trial_id]
+        running.epoch, running.metrics = f"{stage} {epoch}".strip(), metrics
+
+    def ended(self, record: TrialRecord) -> None:
+        del self._running[record.spec.trial_id]
+        self._counts[record.spec.method, record.status] += 1
+        if record.status == "failed":
+            self._console.print(f"{record.spec.trial_id} failed: {record.reason}", style="red", markup=False)
+
+    def _table(self) -> Table:
+        table = Table(title=f"Sweep {self._plan.sweep_id}", box=box.SIMPLE_HEAD, title_justify="left")
+        for header in ("Method", "Done", "Stopped", "Failed", "Running", "Time", "Epoch", "Dev"):
+            table.add_column(header)
+        running = list(self._running.values())
+        for method, budget in self._plan.budgets.items():
+            mine = [trial for trial in running if trial.spec.method == method]
+            counts = [self._counts[method, status] for status in ("completed", "stopped", "failed")]
+            cells = [method, f"{counts[0]}/{budget * len(self._plan.seeds)}", str(counts[1]), str(counts[2])]
+            for more in [_cells(trial) for trial in mine] or [("",) * 4]:
+                table.add_row(*cells, *more)
+                cells = [""] * 4
+        return table
+
+
+def _cells(trial: _Running) -> tuple[str, ...]:
+    spec = trial.spec
+    seconds = f"{time.monotonic() - trial.since:.0f} s"
+    return f"{spec.configuration:04d} s{spec.seed}", seconds, trial.epoch, _dev(trial.metrics or {})
+
+
+def _dev(metrics: Mapping[str, float]) -> str:
+    shown = [TASK_SCORE, *(metric for metric in NRG_METRICS if metric is not TASK_SCORE)]
+    return "  ".join(f"{m.label} {metrics[m.on('dev')]:z.{m.decimals}f}" for m in shown if m.on("dev") in metrics)
+
+
+def _most_trials(plan: Plan) -> int:
+    return sum(plan.budgets.values()) * len(plan.seeds)
