@@ -15,7 +15,8 @@ import torch
 from unirex_ray.benchmarks.data import measure_data
 from unirex_ray.benchmarks.engine import WORKLOADS, measure_engine
 from unirex_ray.benchmarks.table import print_engine
-from unirex_ray.config import build_config, job_parser, override, parse_job
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config, override
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.methods import METHODS
 from unirex_ray.report.table import console

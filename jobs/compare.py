@@ -2,11 +2,13 @@
 
 import sys
 
-from unirex_ray.analysis.compare import compare, compare_with_paper, given_weights, open_sweeps, weights_of, write_back
+from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
-from unirex_ray.analysis.paper import require_published
+from unirex_ray.analysis.paper import compare_with_paper, require_published
 from unirex_ray.analysis.transfer import transfer_rows
-from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.cli.next_steps import after_compare, print_next
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.report.comparison import print_comparison
 from unirex_ray.report.configurations import print_configurations
@@ -15,7 +17,7 @@ from unirex_ray.report.gold_efficiency import print_efficiency
 from unirex_ray.report.published import print_published
 from unirex_ray.report.table import console
 from unirex_ray.report.transfer import print_transfer
-from unirex_ray.tracking.store import own_database, store_options
+from unirex_ray.tracking.choose import given_weights, open_sweeps, weights_of
 
 
 def main() -> None:
@@ -48,11 +50,7 @@ def main() -> None:
     print_transfer(transfer, out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
     out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
-    chosen = "".join(f" --sweep-id={name}" for name in options.sweep_id)
-    if not chosen and store.uri != own_database(config):
-        chosen = f" --digest={comparison.digest}"
-    out.print("next:")
-    out.print(f"  python jobs/export_best.py {store_options(config)}{chosen}", markup=False, soft_wrap=True)
+    print_next(after_compare(config, store.uri, comparison.digest, options.sweep_id), out)
 
 
 if __name__ == "__main__":

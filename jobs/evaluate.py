@@ -10,17 +10,20 @@ import sys
 from pathlib import Path
 
 from unirex_ray.analysis.transfer import evaluation_rows
-from unirex_ray.config import build_config, flatten, job_parser, override, parse_job
+from unirex_ray.cli.next_steps import after_evaluate, print_next
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config, flatten
 from unirex_ray.data.load import load_corpus
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.inference.evaluate import check_given, evaluate, is_recorded, parse_mapping, record, write_evaluations
+from unirex_ray.files import writable_folder
+from unirex_ray.inference.evaluate import check_given, evaluate, is_recorded, record, write_evaluations
 from unirex_ray.inference.find import find_models, of_method
+from unirex_ray.inference.labels import parse_mapping
 from unirex_ray.report.table import console
 from unirex_ray.report.transfer import print_transfer
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
-from unirex_ray.tracking.store import own_database, resolve_tracking_uri, store_options
-from unirex_ray.training.checkpoint import writable_folder
+from unirex_ray.tracking.store import resolve_tracking_uri
 
 
 def main() -> None:
@@ -47,10 +50,7 @@ def main() -> None:
     file = write_evaluations(output, done, config, options.folder)
     out.print(f"written to {file}, and to runs at {store.uri}", markup=False, soft_wrap=True)
     if is_recorded(store, done[0]):
-        uri = None if store.uri == own_database(config) else store.uri
-        trained = override(config, {"data.name": done[0].trained_on, "tracking.uri": uri})
-        out.print("next:")
-        out.print(f"  python jobs/compare.py {store_options(trained)}", markup=False, soft_wrap=True)
+        print_next(after_evaluate(done[0], config, store.uri), out)
 
 
 if __name__ == "__main__":

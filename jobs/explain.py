@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unirex_ray.config import Parser
+from unirex_ray.cli.parser import Parser
 from unirex_ray.errors import UserError, exit_on_user_error
-from unirex_ray.inference.export import explain
+from unirex_ray.inference.explain import explain
 from unirex_ray.report.html import rationale_page, rationale_text
 from unirex_ray.report.table import console
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
-from unirex_ray.analysis.compare import given_weights, open_sweeps, weights_of
-from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.cli.next_steps import after_export, print_next
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.inference.export import export, select_trial
 from unirex_ray.report.table import console
+from unirex_ray.tracking.choose import given_weights, open_sweeps, weights_of
 
 
 def main() -> None:
@@ -27,13 +28,7 @@ def main() -> None:
     exported = export(selected, Path(config.output), folder, tracking_uri=store.uri)
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
-    out.print("next:")
-    model, again = shlex.quote(str(folder)), shlex.quote(f"{exported.output.rstrip('/')}-again")
-    out.print(f'  python jobs/explain.py --model {model} --text "..."', markup=False, soft_wrap=True)
-    out.print(f"  python jobs/evaluate.py --model {model} --data.name=...", markup=False, soft_wrap=True)
-    out.print(
-        f"  python jobs/train.py --config {model}/best_config.yaml --output={again}", markup=False, soft_wrap=True
-    )
+    print_next(after_export(str(folder), exported), out)
 
 
 if __name__ == "__main__":

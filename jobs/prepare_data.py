@@ -7,15 +7,17 @@ import sys
 import time
 from dataclasses import asdict
 
-from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.cli.next_steps import after_prepare, print_next
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.statistics import corpus_statistics
 from unirex_ray.errors import UserError, exit_on_user_error
+from unirex_ray.files import writable_folder
 from unirex_ray.models.encoder import load_encoder
-from unirex_ray.report.corpus import corpus_page, first_instances, next_command, print_corpus
+from unirex_ray.report.corpus import corpus_page, first_instances, print_corpus
 from unirex_ray.report.html import rationale_text
 from unirex_ray.report.table import console
-from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.prepare import prepared_corpus
 
 
@@ -44,8 +46,7 @@ def main() -> None:
     for shown in first_instances(corpus, encoded, options.show):
         out.print(rationale_text(shown, plain=not out.is_terminal), soft_wrap=True)
     out.print(f"prepared in {seconds:.1f} s; instances to look at: {file}", markup=False, soft_wrap=True)
-    out.print("next:")
-    out.print(f"  {next_command(corpus, tree.get('data', {}))}", markup=False, soft_wrap=True)
+    print_next(after_prepare(corpus, tree.get("data", {})), out)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unirex_ray.config import build_config, flatten, job_parser, parse_job
+from unirex_ray.cli.next_steps import after_sweep, print_next
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config, flatten
 from unirex_ray.errors import exit_on_user_error
+from unirex_ray.report.table import console
 from unirex_ray.sweep.run import run_sweep, show
 from unirex_ray.sweep.space import load_space
 
@@ -27,7 +30,9 @@ def main() -> None:
     config = build_config(space.presets, tree)
     given = {key for key, _ in flatten(tree)}
     outcome = run_sweep(config, space, fixed=given, resume=options.resume)
-    show(outcome, config)
+    out = console()
+    show(outcome, out)
+    print_next(after_sweep(outcome, config), out)
     if outcome.best is None:
         raise SystemExit("no configuration completed: see the reasons above")
 

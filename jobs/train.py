@@ -6,14 +6,15 @@ import json
 import os
 import sys
 
-from unirex_ray.config import build_config, job_parser, override, parse_job
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config, override
 from unirex_ray.data.load import load_corpus
 from unirex_ray.distributed.train import train_anywhere
 from unirex_ray.errors import exit_on_user_error
+from unirex_ray.files import writable_folder
 from unirex_ray.metrics.table import METRICS
 from unirex_ray.report.html import rationale_page
 from unirex_ray.report.table import console
-from unirex_ray.training.checkpoint import writable_folder
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.prepare import prepare
 

@@ -6,17 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import (
     Config,
     build_config,
     config_hash,
     config_keys,
     flatten,
-    job_parser,
     load_yaml,
     merge,
     override,
-    parse_job,
     to_yaml,
     unflatten,
 )

@@ -1,4 +1,4 @@
-"""DESIGN's layers: imports go downward only, and heavy libraries stay where they belong."""
+"""The rooms of the package on their floors: imports go down only, and heavy libraries stay where they belong."""
 
 import ast
 from collections.abc import Iterator
@@ -11,47 +11,31 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "unirex_ray"
 
-# The longest prefix decides.
-LAYERS = {
-    "": 0,  # the package itself: its version
-    "errors": 0,
-    "config": 0,
-    "highlight": 1,
-    "progress": 0,
-    "metrics.table": 0,
-    "data": 1,
-    "rationale": 1,
-    "models": 2,
-    "losses": 3,
-    "metrics": 3,
-    "nrg": 3,
-    "methods": 4,
-    "training": 4,
-    "benchmark": 4,
-    "benchmark_data": 4,
-    "tracking": 5,
-    "selection": 5,
-    "sweep.space": 5,
-    "sweep.searcher": 5,
-    "sweep.schedule": 5,
-    "distributed": 6,
-    "sweep": 7,
-    "compare": 7,
-    "export": 7,
-    "trained_models": 7,
-    "zero_shot": 7,
-    "efficiency": 7,
-    "transfer": 7,
-    "report": 7,
-}
+FLOORS = (
+    ("errors",),
+    ("config", "files"),
+    ("data",),
+    ("metrics", "models"),
+    ("methods",),
+    ("training", "tracking"),
+    ("analysis", "distributed"),
+    ("report",),
+    ("sweep", "benchmarks"),
+    ("inference",),
+    ("cli",),
+)
+"""From the bottom up; rooms on one floor do not know each other."""
 
-# Who may import what, beside the layers: prefixes of modules.
-RESTRICTED = {
-    "ray": ("distributed", "sweep.driver", "sweep.run"),
-    "mlflow": ("tracking.mlflow_store",),
+LIBRARIES = {
+    "ray": ("distributed", "sweep.tune"),
+    "mlflow": ("tracking",),
     "optuna": ("sweep.searcher",),
     "captum": ("models.attribution",),
 }
+"""Which modules may import a library; modules are prefixes."""
+
+CORE = ("errors", "config", "files", "data", "metrics", "models", "methods", "training")
+"""Runs anywhere, a machine with torch and transformers alone included."""
 
 
 def modules() -> dict[str, Path]:
@@ -65,14 +49,17 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def floor(module: str) -> int:
+    (found,) = [number for number, rooms in enumerate(FLOORS) if room(module) in rooms]
+    return found
+
+
 def within(module: str, prefix: str) -> bool:
-    return prefix == "" or module == prefix or module.startswith(f"{prefix}.")
-
-
-def layer(module: str) -> int:
-    prefixes = [prefix for prefix in LAYERS if (module == "" if prefix == "" else within(module, prefix))]
-    assert prefixes, f"{module} has no layer: add it to LAYERS"
-    return LAYERS[max(prefixes, key=len)]
+    return module == prefix or module.startswith(f"{prefix}.")
 
 
 @cache
@@ -94,44 +81,50 @@ def _imports(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def own_imports(module: str) -> set[str]:
-    """Modules of the package that a module imports."""
+    """Modules of the package that a module imports; not the package itself, which has the version."""
     found = set()
     for names in imports(MODULES[module]):
-        for name in names:
-            if name == "unirex_ray" or name.startswith("unirex_ray."):
-                inner = name.removeprefix("unirex_ray").removeprefix(".")
-                if inner in MODULES:
-                    found.add(inner)
-                    break
+        inner = [name.removeprefix("unirex_ray.") for name in names if name.startswith("unirex_ray.")]
+        known = [name for name in inner if name in MODULES]
+        found |= set(known[:1])
     return found
 
 
+def test_every_room_has_a_floor():
+    assert {room(module) for module in MODULES if module} == {name for rooms in FLOORS for name in rooms}
+
+
+def test_nothing_stands_loose_but_the_ground_floor():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "config", "errors", "files"}
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if module])
-def test_imports_go_downward_only(module):
+def test_imports_go_down_only(module):
     for imported in own_imports(module):
-        assert layer(imported) <= layer(module), f"{module} (layer {layer(module)}) imports {imported}"
+        assert room(imported) == room(module) or floor(imported) < floor(module), f"{module} imports {imported}"
 
 
 def test_modules_do_not_import_each_other_in_a_circle():
     list(TopologicalSorter({module: own_imports(module) - {module} for module in MODULES}).static_order())
 
 
-@pytest.mark.parametrize("library", RESTRICTED)
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_libraries_stay_where_they_belong(library):
     for module, path in MODULES.items():
         if any(within(name, library) for names in imports(path) for name in names):
-            allowed = any(within(module, prefix) for prefix in RESTRICTED[library])
-            assert allowed, f"{module} imports {library}; only {', '.join(RESTRICTED[library])} may"
+            allowed = any(within(module, prefix) for prefix in LIBRARIES[library])
+            assert allowed, f"{module} imports {library}; only {', '.join(LIBRARIES[library])} may"
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if layer(module) <= 4])
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in CORE])
 def test_the_core_needs_neither_ray_nor_mlflow_nor_optuna(module):
     found = {name.split(".")[0] for names in imports(MODULES[module]) for name in names}
     assert not found & {"ray", "mlflow", "optuna"}
 
 
 def test_pure_functions_know_no_model_and_no_tokenizer():
-    for module in ("rationale", "losses", "metrics.faithfulness", "metrics.plausibility", "metrics.task", "nrg"):
+    pure = ("models.top_k", "training.losses", "metrics.faithfulness", "metrics.plausibility", "metrics.task")
+    for module in (*pure, "metrics.nrg"):
         found = {name.split(".")[0] for names in imports(MODULES[module]) for name in names}
         assert not found & {"transformers", "tokenizers", "captum"}, module
 

@@ -6,21 +6,18 @@ Every key has a type, a default and a meaning, which `--help` of every job lists
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, did_you_mean, one_line
 
 TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -284,7 +281,7 @@ def load_yaml(path: str | Path) -> Tree:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{str(path)!r} is not valid YAML: {one_line(error)}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{str(path)!r} must hold a YAML mapping of keys, but holds {type(tree).__name__}")
     return tree
@@ -304,75 +301,13 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class Parser(argparse.ArgumentParser):
-    """Refuses with a `UserError`: argparse itself prints its usage as well."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the command line."""
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            key = unknown.split()[0].split("=")[0].lstrip("-")
-            message = f"unknown option --{key}{_did_you_mean(key, config_keys())}; --help lists every key"
-        raise UserError(message)
-
-
-class _Settings(Config, BaseSettings):  # type: ignore[misc]
-    """`Config` as pydantic-settings wants it, for its command line alone."""
-
-
-def job_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser to which a job adds options of its own before `parse_job`."""
-    parser = Parser(prog=prog, description=description, allow_abbrev=False)
-    parser.add_argument("--config", metavar="YAML", help="Configuration file; dotted options override it.")
-    return parser
-
-
-def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Tree]:
-    """Parse a job's command line.
-
-    Returns:
-        The job's own options, and the configuration tree given by `--config` and dotted options (not validated yet,
-        so that a job can put presets below it).
-    """
-    source: CliSettingsSource[Any] = CliSettingsSource(
-        _Settings,
-        root_parser=parser,
-        cli_parse_args=list(argv),
-        cli_prog_name=parser.prog,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        cli_parse_none_str="null",
-        add_argument_method=_add_unless_taken,
-    )
-    options = parser.parse_args(list(argv))
-    file_tree = load_yaml(options.config) if options.config else {}
-    try:
-        given = source()
-        if "method" in given:
-            # A resolved configuration names the methods of its sweep; who asks for one method means that one.
-            file_tree = unflatten({key: value for key, value in flatten(file_tree) if key != "sweep.methods"})
-        return options, merge(file_tree, given)
-    except SettingsError as error:
-        raise UserError(f"{error} ({error.__cause__})") from None
-
-
-def _add_unless_taken(container: argparse._ActionsContainer, *names: str, **options: Any) -> Any:
-    """A job's own option stands before a section's, such as `--model`, which nobody gives as a whole."""
-    return None if set(names) & container._option_string_actions.keys() else container.add_argument(*names, **options)
-
-
 def _describe(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
     if problem["type"] == "extra_forbidden":
         section = key.rpartition(".")[0]
         allowed = [k for k in config_keys() if k.rpartition(".")[0] == section or not section]
-        return f"unknown key {key!r}{_did_you_mean(key, config_keys())}; allowed here: {', '.join(allowed)}"
+        return f"unknown key {key!r}{did_you_mean(key, config_keys())}; allowed here: {', '.join(allowed)}"
     message: str = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
     return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _did_you_mean(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

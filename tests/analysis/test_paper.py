@@ -1,7 +1,6 @@
 import pytest
 
-from unirex_ray.analysis.compare import compare_with_paper
-from unirex_ray.analysis.paper import published, require_published
+from unirex_ray.analysis.paper import compare_with_paper, published, require_published
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.table import NRG_METRICS

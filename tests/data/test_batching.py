@@ -4,9 +4,9 @@ from helpers.tiny import make_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirex_ray.data.batching import Tokens, collate, micro_batches, share, sorted_chunks
+from unirex_ray.data.batching import SpecialTokens, collate, micro_batches, share, sorted_chunks
 
-TOKENS = Tokens(pad_id=0, sep_id=3)
+TOKENS = SpecialTokens(pad_id=0, sep_id=3)
 
 
 def test_collate_by_hand():
@@ -31,7 +31,7 @@ def test_collate_by_hand():
 
 def test_padding_is_no_separator_where_both_have_one_id():
     split = make_split([[2, 7, 8, 3], [2, 3]], [0, 1])
-    batch = collate(split, [0, 1], Tokens(pad_id=3, sep_id=3))
+    batch = collate(split, [0, 1], SpecialTokens(pad_id=3, sep_id=3))
     assert batch.separators.nonzero().tolist() == [[0, 3], [1, 1]]
 
 

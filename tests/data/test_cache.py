@@ -174,7 +174,7 @@ def toy_tokenizer(word: str = "film"):
 
 def toy_corpus(text: str = "a good film") -> Corpus:
     inputs = (Input(segments=(text,), gold=((0, 2, 6),)),)
-    splits = {split: InstanceTable.of([Instance(id=split, inputs=inputs, label=0)]) for split in SPLITS}
+    splits = {split: InstanceTable.from_instances([Instance(id=split, inputs=inputs, label=0)]) for split in SPLITS}
     return Corpus(name="toy", labels=("no", "yes"), splits=splits)
 
 

@@ -20,7 +20,7 @@ instances = st.builds(Instance, id=texts, inputs=st.lists(inputs, max_size=3).ma
 
 @given(st.lists(instances, max_size=6))
 def test_instances_come_back_as_they_were(given_instances):
-    table = InstanceTable.of(iter(given_instances))
+    table = InstanceTable.from_instances(iter(given_instances))
     assert len(table) == len(given_instances)
     assert list(table) == given_instances
     assert [table[number] for number in range(len(table))] == given_instances
@@ -29,18 +29,18 @@ def test_instances_come_back_as_they_were(given_instances):
     for again in (InstanceTable.from_columns(table.columns()), pickle.loads(pickle.dumps(table))):
         assert list(again) == given_instances
         assert again == table
-    assert InstanceTable.of(table) is table
+    assert InstanceTable.from_instances(table) is table
 
 
 @given(st.lists(texts, max_size=6))
 def test_strings_come_back_as_they_were(given_texts):
-    strings = Strings.of(given_texts)
+    strings = Strings.from_texts(given_texts)
     assert list(strings) == given_texts
     assert strings[::2] == tuple(given_texts[::2])
 
 
 def test_half_a_surrogate_pair_is_kept_for_the_check_to_refuse():
-    assert list(Strings.of(["x\ud800"])) == ["x\ud800"]
+    assert list(Strings.from_texts(["x\ud800"])) == ["x\ud800"]
 
 
 def test_many_instances_are_read_in_chunks_and_by_number():
@@ -50,7 +50,7 @@ def test_many_instances_are_read_in_chunks_and_by_number():
             id=f"é{number}", inputs=(Input(segments=("ab", "c" * (number % 2)), gold=gold),), label=number % 2
         )
 
-    table = InstanceTable.of(map(one, range(9000)))
+    table = InstanceTable.from_instances(map(one, range(9000)))
     assert all(instance == one(number) for number, instance in enumerate(table))
     assert (table[-1], table[8999], table[4096]) == (one(8999), one(8999), one(4096))
     with pytest.raises(IndexError):
@@ -60,12 +60,12 @@ def test_many_instances_are_read_in_chunks_and_by_number():
 
 def test_tables_of_other_instances_differ():
     one = Instance(id="a", inputs=(Input(segments=("x",)),), label=0)
-    table = InstanceTable.of([one])
-    assert table != InstanceTable.of([one, one])
-    assert table != InstanceTable.of([Instance(id="a", inputs=(Input(segments=("x",), gold=()),), label=0)])
+    table = InstanceTable.from_instances([one])
+    assert table != InstanceTable.from_instances([one, one])
+    assert table != InstanceTable.from_instances([Instance(id="a", inputs=(Input(segments=("x",), gold=()),), label=0)])
     assert table != [one]
 
 
 def test_nobody_can_change_a_column():
     with pytest.raises(ValueError, match="read-only"):
-        InstanceTable.of([Instance(id="a", inputs=(), label=0)]).labels[0] = np.int64(1)
+        InstanceTable.from_instances([Instance(id="a", inputs=(), label=0)]).labels[0] = np.int64(1)

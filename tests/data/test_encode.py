@@ -234,7 +234,8 @@ def test_lengths_without_room_are_refused(word_piece):
 
 def corpus_of(**options: Any) -> Corpus:
     splits = {
-        split: InstanceTable.of([instance(LONG, gold=[(0, 0, 2)], id_=split)]) for split in ("train", "dev", "test")
+        split: InstanceTable.from_instances([instance(LONG, gold=[(0, 0, 2)], id_=split)])
+        for split in ("train", "dev", "test")
     }
     return Corpus(name="toy", labels=("no", "yes"), splits=splits, **options)
 
@@ -262,11 +263,11 @@ def test_last_windows_are_counted(word_piece, tmp_path):
         name="toy",
         labels=("no", "yes"),
         splits={
-            "train": InstanceTable.of(
+            "train": InstanceTable.from_instances(
                 [instance(LONG, gold=[(0, 0, 2)], id_="a"), instance(LONG, id_="b"), instance("short", id_="c")]
             ),
-            "dev": InstanceTable.of([instance("short", id_="d")]),
-            "test": InstanceTable.of([instance(LONG, gold=[(0, 0, 2)], id_="e")]),
+            "dev": InstanceTable.from_instances([instance("short", id_="d")]),
+            "test": InstanceTable.from_instances([instance(LONG, gold=[(0, 0, 2)], id_="e")]),
         },
         truncation="rationale",
         max_length=64,

@@ -26,7 +26,7 @@ def split_of(labels: list[int], has_gold: list[bool], *, choices: int = 1, lengt
 def epochs_of(split: EncodedSplit, percent: float, **options) -> tuple[Epochs, tuple[int, ...]]:
     given_options = {"batch_size": 4, "seed": 0, "factor": 2.0, "group_by_length": False, **options}
     gold = gold_instances(split, percent, seed=0) if percent < 100 else ()
-    return Epochs.of(split, gold=gold, **given_options), gold
+    return Epochs.from_split(split, gold=gold, **given_options), gold
 
 
 @given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 5), st.integers(0, 5))

@@ -22,15 +22,15 @@ CORPUS = Corpus(
     name="toy",
     labels=("no", "yes"),
     splits={
-        "train": InstanceTable.of([instance("a"), instance("b", 1)]),
-        "dev": InstanceTable.of([instance("c")]),
-        "test": InstanceTable.of([instance("d")]),
+        "train": InstanceTable.from_instances([instance("a"), instance("b", 1)]),
+        "dev": InstanceTable.from_instances([instance("c")]),
+        "test": InstanceTable.from_instances([instance("d")]),
     },
 )
 
 
 def with_split(split: str, *instances: Instance) -> Corpus:
-    return replace(CORPUS, splits={**CORPUS.splits, split: InstanceTable.of(instances)})
+    return replace(CORPUS, splits={**CORPUS.splits, split: InstanceTable.from_instances(instances)})
 
 
 def test_a_sound_corpus_passes():

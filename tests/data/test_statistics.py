@@ -18,7 +18,11 @@ def one(id_: str, *texts: str, label: int = 0, gold: tuple[tuple[int, int, int],
 @pytest.fixture
 def count(encoders: dict[str, str], tmp_path: Path):
     def run(train: list[Instance], dev: list[Instance], test: list[Instance], **rules):
-        splits = {"train": InstanceTable.of(train), "dev": InstanceTable.of(dev), "test": InstanceTable.of(test)}
+        splits = {
+            "train": InstanceTable.from_instances(train),
+            "dev": InstanceTable.from_instances(dev),
+            "test": InstanceTable.from_instances(test),
+        }
         corpus = Corpus(name="toy", labels=("no", "yes"), splits=splits, **rules)
         tokenizer = load_tokenizer(tiny_config(encoders["bert"]).model)
         return corpus_statistics(corpus, encode_corpus(corpus, tokenizer, max_length=None, cache=tmp_path))

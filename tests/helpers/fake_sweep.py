@@ -4,7 +4,8 @@ import sys
 
 from helpers.fake_trainer import train_fake
 
-from unirex_ray.config import build_config, job_parser, parse_job
+from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.sweep.run import run_sweep, show
 from unirex_ray.sweep.space import load_space
@@ -17,7 +18,7 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
     space = load_space(options.space)
     config = build_config(space.presets, tree)
-    show(run_sweep(config, space, resume=options.resume, trainer=train_fake), config)
+    show(run_sweep(config, space, resume=options.resume, trainer=train_fake))
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from unirex_ray.config import Config, build_config, unflatten
-from unirex_ray.data.batching import Batch, Tokens, collate
+from unirex_ray.data.batching import Batch, SpecialTokens, collate
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encode import encode_split
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.schema import Corpus
-from unirex_ray.metrics.table import Split
+from unirex_ray.data.schema import Corpus, Split
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 
@@ -106,7 +105,7 @@ def tiny_corpus(
 
     names: tuple[Split, ...] = ("train", "dev", "test")
     splits = {
-        name: InstanceTable.of(instance(name, number) for number in range(size))
+        name: InstanceTable.from_instances(instance(name, number) for number in range(size))
         for name, size in zip(names, sizes, strict=True)
     }
     labels = LABELS if choices == 1 else tuple(f"choice {number}" for number in range(choices))
@@ -127,10 +126,10 @@ def tiny_config(encoder: str, **overrides: Any) -> Config:
     return build_config(unflatten({**base, **changed}))
 
 
-def encode(config: Config, instances: Sequence[Instance]) -> tuple[EncodedSplit, Tokens]:
+def encode(config: Config, instances: Sequence[Instance]) -> tuple[EncodedSplit, SpecialTokens]:
     tokenizer = load_tokenizer(config.model)
     split = encode_split(instances, tokenizer, max_length=MAX_LENGTH, truncation="head")
-    return split, Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id)
+    return split, SpecialTokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id)
 
 
 def make_split(
@@ -160,7 +159,7 @@ def make_split(
     )
 
 
-def whole_batch(split: EncodedSplit, tokens: Tokens) -> Batch:
+def whole_batch(split: EncodedSplit, tokens: SpecialTokens) -> Batch:
     return collate(split, range(len(split)), tokens)
 
 
@@ -175,7 +174,7 @@ def trained_model(config: Config, extractor: str, corpus: Corpus, *, steps: int 
         chosen = [number % len(split) for number in range(step * size, (step + 1) * size)]
         counts = global_counts(split, chosen)
         criteria = ("task", "comp", "suff", *(() if extractor.startswith("aa-") else ("plaus",)))
-        terms = loss_terms(model, collate(split, chosen, tokens), counts, criteria, config.loss, Plan())
+        terms = loss_terms(model, collate(split, chosen, tokens), counts, criteria, config.loss, ForwardPlan())
         optimizer.zero_grad()
         weighted_sum(terms, config.loss).backward()
         optimizer.step()

@@ -2,44 +2,23 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from helpers.tiny import tiny_config, tiny_corpus
+from helpers.trained_sweep import trained_sweep
 
 from unirex_ray.config import Config, override, to_yaml
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
-from unirex_ray.inference.evaluate import evaluate, match_labels, parse_mapping
+from unirex_ray.inference.evaluate import evaluate
 from unirex_ray.inference.export import PROVENANCE, SETTINGS, trained_in
 from unirex_ray.inference.find import find_models
+from unirex_ray.inference.labels import match_labels, parse_mapping
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
-from unirex_ray.report.table import to_csv
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.trial import train_trial
-
-METHODS = ("unirex-slm-fp", "unirex-aa-f-rand", "fresh-p", "a2r", "l2e")
-
-
-def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS, seeds=(0, 1)) -> dict[str, dict]:
-    """What a sweep leaves behind, made of real trials; returns the metrics that were recorded, by trial."""
-    recorded, rows = {}, []
-    for method in methods:
-        rows.append({"method": method, "rank": 1, "configuration": 3, "seeds": list(seeds)})
-        rows.append({"method": method, "rank": 2, "configuration": 0, "seeds": list(seeds)})
-        for seed in seeds:
-            trial_id = f"s1-{method}-0003-s{seed}"
-            settings = override(config, {"method": method, "train.seed": seed})
-            result = train_trial(settings, corpus, LocalRuntime(folder / "trials" / trial_id))
-            recorded[trial_id] = dict(result.metrics)
-    (folder / "leaderboard.csv").write_text(to_csv(rows))
-    settings = {"data.name": corpus.name, "data.digest": corpus.digest()}
-    (folder / "sweep.json").write_text(json.dumps({"sweep_id": "s1", "settings": settings}))
-    return recorded
 
 
 def evaluations(*arguments, **options) -> list[Evaluation]:
@@ -129,7 +108,7 @@ def test_labels_of_another_task_by_hand(swept, config, corpus):
 
 def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
     folder, _ = swept
-    bare = InstanceTable.of(
+    bare = InstanceTable.from_instances(
         replace(i, inputs=tuple(replace(text, gold=None) for text in i.inputs)) for i in corpus.splits["test"]
     )
     target = replace(corpus, splits={**corpus.splits, "test": bare})

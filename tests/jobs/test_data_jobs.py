@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.job_module import job_module
 from helpers.tiny import tiny_config, tiny_corpus
-from test_zero_shot import trained_sweep
+from helpers.trained_sweep import trained_sweep
 
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.tracking.mlflow_store import MlflowStore

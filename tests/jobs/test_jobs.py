@@ -9,10 +9,11 @@ import pytest
 import torch
 from helpers.job_module import job_module
 
+from unirex_ray.cli.next_steps import after_sweep
 from unirex_ray.config import Config, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.sweep.run import SweepOutcome, next_commands
+from unirex_ray.sweep.run import SweepOutcome
 
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
@@ -197,7 +198,7 @@ def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch)
 def test_the_next_commands_fit_the_outcome() -> None:
     config = override(Config(), {"output": "my out"})
     done = SweepOutcome(sweep_id="s1", digest="abc", places=(), best=config, output=Path("my out"))
-    compare, export, train, view = next_commands(done, config)
+    compare, export, train, view = after_sweep(done, config)
     assert compare == "python jobs/compare.py --data.name=reviews --output='my out'"
     assert export == "python jobs/export_best.py --data.name=reviews --output='my out'"
     assert train == "python jobs/train.py --config 'my out'/best_config.yaml --output='my out-best'"
@@ -205,10 +206,10 @@ def test_the_next_commands_fit_the_outcome() -> None:
 
     # A server may hold other sweeps, on other data.
     shared = override(config, {"tracking.uri": "http://host:5000"})
-    compare, export, _, view = next_commands(done, shared)
+    compare, export, _, view = after_sweep(done, shared)
     assert compare.endswith(" --tracking.uri=http://host:5000 --digest=abc")
     assert export.endswith(" --tracking.uri=http://host:5000 --sweep-id=s1")
     assert view == "open http://host:5000"
 
     none = SweepOutcome(sweep_id="s1", digest="abc", places=(), best=None, output=Path("my out"))
-    assert next_commands(none, shared) == [view]
+    assert after_sweep(none, shared) == [view]

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.models.attribution import attribute, dropout_off
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import Trainer, train_trial
 
@@ -41,9 +41,9 @@ def test_l2es_extractor_follows_the_integrated_gradients_that_it_learned_from(en
         encoded, tokens = encode(config, corpus.splits[split])
         batch = whole_batch(encoded, tokens)
         with dropout_off(trainer.model), torch.no_grad():
-            learned = trainer.model.scores(batch, Plan())
-            predicted = trainer.model.task_model.full_logits(batch, Plan()).argmax(-1)
-        imitated = attribute(trainer.model.task_model, batch, predicted, "ig", Plan())
+            learned = trainer.model.scores(batch, ForwardPlan())
+            predicted = trainer.model.task_model.full_logits(batch, ForwardPlan()).argmax(-1)
+        imitated = attribute(trainer.model.task_model, batch, predicted, "ig", ForwardPlan())
         return float(spearmanr(learned[batch.attended], imitated[batch.attended]).statistic)
 
     assert correlation("train") > 0.3

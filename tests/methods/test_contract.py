@@ -20,7 +20,7 @@ from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.store import load_model, save_model
-from unirex_ray.models.token_subsets import Plan, rationale_views
+from unirex_ray.models.token_subsets import ForwardPlan, rationale_subsets
 from unirex_ray.models.top_k import selection_size
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
@@ -85,9 +85,9 @@ def lasting(result: TrialResult) -> dict[str, float]:
 def outputs(model: RationaleModel, batch: Batch) -> list[torch.Tensor]:
     """Everything that evaluation reads of a model."""
     with dropout_off(model), torch.no_grad():
-        reading = model.read(batch, Plan())
-        full = model.full_logits(batch, reading, (5, 50), Plan())
-        return [reading[1], full, *model.perturbed_logits(batch, reading[1], full, (5, 50), Plan(), "fresh")]
+        reading = model.read(batch, ForwardPlan())
+        full = model.full_logits(batch, reading, (5, 50), ForwardPlan())
+        return [reading[1], full, *model.perturbed_logits(batch, reading[1], full, (5, 50), ForwardPlan(), "fresh")]
 
 
 def test_all_twenty_are_there() -> None:
@@ -127,9 +127,9 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
     assert scores.shape == batch.input_ids.shape
     assert scores.isfinite().all()
     assert not scores[~batch.attended].any()
-    views = rationale_views(batch, scores, (20,))
+    subsets = rationale_subsets(batch, scores, (20,))
     expected = [1 + selection_size(length - 1, 20) for length in batch.lengths.tolist()]
-    assert views.views.lengths[views.index[0]].tolist() == expected
+    assert subsets.subsets.lengths[subsets.index[0]].tolist() == expected
     if method in ("fresh", "fresh-p"):
         assert scores.sum(1).tolist() == [selection_size(length - 1, 10) for length in batch.lengths.tolist()]
 
@@ -196,7 +196,7 @@ def test_odd_batches_give_finite_losses_and_gradients(
     texts = ("good1", "w3", "w1 w2 w3 bad1 w4 w5 w6 w7", "bad0")
     # Beside them some with gold rationales: without any, methods that learn from them are refused.
     train = (*map(odd, range(4), texts), *corpus.splits["train"])
-    corpus = replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(train)})
+    corpus = replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(train)})
     trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
     trainer.restore()
     while not trainer.is_last:
@@ -277,10 +277,10 @@ def test_a_restart_hands_on_what_an_earlier_extractor_had_learned(
     again.restore()
     assert again.progress.stage == 1
     for split in ("train", "dev"):
-        handed_on = again.data[split].handed_on
-        assert handed_on is not None
-        assert handed_on.abs().max() > 0
-        assert torch.equal(handed_on, trainer.data[split].handed_on)
+        teacher_scores = again.data[split].teacher_scores
+        assert teacher_scores is not None
+        assert teacher_scores.abs().max() > 0
+        assert torch.equal(teacher_scores, trainer.data[split].teacher_scores)
 
 
 def test_another_method_is_one_recipe(seventeenth: str, prepared: Prepared, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
 from helpers.tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
 from torch import Tensor
 
-from unirex_ray.data.batching import Batch, Tokens
+from unirex_ray.data.batching import Batch, SpecialTokens
 from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off, gauss_legendre
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 
 
 def plain_logits(model: TaskModel, embeds: Tensor, types: Tensor | None) -> Tensor:
@@ -43,7 +43,7 @@ def test_captum_gives_the_same(encoders, trained, family, pair, steps):
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((4, 1, 1), pair=pair).splits["train"])
     batch = whole_batch(split, tokens)
     classes = torch.tensor([0, 1, 1, 0])
-    scores = attribute(model, batch, classes, "ig", Plan(), steps=steps)
+    scores = attribute(model, batch, classes, "ig", ForwardPlan(), steps=steps)
     with dropout_off(model):
         for row in range(4):
             ids, types = rows_of(batch, family, row)
@@ -63,7 +63,7 @@ def test_scores_sum_to_the_difference_that_the_tokens_make(encoders, trained, fa
     model = trained(family, "slm").task_model
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((3, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
-    scores = attribute(model, batch, torch.ones(3, dtype=torch.long), "ig", Plan(), steps=100)
+    scores = attribute(model, batch, torch.ones(3, dtype=torch.long), "ig", ForwardPlan(), steps=100)
     with dropout_off(model):
         for row in range(3):
             ids, types = rows_of(batch, family, row)
@@ -82,8 +82,13 @@ def test_neither_plan_nor_company_changes_scores(encoders, trained):
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((6, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
     classes = torch.arange(6) % 2
-    reference = attribute(model, batch, classes, "ig", Plan(), steps=3)
-    for plan in (Plan(token_budget=64), Plan(pass_cost=0), Plan(stream=True), Plan(drop=False)):
+    reference = attribute(model, batch, classes, "ig", ForwardPlan(), steps=3)
+    for plan in (
+        ForwardPlan(token_budget=64),
+        ForwardPlan(pass_cost=0),
+        ForwardPlan(stream=True),
+        ForwardPlan(drop=False),
+    ):
         again = attribute(model, batch, classes, "ig", plan, steps=3)
         assert torch.allclose(again, reference, atol=1e-5, rtol=1e-5)
 
@@ -98,7 +103,7 @@ def test_nothing_is_left_behind(encoders, trained):
     modes = [part.training for part in model.modules()]
     state = torch.get_rng_state()
     with torch.no_grad():
-        scores = attribute(model, batch, torch.zeros(3, dtype=torch.long), "ig", Plan(), steps=3)
+        scores = attribute(model, batch, torch.zeros(3, dtype=torch.long), "ig", ForwardPlan(), steps=3)
     assert not scores.requires_grad
     assert [part.training for part in model.modules()] == modes
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -123,8 +128,8 @@ def test_modes_come_back_after_an_error(trained):
 def test_text_that_reads_pad_gets_no_score(trained):
     model = trained("bert", "slm").task_model
     split = make_split([[2, 30, 0, 31, 3]], [0])
-    batch = whole_batch(split, Tokens(pad_id=0, sep_id=3))
-    scores = attribute(model, batch, torch.tensor([0]), "ig", Plan(), steps=3)
+    batch = whole_batch(split, SpecialTokens(pad_id=0, sep_id=3))
+    scores = attribute(model, batch, torch.tensor([0]), "ig", ForwardPlan(), steps=3)
     assert float(scores[0, 2]) == 0.0
     assert scores[0, [1, 3]].abs().min() > 0
 
@@ -158,8 +163,8 @@ def test_the_other_algorithms_are_captums_row_by_row(encoders, trained, family, 
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((5, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
     classes = torch.tensor([0, 1, 1, 0, 1])
-    scores = attribute(model, batch, classes, algorithm, Plan())
-    narrow = attribute(model, batch, classes, algorithm, Plan(token_budget=32))
+    scores = attribute(model, batch, classes, algorithm, ForwardPlan())
+    narrow = attribute(model, batch, classes, algorithm, ForwardPlan(token_budget=32))
     assert torch.allclose(narrow, scores, atol=1e-5, rtol=1e-5)
     with dropout_off(model):
         for row in range(5):
@@ -188,7 +193,7 @@ def test_deeplift_is_not_the_plain_gradient_at_the_pooler(encoders, trained):
         inputs.requires_grad_()
         (gradient,) = torch.autograd.grad(plain_logits(model, inputs, types)[0, 0], inputs)
         plain = ((inputs - baseline) * gradient).sum(-1)[0]
-    found = attribute(model, batch, classes, "deeplift", Plan())[0, : len(plain)]
+    found = attribute(model, batch, classes, "deeplift", ForwardPlan())[0, : len(plain)]
     assert float((found - plain).detach().abs().max()) > 1e-3
 
 
@@ -198,7 +203,7 @@ def test_few_steps_at_a_time_give_the_same_as_all_at_once(encoders, trained):
     batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1])
     passes: list[int] = []
     forward = model.encoder.backbone.forward
-    reference = attribute(model, batch, classes, "ig", Plan(), steps=50)
+    reference = attribute(model, batch, classes, "ig", ForwardPlan(), steps=50)
 
     def counted(**inputs):
         passes.append(inputs["inputs_embeds"][..., 0].numel())
@@ -206,7 +211,7 @@ def test_few_steps_at_a_time_give_the_same_as_all_at_once(encoders, trained):
 
     model.encoder.backbone.forward = counted
     try:
-        again = attribute(model, batch, classes, "ig", Plan(token_budget=64), steps=50)
+        again = attribute(model, batch, classes, "ig", ForwardPlan(token_budget=64), steps=50)
     finally:
         del model.encoder.backbone.forward
     assert max(passes) <= 64
@@ -218,8 +223,8 @@ def test_convergence_delta_is_captums(encoders, trained, steps):
     model = trained("bert", "slm").task_model
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
     batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1, 0])
-    scores = attribute(model, batch, classes, "ig", Plan(), steps=steps)
-    delta = convergence_delta(model, batch, classes, scores, Plan(token_budget=32))
+    scores = attribute(model, batch, classes, "ig", ForwardPlan(), steps=steps)
+    delta = convergence_delta(model, batch, classes, scores, ForwardPlan(token_budget=32))
     with dropout_off(model):
         for row in range(4):
             ids, types = rows_of(batch, "bert", row)
@@ -245,7 +250,7 @@ def test_scores_that_are_trained_have_the_gradients_of_differences(encoders, tra
     weight = torch.linspace(-1, 1, batch.input_ids.numel()).view_as(batch.input_ids)
 
     def total(learn: bool) -> Tensor:
-        scores = attribute(model, batch, classes, "ig", Plan(), learn=learn)
+        scores = attribute(model, batch, classes, "ig", ForwardPlan(), learn=learn)
         return (weight * scores).sum()
 
     loss = total(True)
@@ -273,10 +278,10 @@ def test_trained_scores_are_the_same_numbers_and_only_ig_has_them(encoders, trai
     model = trained("bert", "slm").task_model
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((3, 1, 1)).splits["train"])
     batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1])
-    plain = attribute(model, batch, classes, "ig", Plan())
-    learned = attribute(model, batch, classes, "ig", Plan(), learn=True)
+    plain = attribute(model, batch, classes, "ig", ForwardPlan())
+    learned = attribute(model, batch, classes, "ig", ForwardPlan(), learn=True)
     assert learned.requires_grad
     assert not plain.requires_grad
     assert torch.allclose(learned.detach(), plain, atol=1e-5, rtol=1e-4)
     with pytest.raises(ValueError, match="only IG can be trained through, but got 'grad'"):
-        attribute(model, batch, classes, "grad", Plan(), learn=True)
+        attribute(model, batch, classes, "grad", ForwardPlan(), learn=True)

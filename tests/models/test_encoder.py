@@ -13,7 +13,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.models import encoder as module
 from unirex_ray.models.encoder import embedded_folder, load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 
 
 def embedded_or_skip() -> Path:
@@ -129,7 +129,7 @@ def test_dropout_zero_makes_training_deterministic(encoders):
     split, tokens = encode(config, tiny_corpus((4, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
     model = RationaleModel(config.model, Design(extractor="slm"), 2).train()
-    once, again = (model.read(batch, Plan(), "gold") for _ in range(2))
+    once, again = (model.read(batch, ForwardPlan(), "gold") for _ in range(2))
     assert torch.equal(once[0], again[0])
     assert torch.equal(once[1], again[1])
 

@@ -12,7 +12,7 @@ from unirex_ray.models.attribution import attribute, dropout_off
 from unirex_ray.models.heads import TokenHead
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.token_subsets import Plan, perturbed_views
+from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 
 
 def batch_of(encoder: str, choices: int = 1):
@@ -26,9 +26,9 @@ def batch_of(encoder: str, choices: int = 1):
 def test_every_extractor_scores_every_token_and_no_padding(encoders, trained, family, extractor, choices):
     model, batch = trained(family, extractor, choices), batch_of(encoders[family], choices)
     with dropout_off(model):
-        reading = model.read(batch, Plan())
-        (logits,) = model.full_logits(batch, reading, (20,), Plan())
-        again, scores = model.task_model.full_logits(batch, Plan()), reading[1]
+        reading = model.read(batch, ForwardPlan())
+        (logits,) = model.full_logits(batch, reading, (20,), ForwardPlan())
+        again, scores = model.task_model.full_logits(batch, ForwardPlan()), reading[1]
     assert logits.shape == (batch.rows, 1 if choices > 1 else 2)
     assert scores.shape == batch.input_ids.shape
     assert scores.isfinite().all()
@@ -43,7 +43,7 @@ def test_a_row_alone_gets_the_scores_that_it_gets_among_others(encoders, trained
     model, batch = trained("roberta", extractor), batch_of(encoders["roberta"])
     encoder = model.task_model.encoder if extractor == "slm" else model.extractor.encoder
     with dropout_off(model):
-        _, scores = model.read(batch, Plan(), "predicted")
+        _, scores = model.read(batch, ForwardPlan(), "predicted")
         for row in range(batch.rows):
             length = int(batch.lengths[row])
             states = encoder.backbone(input_ids=batch.input_ids[row : row + 1, :length]).last_hidden_state
@@ -53,19 +53,19 @@ def test_a_row_alone_gets_the_scores_that_it_gets_among_others(encoders, trained
 def test_attributions_explain_the_gold_label_in_training_and_the_predicted_one_in_evaluation(encoders, trained):
     model, batch = trained("bert", "aa-ig"), batch_of(encoders["bert"])
     with dropout_off(model):
-        logits, predicted = model.read(batch, Plan(), "predicted")
-        _, gold = model.read(batch, Plan(), "gold")
+        logits, predicted = model.read(batch, ForwardPlan(), "predicted")
+        _, gold = model.read(batch, ForwardPlan(), "gold")
         for scores, classes in ((predicted, class_logits(logits, 1).argmax(-1)), (gold, batch.labels)):
-            expected = attribute(model.task_model, batch, classes, "ig", Plan(), steps=3)
+            expected = attribute(model.task_model, batch, classes, "ig", ForwardPlan(), steps=3)
             assert torch.equal(scores, expected)
-        opposite = attribute(model.task_model, batch, 1 - batch.labels, "ig", Plan(), steps=3)
+        opposite = attribute(model.task_model, batch, 1 - batch.labels, "ig", ForwardPlan(), steps=3)
     assert not torch.equal(opposite, gold)
 
 
 def test_several_choices_explain_their_one_scalar(encoders, trained):
     model, batch = trained("bert", "aa-ig", 3), batch_of(encoders["bert"], 3)
-    _, one = model.read(batch, Plan(), "predicted")
-    _, other = model.read(batch, Plan(), "gold")
+    _, one = model.read(batch, ForwardPlan(), "predicted")
+    _, other = model.read(batch, ForwardPlan(), "gold")
     assert torch.equal(one, other)
 
 
@@ -88,8 +88,8 @@ def test_shared_and_dual_extractors_share_and_double_the_encoder(encoders):
     assert sum(parameter.numel() for parameter in shared.extractor.parameters()) == head
     assert sum(parameter.numel() for parameter in dual.extractor.parameters()) == encoder - pooler + head
     batch = batch_of(encoders["bert"])
-    reading = dual.read(batch, Plan(), "gold")
-    logits, scores = dual.full_logits(batch, reading, (20,), Plan()), reading[1]
+    reading = dual.read(batch, ForwardPlan(), "gold")
+    logits, scores = dual.full_logits(batch, reading, (20,), ForwardPlan()), reading[1]
     (logits.sum() + scores.sum()).backward()
     assert all(parameter.grad is not None for parameter in dual.parameters())  # nothing idle
 
@@ -112,16 +112,19 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
         assert pooled is None
         dense = other.pooler[0]
         expected = other.head(torch.tanh(states[:, 0] @ dense.weight.T + dense.bias))
-        assert torch.allclose(other.full_logits(batch, Plan()), expected, atol=1e-5)
+        assert torch.allclose(other.full_logits(batch, ForwardPlan()), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("extractor", ["slm", "dlm"])
 def test_half_precision_ties_no_scores_and_rounds_no_logits(encoders, trained, extractor):
     model, batch = trained("bert", extractor), batch_of(encoders["bert"])
     with dropout_off(model), torch.no_grad():
-        logits, scores = model.full_logits(batch, None, (20,), Plan()), model.scores(batch, Plan())
+        logits, scores = model.full_logits(batch, None, (20,), ForwardPlan()), model.scores(batch, ForwardPlan())
         with torch.autocast("cpu", torch.bfloat16):
-            half_logits, half_scores = model.full_logits(batch, None, (20,), Plan()), model.scores(batch, Plan())
+            half_logits, half_scores = (
+                model.full_logits(batch, None, (20,), ForwardPlan()),
+                model.scores(batch, ForwardPlan()),
+            )
     for full, half in ((logits, half_logits), (scores[batch.attended], half_scores[batch.attended])):
         assert half.dtype == torch.float32
         assert torch.allclose(half, full, atol=0.1)
@@ -139,7 +142,7 @@ def test_random_scores_are_one_draw_per_instance_and_seed(encoders):
     config, corpus = tiny_config(encoders["bert"]), tiny_corpus((200, 1, 1))
     split, tokens = encode(config, corpus.splits["train"])
     model, batch = model_of(encoders, "rand"), whole_batch(split, tokens)
-    scores = model.scores(batch, Plan())
+    scores = model.scores(batch, ForwardPlan())
     drawn = scores[batch.attended]
     assert float(drawn.mean()) == pytest.approx(0, abs=0.06)
     assert float(drawn.std()) == pytest.approx(1, abs=0.06)
@@ -148,16 +151,16 @@ def test_random_scores_are_one_draw_per_instance_and_seed(encoders):
     few = collate(split, [150, 3], tokens)
     for row, number in enumerate((150, 3)):
         length = int(few.lengths[row])
-        assert torch.equal(model.scores(few, Plan())[row, :length], scores[number, :length])
+        assert torch.equal(model.scores(few, ForwardPlan())[row, :length], scores[number, :length])
     other = RationaleModel(config.model, Design(extractor="rand"), 2, seed=8)
-    assert not torch.equal(other.scores(batch, Plan()), scores)
+    assert not torch.equal(other.scores(batch, ForwardPlan()), scores)
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other.scores(batch, Plan()), scores)
+    assert torch.equal(other.scores(batch, ForwardPlan()), scores)
 
 
 def test_gold_and_its_inverse(encoders):
     batch = batch_of(encoders["bert"])
-    gold, inverted = (model_of(encoders, kind).scores(batch, Plan()) for kind in ("gold", "inv"))
+    gold, inverted = (model_of(encoders, kind).scores(batch, ForwardPlan()) for kind in ("gold", "inv"))
     assert torch.equal(gold, batch.gold.float())
     assert torch.equal(gold + inverted, batch.attended.float())
 
@@ -167,15 +170,15 @@ def test_a_selection_is_the_top_of_the_earlier_scores_and_leaves_their_model_alo
     design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
     model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=copy.deepcopy(source)).train()
     with dropout_off(source), torch.no_grad():
-        expected = source.scores(batch, Plan())
+        expected = source.scores(batch, ForwardPlan())
     for _ in range(2):  # dropout of the earlier model is off although the whole is in training
-        scores = model.scores(batch, Plan())
+        scores = model.scores(batch, ForwardPlan())
         for row, length in enumerate(batch.lengths.tolist()):
             order = sorted(range(1, length), key=lambda place: (-float(expected[row, place]), place))
             chosen = order[: max(1, round((length - 1) * 0.3))]
             assert scores[row].nonzero().flatten().tolist() == sorted(chosen)
-    handed_on = replace(batch, handed_on=-expected)
-    assert not torch.equal(model.scores(handed_on, Plan()), scores)
+    teacher_scores = replace(batch, teacher_scores=-expected)
+    assert not torch.equal(model.scores(teacher_scores, ForwardPlan()), scores)
     assert all(not parameter.requires_grad for parameter in model.extractor.parameters())
     assert all(parameter.requires_grad for parameter in model.task_model.parameters())
 
@@ -186,9 +189,9 @@ def test_a_pipeline_reads_its_rationale_closed_up_and_without_it_nothing(encoder
     model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=earlier)
     predictor = model.task_model
     with dropout_off(model), torch.no_grad():
-        reading = model.read(batch, Plan())
-        full = model.full_logits(batch, reading, (1, 5, 50), Plan())
-        without, alone = model.perturbed_logits(batch, reading[1], full, (1, 5, 50), Plan(), "fresh")
+        reading = model.read(batch, ForwardPlan())
+        full = model.full_logits(batch, reading, (1, 5, 50), ForwardPlan())
+        without, alone = model.perturbed_logits(batch, reading[1], full, (1, 5, 50), ForwardPlan(), "fresh")
         assert full.shape == (1, batch.rows, 2)
         assert without.shape == alone.shape == (3, batch.rows, 2)
         for row in range(batch.rows):
@@ -205,11 +208,11 @@ def test_a2r_reads_the_rationale_of_every_threshold(encoders):
     batch = batch_of(encoders["bert"])
     model = model_of(encoders, "dlm", predicts_from="rationale", attention_predictor=True)
     with dropout_off(model), torch.no_grad():
-        reading = model.read(batch, Plan())
-        full = model.full_logits(batch, reading, (10, 50), Plan())
-        without, alone = model.perturbed_logits(batch, reading[1], full, (10, 50), Plan(), "fresh")
-        views = perturbed_views(batch, reading[1], (10, 50))
-        expected = model.task_model.logits(batch, views.views, Plan(), positions="fresh")[views.index[1]]
+        reading = model.read(batch, ForwardPlan())
+        full = model.full_logits(batch, reading, (10, 50), ForwardPlan())
+        without, alone = model.perturbed_logits(batch, reading[1], full, (10, 50), ForwardPlan(), "fresh")
+        subsets = perturbed_subsets(batch, reading[1], (10, 50))
+        expected = model.task_model.logits(batch, subsets.subsets, ForwardPlan(), positions="fresh")[subsets.index[1]]
     assert torch.allclose(full, expected, atol=1e-6)
     assert torch.equal(alone, full)
     assert torch.equal(without[0], without[1])
@@ -220,7 +223,7 @@ def test_the_attention_predictor_weighs_states_by_softmax_of_scores(encoders):
     predictor = model_of(encoders, "dlm", predicts_from="rationale", attention_predictor=True).attention_predictor
     scores = torch.randn(batch.input_ids.shape, requires_grad=True)
     with dropout_off(predictor):
-        logits = predictor.logits(batch, scores, Plan(token_budget=64))
+        logits = predictor.logits(batch, scores, ForwardPlan(token_budget=64))
         for row, length in enumerate(batch.lengths.tolist()):
             ids, types = batch.input_ids[row : row + 1, :length], batch.token_types[row : row + 1, :length]
             states = predictor.encoder.backbone(input_ids=ids, token_type_ids=types).last_hidden_state[0]
@@ -238,8 +241,8 @@ def test_an_imitator_scores_by_its_most_likely_class(encoders):
     design = Design(extractor="imitation", task_model="earlier")
     model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=earlier)
     with dropout_off(model), torch.no_grad():
-        classes = model.extractor.token_logits(batch, Plan()).argmax(-1)
-        scores = model.scores(batch, Plan())
+        classes = model.extractor.token_logits(batch, ForwardPlan()).argmax(-1)
+        scores = model.scores(batch, ForwardPlan())
     assert torch.equal(scores[batch.attended], (classes - 2).float()[batch.attended])
     assert not scores[~batch.attended].any()
     assert model.task_model is earlier.task_model
@@ -258,7 +261,7 @@ def test_designs_that_make_no_sense_are_refused(encoders):
 def test_pooling_by_a_head_trains_the_head_through_attributions(encoders):
     config = override(tiny_config(encoders["bert"]), {"model.pooling": "mlp"})
     model, batch = RationaleModel(config.model, Design(extractor="aa-ig"), 2), batch_of(encoders["bert"])
-    _, scores = model.read(batch, Plan(), "gold", learn=True)
+    _, scores = model.read(batch, ForwardPlan(), "gold", learn=True)
     assert scores.shape == batch.input_ids.shape
     scores.sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in model.extractor.parameters() if p.dim() == 2)

@@ -6,11 +6,11 @@ from helpers.tiny import make_split, whole_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirex_ray.data.batching import Batch, Tokens
-from unirex_ray.models.token_subsets import Plan, cut_by_length, encode_views, full_views, perturbed_views
+from unirex_ray.data.batching import Batch, SpecialTokens
+from unirex_ray.models.token_subsets import ForwardPlan, cut_by_length, encode_subsets, full_subsets, perturbed_subsets
 from unirex_ray.models.top_k import selection_size
 
-TOKENS = Tokens(pad_id=0, sep_id=3)
+TOKENS = SpecialTokens(pad_id=0, sep_id=3)
 
 
 def cost(lengths: tuple[int, ...], cuts: tuple[int, ...], pass_cost: int) -> int:
@@ -73,8 +73,8 @@ def test_views_are_both_sides_of_every_threshold_each_once(lengths, percents, se
     batch = made_up(lengths, seed)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(-2, 3, batch.input_ids.shape, generator=generator).float()  # many ties
-    perturbed = perturbed_views(batch, scores, percents)
-    views = perturbed.views
+    perturbed = perturbed_subsets(batch, scores, percents)
+    subsets = perturbed.subsets
     distinct = set()
     for row, length in enumerate(lengths):
         order = sorted(range(1, length), key=lambda place: (-float(scores[row, place]), place))
@@ -82,26 +82,26 @@ def test_views_are_both_sides_of_every_threshold_each_once(lengths, percents, se
             size = selection_size(length - 1, percent)
             chosen = {0, *order[:size]}
             for side, expected in enumerate([{0, *(set(range(length)) - chosen)}, chosen]):
-                view = int(perturbed.index[side, number, row])
-                assert int(views.rows[view]) == row
-                assert set(views.kept[view].nonzero().flatten().tolist()) == expected
-                assert int(views.lengths[view]) == len(expected)
+                subset = int(perturbed.index[side, number, row])
+                assert int(subsets.rows[subset]) == row
+                assert set(subsets.kept[subset].nonzero().flatten().tolist()) == expected
+                assert int(subsets.lengths[subset]) == len(expected)
                 distinct.add((side, row, size))
-    assert len(views.rows) == len(distinct)  # none is computed twice
+    assert len(subsets.rows) == len(distinct)  # none is computed twice
 
 
 def test_full_views_are_the_rows():
     batch = made_up([5, 2, 9])
-    views = full_views(batch)
-    assert views.rows.tolist() == [0, 1, 2]
-    assert torch.equal(views.kept, batch.attended)
-    assert views.lengths.tolist() == [5, 2, 9]
+    subsets = full_subsets(batch)
+    assert subsets.rows.tolist() == [0, 1, 2]
+    assert torch.equal(subsets.kept, batch.attended)
+    assert subsets.lengths.tolist() == [5, 2, 9]
 
 
-def recorded(batch: Batch, plan: Plan, positions: str) -> tuple[list[dict[str, list[int]]], list[int]]:
-    """What the encoder is shown for every view, padding and masked tokens left out, and the tokens per pass."""
+def recorded(batch: Batch, plan: ForwardPlan, positions: str) -> tuple[list[dict[str, list[int]]], list[int]]:
+    """What the encoder is shown for every subset, padding and masked tokens left out, and the tokens per pass."""
     scores = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids).float() % 7
-    views = perturbed_views(batch, scores, (5, 20, 50)).views
+    subsets = perturbed_subsets(batch, scores, (5, 20, 50)).subsets
     shown: list[dict[str, list[int]]] = []
     passes: list[int] = []
 
@@ -118,17 +118,17 @@ def recorded(batch: Batch, plan: Plan, positions: str) -> tuple[list[dict[str, l
             shown.append({name: column[number][seen[number]].tolist() for name, column in columns.items()})
         return torch.arange(len(shown) - len(ids), len(shown))[:, None].float()
 
-    order = encode_views(batch, views, encode, plan, positions=positions).flatten().int().tolist()
-    return [{**shown[place], "row": int(row)} for place, row in zip(order, views.rows, strict=True)], passes
+    order = encode_subsets(batch, subsets, encode, plan, positions=positions).flatten().int().tolist()
+    return [{**shown[place], "row": int(row)} for place, row in zip(order, subsets.rows, strict=True)], passes
 
 
 PLANS = [
-    Plan(),
-    Plan(pass_cost=0),
-    Plan(pass_cost=100_000),
-    Plan(token_budget=1),
-    Plan(token_budget=40),
-    Plan(stream=True),
+    ForwardPlan(),
+    ForwardPlan(pass_cost=0),
+    ForwardPlan(pass_cost=100_000),
+    ForwardPlan(token_budget=1),
+    ForwardPlan(token_budget=40),
+    ForwardPlan(stream=True),
 ]
 
 
@@ -137,10 +137,10 @@ PLANS = [
 def test_the_encoder_sees_the_kept_tokens_in_order_whatever_the_plan(plan, positions):
     batch = made_up([12, 3, 20, 2, 12])
     scores = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids).float() % 7
-    views = perturbed_views(batch, scores, (5, 20, 50)).views
+    subsets = perturbed_subsets(batch, scores, (5, 20, 50)).subsets
     shown, passes = recorded(batch, plan, positions)
     for number, seen in enumerate(shown):
-        row, kept = int(views.rows[number]), views.kept[number]
+        row, kept = int(subsets.rows[number]), subsets.kept[number]
         places = kept.nonzero().flatten().tolist()
         assert seen["row"] == row
         assert seen["ids"] == batch.input_ids[row, places].tolist()
@@ -151,20 +151,20 @@ def test_the_encoder_sees_the_kept_tokens_in_order_whatever_the_plan(plan, posit
 
 def test_masking_hides_tokens_and_keeps_them_in_place():
     batch = made_up([12, 3, 20])
-    masked, _ = recorded(batch, Plan(drop=False), "original")
-    dropped, _ = recorded(batch, Plan(), "original")
+    masked, _ = recorded(batch, ForwardPlan(drop=False), "original")
+    dropped, _ = recorded(batch, ForwardPlan(), "original")
     assert masked == dropped
 
 
 def test_metrics_always_delete():
     batch = made_up([12, 3, 20])
-    assert recorded(batch, Plan(drop=False), "fresh") == recorded(batch, Plan(), "fresh")
+    assert recorded(batch, ForwardPlan(drop=False), "fresh") == recorded(batch, ForwardPlan(), "fresh")
 
 
 def test_dropping_computes_the_kept_tokens_alone():
     batch = made_up([41, 41])
-    _, exact = recorded(batch, Plan(pass_cost=0), "original")
-    views = perturbed_views(batch, torch.arange(82).view(2, 41).float() % 7, (5, 20, 50)).views
-    assert sum(exact) == int(views.lengths.sum())
-    _, masked = recorded(batch, Plan(pass_cost=0, drop=False), "original")
-    assert sum(masked) == len(views.rows) * 41
+    _, exact = recorded(batch, ForwardPlan(pass_cost=0), "original")
+    subsets = perturbed_subsets(batch, torch.arange(82).view(2, 41).float() % 7, (5, 20, 50)).subsets
+    assert sum(exact) == int(subsets.lengths.sum())
+    _, masked = recorded(batch, ForwardPlan(pass_cost=0, drop=False), "original")
+    assert sum(masked) == len(subsets.rows) * 41

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from helpers.memory_store import MemoryStore
+from helpers.recorded_trials import OURS, PAPER, TRIALS, Trials, raw, record
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from test_compare import OURS, PAPER, TRIALS, Trials, raw, record
 
-from unirex_ray.analysis.compare import Comparison, compare, compare_with_paper
+from unirex_ray.analysis.compare import Comparison, compare
 from unirex_ray.analysis.leaderboard import Place, leaderboard
+from unirex_ray.analysis.paper import compare_with_paper
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.report.comparison import (
     comparison_markdown,

@@ -3,8 +3,8 @@ import io
 from dataclasses import replace
 
 import pytest
+from helpers.gold_curves import configuration, efficiency
 from rich.console import Console
-from test_efficiency import configuration, efficiency
 
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.report.gold_efficiency import (

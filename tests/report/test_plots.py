@@ -5,10 +5,10 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
+from helpers.gold_curves import efficiency
 from helpers.memory_store import MemoryStore
-from test_compare import TRIALS, Trials, raw, record
-from test_efficiency import efficiency
-from test_transfer import OURS, compared, store_of
+from helpers.recorded_evaluations import OURS, compared, store_of
+from helpers.recorded_trials import TRIALS, Trials, raw, record
 
 from unirex_ray.analysis.compare import Comparison, compare
 from unirex_ray.analysis.transfer import transfer_rows

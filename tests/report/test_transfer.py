@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from helpers.recorded_evaluations import IRONY, OURS, compared, evaluation, store_of
 from rich.console import Console
-from test_transfer import IRONY, OURS, compared, evaluation, store_of
 
 from unirex_ray.analysis.transfer import TransferRow, evaluation_rows, transfer_rows
 from unirex_ray.report.table import to_csv

@@ -25,7 +25,7 @@ from unirex_ray.methods import get_method
 from unirex_ray.report.comparison import leaderboard_rows
 from unirex_ray.report.table import to_csv
 from unirex_ray.sweep.run import SweepOutcome, run_sweep
-from unirex_ray.sweep.schedule import Plan, Schedule, Signal
+from unirex_ray.sweep.schedule import Schedule, Signal, SweepPlan
 from unirex_ray.sweep.searcher import make_searcher
 from unirex_ray.sweep.space import Space, load_space, parse_space
 from unirex_ray.tracking.mlflow_store import MlflowStore
@@ -185,7 +185,7 @@ KILL_SPACE = {
 def expected_board(space: Space, config: Config) -> str:
     """The leaderboard of an undisturbed sweep, one trial after the other, without a cluster."""
     config = override(config, {"train.threads": 1})
-    plan = Plan(sweep_id="x", budgets=dict.fromkeys(config.sweep.methods or (), 3), seeds=config.sweep.seeds)
+    plan = SweepPlan(sweep_id="x", budgets=dict.fromkeys(config.sweep.methods or (), 3), seeds=config.sweep.seeds)
     checked = space.checked(config)
     searchers = {m: make_searcher(config.sweep.searcher, checked.for_method(m, config), budget=3) for m in plan.budgets}
     schedule = Schedule(plan, searchers)

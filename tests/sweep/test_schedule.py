@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unirex_ray.config import Config
 from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.sweep.schedule import Plan, Schedule, Signal
+from unirex_ray.sweep.schedule import Schedule, Signal, SweepPlan
 from unirex_ray.sweep.searcher import identity, make_searcher
 from unirex_ray.sweep.space import parse_space
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
@@ -27,11 +27,11 @@ SPACE = {
 EPOCHS = 4
 
 
-def make_plan(seeds: tuple[int, ...] = (0, 1), budget: int = 4, rungs: tuple[int, ...] = ()) -> Plan:
-    return Plan(sweep_id="w", budgets=dict.fromkeys(METHODS, budget), seeds=seeds, rungs=rungs, reduction=2)
+def make_plan(seeds: tuple[int, ...] = (0, 1), budget: int = 4, rungs: tuple[int, ...] = ()) -> SweepPlan:
+    return SweepPlan(sweep_id="w", budgets=dict.fromkeys(METHODS, budget), seeds=seeds, rungs=rungs, reduction=2)
 
 
-def build(plan: Plan, kind: str, records: tuple[TrialRecord, ...] = ()) -> Schedule:
+def build(plan: SweepPlan, kind: str, records: tuple[TrialRecord, ...] = ()) -> Schedule:
     space = parse_space(SPACE, "test").checked(Config())
     searchers = {
         method: make_searcher(kind, space.for_method(method, Config()), budget=budget, seed=7)
@@ -49,7 +49,7 @@ def dev_metrics(spec: TrialSpec, epoch: int) -> dict[str, float]:
 class World:
     """Runs trials in a random order of events and writes down what a store would know."""
 
-    plan: Plan
+    plan: SweepPlan
     kind: str
     concurrency: int
     rng: random.Random
@@ -102,7 +102,9 @@ class World:
         return True
 
 
-def world(kind: str = "random", concurrency: int = 1, *, plan: Plan | None = None, order: int = 0, **more) -> World:
+def world(
+    kind: str = "random", concurrency: int = 1, *, plan: SweepPlan | None = None, order: int = 0, **more
+) -> World:
     return World(plan=plan or make_plan(), kind=kind, concurrency=concurrency, rng=random.Random(order), **more)
 
 

@@ -5,7 +5,14 @@ import pytest
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.sweep.searcher import Known, Observed, identity, make_searcher, population_cnrg, raw_metrics
+from unirex_ray.sweep.searcher import (
+    ScoredConfiguration,
+    StudyHistory,
+    identity,
+    make_searcher,
+    population_cnrg,
+    raw_metrics,
+)
 from unirex_ray.sweep.space import MethodSpace, parse_space
 
 KINDS = ("tpe", "grid", "random", "pareto")
@@ -43,7 +50,9 @@ def run(kind: str, space: MethodSpace, budget: int, seed: int = 0, lag: int = 0)
     suggested: list[dict] = []
     for index in range(budget):
         done, running = suggested[: max(0, index - lag)], suggested[max(0, index - lag) :]
-        known = Known(population=[Observed(parameters=p, metrics=metrics_of(p)) for p in done], running=running)
+        known = StudyHistory(
+            population=[ScoredConfiguration(parameters=p, metrics=metrics_of(p)) for p in done], running=running
+        )
         parameters = searcher.suggest(index, known)
         if parameters is None:
             break
@@ -105,7 +114,7 @@ def test_stopped_and_failed_configurations_are_not_tried_again(kind: str) -> Non
     space = method_space(CHOICES)
     searcher = make_searcher(kind, space, budget=18)
     first, second = run(kind, space, budget=2)
-    third = searcher.suggest(2, Known(stopped=[first], failed=[second]))
+    third = searcher.suggest(2, StudyHistory(stopped=[first], failed=[second]))
     assert third not in (None, first, second)
 
 
@@ -127,8 +136,8 @@ def test_grid_refuses_ranges() -> None:
 
 
 def test_tpe_values_are_the_populations_cnrg_now() -> None:
-    def observed(value: float) -> Observed:
-        return Observed(parameters={}, metrics={metric.key: value for metric in NRG_METRICS})
+    def observed(value: float) -> ScoredConfiguration:
+        return ScoredConfiguration(parameters={}, metrics={metric.key: value for metric in NRG_METRICS})
 
     objective = population_cnrg((1.0, 1.0, 1.0))
     # sufficiency is lower-is-better: of the extremes, the high one gets FNRG 1/2, PNRG 1, TNRG 1, the low one 1/2, 0, 0
@@ -141,7 +150,7 @@ def test_tpe_values_are_the_populations_cnrg_now() -> None:
 
 def test_pareto_directions_follow_the_metric_table() -> None:
     metrics = {"comprehensiveness": 0.3, "sufficiency": 0.1, "task_score": 80.0}
-    directions, values = raw_metrics([Observed(parameters={}, metrics=metrics)])
+    directions, values = raw_metrics([ScoredConfiguration(parameters={}, metrics=metrics)])
     assert directions == ["maximize", "minimize", "maximize"]
     assert values == [[0.3, 0.1, 80.0]]
 
@@ -153,13 +162,13 @@ def test_tpe_learns_where_random_does_not() -> None:
 
     def error(kind: str, seed: int) -> float:
         searcher = make_searcher(kind, space, budget=30, seed=seed)
-        population: list[Observed] = []
+        population: list[ScoredConfiguration] = []
         for index in range(30):
-            parameters = searcher.suggest(index, Known(population=population))
+            parameters = searcher.suggest(index, StudyHistory(population=population))
             assert parameters is not None
             distance = abs(parameters["train.warmup"] - 0.3) + abs(parameters["train.weight_decay"] - 0.8)
             metrics = {m.key: distance * (-1 if m.higher_is_better else 1) for m in NRG_METRICS}
-            population.append(Observed(parameters=parameters, metrics=metrics))
+            population.append(ScoredConfiguration(parameters=parameters, metrics=metrics))
         return sum(o.metrics["sufficiency"] for o in population[15:]) / 15
 
     seeds = range(4)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unirex_ray.config import LossConfig
-from unirex_ray.data.batching import Batch, Tokens, collate
+from unirex_ray.data.batching import Batch, SpecialTokens, collate
 from unirex_ray.data.corpora.reviews import make_reviews
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.rationale_model import Design, RationaleModel, dropping_error
 from unirex_ray.models.task_model import TaskModel, class_logits
-from unirex_ray.models.token_subsets import Plan, perturbed_views
+from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 
 CRITERIA = ("task", "comp", "suff", "plaus")
@@ -37,7 +37,7 @@ def losses_and_gradients(
     model: RationaleModel,
     split: EncodedSplit,
     batch: Batch,
-    plan: Plan,
+    plan: ForwardPlan,
     config: LossConfig,
     wanted: tuple[str, ...] = (*CRITERIA, "loss"),
 ) -> tuple[dict[str, float], dict[str, list[Tensor]]]:
@@ -92,7 +92,7 @@ def given_rows(family: str, words, gold, labels, choices) -> tuple[EncodedSplit,
     flags = [[False, *row, False] for row in gold]
     types = [[0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2) for row in rows]
     split = make_split(rows, labels, flags, types if family == "bert" else None, choices)
-    return split, whole_batch(split, Tokens(pad_id=pad, sep_id=sep))
+    return split, whole_batch(split, SpecialTokens(pad_id=pad, sep_id=sep))
 
 
 @settings(max_examples=8, deadline=None)
@@ -108,13 +108,13 @@ def test_dropped_equals_masked_for_any_scores(trained, family, problem, kind):
     with_given.task_model = model.task_model
     with_given.extractor = GivenScores(scores.masked_fill(~batch.attended, 0.0))
     config = LossConfig(comp=kind, suff=kind, top_k_percents=tuple(percents))
-    views = perturbed_views(batch, scores, percents).views
+    subsets = perturbed_subsets(batch, scores, percents).subsets
     with dropout_off(with_given):
-        masked = with_given.task_model.logits(batch, views, Plan(drop=False)).detach()
-        reference = losses_and_gradients(with_given, split, batch, Plan(drop=False), config)
-        assert_same(losses_and_gradients(with_given, split, batch, Plan(), config), reference)
-        for plan in (Plan(), Plan(token_budget=64), Plan(pass_cost=0), Plan(stream=True)):
-            dropped = with_given.task_model.logits(batch, views, plan).detach()
+        masked = with_given.task_model.logits(batch, subsets, ForwardPlan(drop=False)).detach()
+        reference = losses_and_gradients(with_given, split, batch, ForwardPlan(drop=False), config)
+        assert_same(losses_and_gradients(with_given, split, batch, ForwardPlan(), config), reference)
+        for plan in (ForwardPlan(), ForwardPlan(token_budget=64), ForwardPlan(pass_cost=0), ForwardPlan(stream=True)):
+            dropped = with_given.task_model.logits(batch, subsets, plan).detach()
             assert float((dropped - masked).abs().max()) < TOLERANCE
             assert_same(losses_and_gradients(with_given, split, batch, plan, config, ("loss",)), reference)
 
@@ -129,7 +129,9 @@ def test_dropped_equals_masked_for_every_extractor(trained, family, extractor, p
     split, batch = given_rows(family, words, gold, labels, choices)
     config = LossConfig(top_k_percents=tuple(percents))
     with dropout_off(model):
-        results = [losses_and_gradients(model, split, batch, plan, config) for plan in (Plan(), Plan(drop=False))]
+        results = [
+            losses_and_gradients(model, split, batch, plan, config) for plan in (ForwardPlan(), ForwardPlan(drop=False))
+        ]
         assert_same(*results)
 
 
@@ -147,13 +149,14 @@ def test_dropped_equals_masked_for_the_embedded_encoder_after_training(embedded,
     model, split, batch = embedded
     config = LossConfig(top_k_percents=percents)
     with dropout_off(model), torch.no_grad():
-        scores = model.read(batch, Plan(), "gold")[1]
-        views = perturbed_views(batch, scores, percents).views
-        logits = [model.task_model.logits(batch, views, Plan(drop=drop)) for drop in (True, False)]
+        scores = model.read(batch, ForwardPlan(), "gold")[1]
+        subsets = perturbed_subsets(batch, scores, percents).subsets
+        logits = [model.task_model.logits(batch, subsets, ForwardPlan(drop=drop)) for drop in (True, False)]
     assert float((logits[0] - logits[1]).abs().max()) < TOLERANCE
     with dropout_off(model):
         results = [
-            losses_and_gradients(model, split, batch, Plan(drop=drop), config, ("loss",)) for drop in (True, False)
+            losses_and_gradients(model, split, batch, ForwardPlan(drop=drop), config, ("loss",))
+            for drop in (True, False)
         ]
     assert_same(*results)
 
@@ -171,7 +174,7 @@ def test_streaming_changes_nothing_with_dropout_on(encoders, trained, extractor,
     for stream in (False, True):
         torch.manual_seed(5)
         model.zero_grad()
-        plan = Plan(stream=stream, drop=drop, token_budget=64)
+        plan = ForwardPlan(stream=stream, drop=drop, token_budget=64)
         terms = loss_terms(model, batch, global_counts(split, range(6)), criteria, config.loss, plan)
         weighted_sum(terms, config.loss).backward()
         gradients.append([torch.zeros(1) if p.grad is None else p.grad.clone() for p in model.parameters()])
@@ -188,7 +191,7 @@ def test_streaming_keeps_no_activations_of_a_pass(encoders, trained):
     def held(stream: bool) -> int:
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
-            model.task_model.full_logits(batch, Plan(stream=stream))
+            model.task_model.full_logits(batch, ForwardPlan(stream=stream))
         return sum(sizes)
 
     assert held(True) < held(False) / 10

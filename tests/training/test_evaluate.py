@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, auc, f1_score, precision_recall_curv
 
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.models.rationale_model import Design, RationaleModel
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training import evaluate
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.runtime import LocalRuntime
@@ -106,13 +106,13 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
     return metrics
 
 
-def evaluator_of(model, tokens, runtime, *, choices: int = 1, task: str = "accuracy", plan: Plan | None = None):
+def evaluator_of(model, tokens, runtime, *, choices: int = 1, task: str = "accuracy", plan: ForwardPlan | None = None):
     return Evaluator(
         model=model,
         tokens=tokens,
         classes=choices if choices > 1 else 2,
         task_metric=task,
-        plan=plan or Plan(),
+        plan=plan or ForwardPlan(),
         runtime=runtime,
     )
 
@@ -151,7 +151,12 @@ def test_neither_chunks_nor_workers_nor_plans_change_metrics(
         again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split)
         assert again == pytest.approx(reference, rel=1e-5, abs=1e-5)
     monkeypatch.undo()
-    for plan in (Plan(token_budget=64), Plan(pass_cost=0), Plan(drop=False), Plan(stream=True)):
+    for plan in (
+        ForwardPlan(token_budget=64),
+        ForwardPlan(pass_cost=0),
+        ForwardPlan(drop=False),
+        ForwardPlan(stream=True),
+    ):
         again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices, plan=plan)(split)
         assert again == pytest.approx(reference, rel=1e-5, abs=1e-5)
     for world in (2, 3, 12):  # the last of twelve workers has nothing to do

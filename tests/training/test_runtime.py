@@ -1,6 +1,6 @@
 import torch
 
-from unirex_ray.training.memory import keep_freed_memory
+from unirex_ray.training.memory import disable_malloc_trim
 from unirex_ray.training.runtime import LocalRuntime
 
 
@@ -15,6 +15,6 @@ def test_a_plain_process_works_alone_and_prints_epochs(tmp_path, capsys):
 
 
 def test_keeping_freed_memory_works_wherever_it_is_called():
-    keep_freed_memory()
-    keep_freed_memory()
+    disable_malloc_trim()
+    disable_malloc_trim()
     assert float(torch.ones(1000, 1000).sum()) == 1e6

@@ -16,7 +16,7 @@ from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.models.rationale_model import Design
 from unirex_ray.training.learner import Learner
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.shared import claimed_stage
+from unirex_ray.training.shared import stage_lock
 from unirex_ray.training.trial import Trainer, TrialResult, train_trial
 
 
@@ -145,7 +145,7 @@ def test_one_holds_a_stage_and_the_others_wait(tmp_path):
 
     def work(number: int) -> None:
         runtime = SharingRuntime(tmp_path / str(number), tmp_path / "stages")
-        with claimed_stage(runtime, str(tmp_path / "stages"), "abc") as store:
+        with stage_lock(runtime, str(tmp_path / "stages"), "abc") as store:
             inside.append(number)
             most.append(len(inside))
             store.write("seen", str(number).encode())
@@ -167,10 +167,10 @@ def test_all_workers_of_a_trial_enter_together(tmp_path):
     entered: list[float] = []
 
     def work(rank: int) -> None:
-        with claimed_stage(group.runtime(rank), str(tmp_path / "stages"), "abc"):
+        with stage_lock(group.runtime(rank), str(tmp_path / "stages"), "abc"):
             entered.append(time.monotonic())
 
-    with claimed_stage(holder, str(tmp_path / "stages"), "abc"):
+    with stage_lock(holder, str(tmp_path / "stages"), "abc"):
         thread = threading.Thread(target=lambda: group.run(work))
         thread.start()
         time.sleep(0.8)
@@ -185,8 +185,8 @@ def test_a_process_that_dies_lets_the_next_one_in(tmp_path):
     script = f"""
         import os, sys
         from unirex_ray.training.runtime import LocalRuntime
-        from unirex_ray.training.shared import claimed_stage
-        with claimed_stage(LocalRuntime({str(tmp_path / "a")!r}), {str(tmp_path / "stages")!r}, "abc"):
+        from unirex_ray.training.shared import stage_lock
+        with stage_lock(LocalRuntime({str(tmp_path / "a")!r}), {str(tmp_path / "stages")!r}, "abc"):
             print("inside", flush=True)
             sys.stdin.read()
     """
@@ -197,5 +197,5 @@ def test_a_process_that_dies_lets_the_next_one_in(tmp_path):
     assert process.stdout.readline() == b"inside\n"
     process.kill()
     process.wait()
-    with claimed_stage(LocalRuntime(tmp_path / "b"), str(tmp_path / "stages"), "abc") as store:
+    with stage_lock(LocalRuntime(tmp_path / "b"), str(tmp_path / "stages"), "abc") as store:
         assert store.load("best.pt") is None

@@ -15,7 +15,7 @@ from unirex_ray.data.batching import collate
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
 from unirex_ray.training.trial import Trainer
@@ -120,7 +120,7 @@ def test_losses_are_those_of_the_definitions(encoders, trained, family, choices,
     split, tokens = encode(tiny_config(encoders[family]), corpus.splits["train"])
     counts = global_counts(split, range(5))
     with dropout_off(model), torch.no_grad():
-        terms = loss_terms(model, collate(split, range(5), tokens), counts, CRITERIA, config, Plan())
+        terms = loss_terms(model, collate(split, range(5), tokens), counts, CRITERIA, config, ForwardPlan())
         expected = naive_losses(model, split, range(5), config)
     assert 0 < int(split.has_gold.sum()) < len(split.has_gold)
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-5, abs=1e-5)
@@ -155,7 +155,7 @@ def test_a_batch_without_gold_has_no_plausibility_loss(encoders, trained):
     model = trained("bert", "slm")
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1), gold=0.0).splits["train"])
     terms = loss_terms(
-        model, collate(split, range(4), tokens), global_counts(split, range(4)), CRITERIA, LossConfig(), Plan()
+        model, collate(split, range(4), tokens), global_counts(split, range(4)), CRITERIA, LossConfig(), ForwardPlan()
     )
     assert float(terms["plaus"].detach()) == 0.0
     model.zero_grad()
@@ -169,7 +169,7 @@ def test_the_task_alone_needs_no_scores(encoders, trained):
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
     model.zero_grad()
     counts = global_counts(split, range(4))
-    terms = loss_terms(model, collate(split, range(4), tokens), counts, ("task",), LossConfig(), Plan())
+    terms = loss_terms(model, collate(split, range(4), tokens), counts, ("task",), LossConfig(), ForwardPlan())
     assert set(terms) == {"task"}
     terms["task"].backward()
     assert all(parameter.grad is None for parameter in model.extractor.parameters())
@@ -188,7 +188,7 @@ def test_any_split_of_a_batch_sums_to_the_whole(encoders, trained, family, cuts,
         model.zero_grad()
         sums = dict.fromkeys(CRITERIA, 0.0)
         for part in parts:
-            terms = loss_terms(model, collate(split, part, tokens), counts, CRITERIA, config, Plan())
+            terms = loss_terms(model, collate(split, part, tokens), counts, CRITERIA, config, ForwardPlan())
             weighted_sum(terms, config).backward()
             for name, term in terms.items():
                 sums[name] += float(term.detach())

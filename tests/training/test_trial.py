@@ -202,7 +202,7 @@ def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(conf
         else replace(instance, inputs=tuple(replace(text, gold=None) for text in instance.inputs))
         for number, instance in enumerate(corpus.splits["train"])
     ]
-    without = replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(stripped)})
+    without = replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(stripped)})
     plain = Trainer(override(config, {"data.gold_percent": 100.0}), without, Recorder(tmp_path / "plain"))
     plain.restore()
     for batch in scarce.learner.epochs.batches(0):
@@ -445,8 +445,8 @@ def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, cor
     torch.manual_seed(0)
     ModernBertModel(settings).save_pretrained(folder)
     by_length = sorted(corpus.splits["train"], key=lambda instance: len(instance.inputs[0].segments[0]))
-    short = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(by_length[:4])})
-    mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.of(by_length)})
+    short = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(by_length[:4])})
+    mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(by_length)})
     assert Trainer(tiny_config(str(folder)), short, LocalRuntime(tmp_path)).plan.drop
     assert not Trainer(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).plan.drop
 

@@ -1,13 +1,17 @@
-"""The paper's own results (UNIREX, Tables 6-10), as printed there."""
+"""The paper's own results (UNIREX, Tables 6-10), and our methods beside them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from scipy.stats import spearmanr
 
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
+from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, score_population
 from unirex_ray.metrics.table import AUPRC, COMPREHENSIVENESS, SUFFICIENCY, TASK_SCORE, TOKEN_F1
 
 PUBLISHED_TABLES = Path(__file__).with_name("published.json")
@@ -21,6 +25,55 @@ _KEYS = {
     "tf1": TOKEN_F1.key,
     "perf": TASK_SCORE.key,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRow:
+    """One method that the paper has as well.
+
+    Attributes:
+        ours: raw metrics by metric key without split.
+        paper: the paper's raw metrics, likewise.
+        cnrg: over the common methods, in [0, 1].
+        paper_cnrg: the same of the paper's raw metrics; not the CNRG that the paper prints, whose Z is larger.
+        rank: by CNRG among the common methods, from 1; equal scores share the better rank.
+        paper_rank: the same by `paper_cnrg`.
+    """
+
+    method: str
+    ours: Mapping[str, float]
+    paper: Mapping[str, float]
+    cnrg: float
+    paper_cnrg: float
+    rank: int
+    paper_rank: int
+
+    @property
+    def moved(self) -> int:
+        """How many ranks higher than in the paper; negative: lower."""
+        return self.paper_rank - self.rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperComparison:
+    """Our methods beside the paper's published ones.
+
+    Attributes:
+        rows: the methods that both have, by our rank.
+        only_ours: methods that the paper's table lacks.
+        only_paper: methods that ours lacks.
+        ours: our scores over the common methods.
+        paper: the paper's, likewise.
+        spearman: rank correlation of the two rankings, in [-1, 1]; None for fewer than 3 methods, or where one side
+            ranks all of them equal.
+    """
+
+    rows: tuple[PaperRow, ...]
+    only_ours: tuple[str, ...]
+    only_paper: tuple[str, ...]
+    ours: Population
+    paper: Population
+    spearman: float | None
 
 
 def published(corpus: str) -> Mapping[str, Mapping[str, float]] | None:
@@ -50,3 +103,56 @@ def require_published(corpus: str) -> Mapping[str, Mapping[str, float]]:
     if table is None:
         raise UserError(f"--published: the paper has no table of data.name = {corpus!r}; it has {', '.join(_CORPORA)}")
     return table
+
+
+def compare_with_paper(
+    ours: Mapping[str, Mapping[str, float]],
+    paper: Mapping[str, Mapping[str, float]],
+    weights: Weights = EQUAL_WEIGHTS,
+) -> PaperComparison:
+    """Score and rank the methods that both tables have, each table by itself: CNRG compares over equal Z alone.
+
+    Args:
+        ours: raw metrics by method and metric key without split.
+        paper: likewise; metrics that ours lacks (plausibility, without gold rationales) are left out of its CNRG.
+        weights: of FNRG, PNRG and TNRG in CNRG, for both.
+    """
+    common = [method for method in ours if method in paper]
+    measured = {key for method in common for key in ours[method]}
+    scored = score_population({method: ours[method] for method in common}, weights)
+    published = score_population(
+        {m: {key: value for key, value in paper[m].items() if key in measured} for m in common}, weights
+    )
+    rank, paper_rank = _ranks(scored), _ranks(published)
+    rows = [
+        PaperRow(
+            method=method,
+            ours=ours[method],
+            paper=paper[method],
+            cnrg=scored.scores[method].cnrg,
+            paper_cnrg=published.scores[method].cnrg,
+            rank=rank[method],
+            paper_rank=paper_rank[method],
+        )
+        for method in common
+    ]
+    return PaperComparison(
+        rows=tuple(sorted(rows, key=lambda row: (row.rank, row.paper_rank))),
+        only_ours=tuple(method for method in ours if method not in paper),
+        only_paper=tuple(method for method in paper if method not in ours),
+        ours=scored,
+        paper=published,
+        spearman=_spearman([rank[method] for method in common], [paper_rank[method] for method in common]),
+    )
+
+
+def _ranks(population: Population) -> dict[str, int]:
+    # Scores that are equal in exact arithmetic may differ in their last bits; that is no difference in rank.
+    cnrg = {method: round(scores.cnrg, 9) for method, scores in population.scores.items()}
+    return {method: 1 + sum(other > value for other in cnrg.values()) for method, value in cnrg.items()}
+
+
+def _spearman(ours: Sequence[int], paper: Sequence[int]) -> float | None:
+    if len(ours) < 3 or len(set(ours)) == 1 or len(set(paper)) == 1:
+        return None
+    return float(spearmanr(ours, paper).statistic)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
-from unirex_ray.metrics.table import Group, Split
+from unirex_ray.metrics.table import Group
 from unirex_ray.tracking.records import TrialRecord
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unirex_ray.analysis.compare import Comparison, in_table_order
+from unirex_ray.data.schema import Split
 from unirex_ray.metrics.nrg import mean_over_seeds, std_over_seeds
 from unirex_ray.metrics.table import (
     ACCURACY,
@@ -19,7 +20,6 @@ from unirex_ray.metrics.table import (
     SUFFICIENCY,
     TASK_SCORE,
     Metric,
-    Split,
 )
 from unirex_ray.tracking.records import Evaluation
 

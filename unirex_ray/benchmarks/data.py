@@ -14,7 +14,7 @@ from pathlib import Path
 from unirex_ray.config import Config, override
 from unirex_ray.data.corpora.eraser import ESNLI_LABELS, FILES
 from unirex_ray.data.load import load_corpus
-from unirex_ray.data.progress_bar import watched
+from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.models.encoder import load_encoder
 from unirex_ray.training.prepare import prepared_corpus
 
@@ -80,7 +80,7 @@ def write_esnli(folder: Path, instances: int) -> None:
     with (folder / "docs.jsonl").open("w", encoding="utf-8") as documents:
         for split, file in FILES.items():
             with (folder / file).open("w", encoding="utf-8") as rows:
-                for number in watched(range(sizes[split]), f"writing {file}", sizes[split]):
+                for number in progress_bar(range(sizes[split]), f"writing {file}", sizes[split]):
                     id_ = f"{split}{number}"
                     evidence = []
                     for part, length in (("premise", _PREMISE), ("hypothesis", _HYPOTHESIS)):

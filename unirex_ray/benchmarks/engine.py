@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import Config
-from unirex_ray.data.batching import Batch, Tokens, collate
+from unirex_ray.data.batching import Batch, SpecialTokens, collate
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.methods import Stage, get_method
 from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
@@ -27,9 +27,9 @@ from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, build_stage
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.token_subsets import Plan, perturbed_views
+from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 from unirex_ray.training.evaluate import Evaluator
-from unirex_ray.training.memory import keep_freed_memory
+from unirex_ray.training.memory import disable_malloc_trim
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 from unirex_ray.training.trial import CPU_PASS_COST, GPU_PASS_COST
@@ -98,23 +98,23 @@ def measure_engine(config: Config, workload: Workload, *, runs: int) -> tuple[En
 def _measure_stage(
     config: Config, stage: Stage, model: RationaleModel, workload: Workload, *, runs: int
 ) -> EngineResult:
-    keep_freed_memory()
+    disable_malloc_trim()
     tokenizer = load_tokenizer(config.model)
-    tokens = Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id)
+    tokens = SpecialTokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id)
     runtime = LocalRuntime(config.output, gpu=config.train.gpu)
     gpu = config.train.gpu
     model = model.to(runtime.device)
     unexplained = TaskModel(load_encoder(config.model), CLASSES).to(runtime.device)
-    plan = Plan(token_budget=config.train.token_budget, pass_cost=GPU_PASS_COST if gpu else CPU_PASS_COST)
+    plan = ForwardPlan(token_budget=config.train.token_budget, pass_cost=GPU_PASS_COST if gpu else CPU_PASS_COST)
     texts = random_split(workload, (runs + 1) * workload.batch, tokenizer, seed=0)
     if stage.design.reads_earlier_scores:  # taken once, before the first step
-        texts = replace(texts, handed_on=torch.randn(len(texts.input_ids)))
+        texts = replace(texts, teacher_scores=torch.randn(len(texts.input_ids)))
     judged = random_split(workload, workload.evaluated, tokenizer, seed=1)
     evaluator = Evaluator(
         model=model, tokens=tokens, classes=CLASSES, task_metric="accuracy", plan=plan, runtime=runtime
     )
 
-    def loss(batch: Batch, instances: list[int], how: Plan) -> Tensor:
+    def loss(batch: Batch, instances: list[int], how: ForwardPlan) -> Tensor:
         counts = global_counts(texts, instances)
         return weighted_sum(loss_terms(model, batch, counts, stage.criteria, config.loss, how), config.loss)
 
@@ -203,7 +203,7 @@ def random_split(workload: Workload, instances: int, tokenizer: PreTrainedTokeni
 
 
 def _outcome(
-    model: RationaleModel, batch: Batch, plan: Plan, loss: Callable[[Plan], Tensor]
+    model: RationaleModel, batch: Batch, plan: ForwardPlan, loss: Callable[[ForwardPlan], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Perturbed logits, loss and flat gradient with dropout off."""
     with dropout_off(model):
@@ -212,7 +212,9 @@ def _outcome(
         value.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             scores = model.scores(batch, plan)
-            logits = model.task_model.logits(batch, perturbed_views(batch, scores, METRIC_TOP_K_PERCENTS).views, plan)
+            logits = model.task_model.logits(
+                batch, perturbed_subsets(batch, scores, METRIC_TOP_K_PERCENTS).subsets, plan
+            )
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     return logits, value.detach(), gradient
 

@@ -29,7 +29,7 @@ class Batch:
         has_gold: [R].
         separators: where the row holds a SEP token [R, T].
         ids: of the instances, B of them.
-        handed_on: importance scores of an earlier stage, 0 on padding [R, T]; None where there are none.
+        teacher_scores: importance scores of an earlier stage, 0 on padding [R, T]; None where there are none.
     """
 
     input_ids: Tensor
@@ -42,7 +42,7 @@ class Batch:
     pad_id: int
     choices: int
     ids: tuple[str, ...]
-    handed_on: Tensor | None = None
+    teacher_scores: Tensor | None = None
 
     @cached_property
     def attended(self) -> Tensor:
@@ -69,14 +69,14 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
+class SpecialTokens:
     """What batching needs to know of a tokenizer."""
 
     pad_id: int
     sep_id: int
 
 
-def collate(split: EncodedSplit, instances: Sequence[int], tokens: Tokens) -> Batch:
+def collate(split: EncodedSplit, instances: Sequence[int], tokens: SpecialTokens) -> Batch:
     """Pad instances to the longest of their rows."""
     choices = split.choices
     rows = [instance * choices + choice for instance in instances for choice in range(choices)]
@@ -103,7 +103,7 @@ def collate(split: EncodedSplit, instances: Sequence[int], tokens: Tokens) -> Ba
         pad_id=tokens.pad_id,
         choices=choices,
         ids=tuple(split.ids[instance] for instance in instances),
-        handed_on=None if split.handed_on is None else padded(split.handed_on, 0, torch.float32),
+        teacher_scores=None if split.teacher_scores is None else padded(split.teacher_scores, 0, torch.float32),
     )
 
 

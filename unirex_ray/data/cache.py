@@ -16,9 +16,8 @@ import numpy as np
 
 from unirex_ray.data.columns import Column, Columns, InstanceTable, Strings
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +67,7 @@ def write_splits(file: Path, key: str, splits: Mapping[Split, EncodedSplit], not
     columns: dict[str, Column] = {}
     for split in SPLITS:
         tensors = {name: getattr(splits[split], name).contiguous().view(-1).numpy() for name in _TENSORS}
-        ids = Strings.of(splits[split].ids).columns("ids")
+        ids = Strings.from_texts(splits[split].ids).columns("ids")
         columns |= {f"{split}/{name}": column for name, column in {**tensors, **ids}.items()}
     about = {"notes": notes, "choices": {split: splits[split].choices for split in SPLITS}}
     write_columns(file, key, columns, about)

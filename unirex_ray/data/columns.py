@@ -32,7 +32,7 @@ class Strings(Sequence[str]):
     offsets: Column
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Self:
+    def from_texts(cls, texts: Iterable[str]) -> Self:
         """Take texts as they come."""
         utf8, offsets = bytearray(), array("q", [0])
         for text in texts:
@@ -89,7 +89,7 @@ class InstanceTable(Sequence[Instance]):
     spans: Column
 
     @classmethod
-    def of(cls, instances: Iterable[Instance]) -> InstanceTable:
+    def from_instances(cls, instances: Iterable[Instance]) -> InstanceTable:
         """Take instances as they come; none of them is kept."""
         if isinstance(instances, InstanceTable):
             return instances
@@ -110,9 +110,9 @@ class InstanceTable(Sequence[Instance]):
                     yield from text.segments
                 inputs.append(len(known))
 
-        texts = Strings.of(segments_of(instances))
+        texts = Strings.from_texts(segments_of(instances))
         return cls(
-            ids=Strings.of(ids),
+            ids=Strings.from_texts(ids),
             labels=_frozen(labels, np.int64),
             inputs=_frozen(inputs, np.int64),
             segments=_frozen(segments, np.int64),

@@ -18,10 +18,9 @@ from unirex_ray.data.cache import cache_folder, read_splits, refuse_unwritable, 
 from unirex_ray.data.columns import Strings
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.progress_bar import watched
-from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.data.progress_bar import progress_bar
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +53,7 @@ def encode_split(
     Raises:
         UserError: for a tokenizer without offsets or without CLS, SEP and PAD, or a `max_length` too small for it.
     """
-    return _encode(instances, _Backend.of(tokenizer), max_length, truncation)
+    return _encode(instances, _Backend.from_tokenizer(tokenizer), max_length, truncation)
 
 
 def encode_corpus(
@@ -69,7 +68,7 @@ def encode_corpus(
     Raises:
         UserError: as `encode_split`; for a `max_length` beyond the tokenizer's; for a `cache` that cannot be written.
     """
-    backend = _Backend.of(tokenizer)
+    backend = _Backend.from_tokenizer(tokenizer)
     length = _effective_length(corpus, tokenizer.model_max_length, max_length)
     digest = corpus.digest()
     key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
@@ -127,7 +126,7 @@ class _Backend:
     sep_id: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> _Backend:
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> _Backend:
         name = tokenizer.name_or_path or type(tokenizer).__name__
         if not tokenizer.is_fast:
             raise UserError(f"the tokenizer of {name!r} gives no character offsets; use an encoder with a fast one")
@@ -184,7 +183,7 @@ def _encode(
     choices = len(instances[0].inputs)
     size = max(1, _CHUNK // choices)
     chunks = range(0, len(instances), size)
-    for begin in watched(chunks, what, len(instances), size=size):
+    for begin in progress_bar(chunks, what, len(instances), size=size):
         rows = _tokenise([text for instance in instances[begin : begin + size] for text in instance.inputs], backend)
         for name, column in _cut(rows, max_length, truncation).items():
             parts[name].append(column)
@@ -192,7 +191,7 @@ def _encode(
     columns = {name: torch.from_numpy(np.concatenate(parts.pop(name))) for name in _PARTS}
     lengths, gold_counts = columns.pop("lengths"), columns.pop("gold_counts")
     return EncodedSplit(
-        ids=Strings.of(instance.id for instance in instances),
+        ids=Strings.from_texts(instance.id for instance in instances),
         labels=torch.tensor([instance.label for instance in instances], dtype=torch.int64),
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
         has_gold=gold_counts > 0,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unirex_ray.data.schema import TaskMetric
-from unirex_ray.metrics.table import Split
+from unirex_ray.data.schema import Split, TaskMetric
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +27,7 @@ class EncodedSplit:
         spans: segment, and start and end (half-open) in the segment's text; (-1, 0, 0) for special tokens;
             int32 [tokens, 3].
         choices: rows per instance.
-        handed_on: importance scores that an earlier stage of training hands on, float32 [tokens]; None without one.
+        teacher_scores: importance scores of an earlier stage, float32 [tokens]; None without one.
     """
 
     ids: Sequence[str]
@@ -42,7 +41,7 @@ class EncodedSplit:
     last_window: Tensor
     spans: Tensor
     choices: int
-    handed_on: Tensor | None = None
+    teacher_scores: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of instances."""

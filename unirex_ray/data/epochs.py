@@ -67,7 +67,7 @@ class Epochs:
     lengths: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(
+    def from_split(
         cls,
         split: EncodedSplit,
         *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections import Counter
@@ -16,10 +15,10 @@ from unirex_ray.data.corpora import eraser, labelled
 from unirex_ray.data.corpora import sst as treebank
 from unirex_ray.data.files.source import Source, fingerprint, open_source
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.progress_bar import watched
+from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.sample import stratified_sample
 from unirex_ray.data.schema import SPLITS, Corpus
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, did_you_mean
 
 _RULES = 1  # of reading; a new number retires every corpus that was kept
 
@@ -73,9 +72,7 @@ def check_name(name: str) -> None:
     """
     known = ("reviews", *_LOADERS)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"unknown data.name = {name!r}{hint}; choose one of {', '.join(known)}")
+        raise UserError(f"unknown data.name = {name!r}{did_you_mean(name, known)}; choose one of {', '.join(known)}")
 
 
 def _check_options(config: DataConfig) -> None:
@@ -100,7 +97,7 @@ def _check_options(config: DataConfig) -> None:
 def _limited(table: InstanceTable, size: int, *, seed: int) -> InstanceTable:
     """A seeded sample, stratified by label and nested, in the original order."""
     drawn = stratified_sample(table.labels.tolist(), size, seed=seed)
-    return InstanceTable.of(table[index] for index in drawn)
+    return InstanceTable.from_instances(table[index] for index in drawn)
 
 
 def check_corpus(corpus: Corpus) -> None:
@@ -114,7 +111,7 @@ def check_corpus(corpus: Corpus) -> None:
         if not len(corpus.splits[split]):
             raise UserError(f"the {split} split of {corpus.name} is empty; every split needs instances")
         what = f"checking {corpus.name}, {split}"
-        for instance in watched(corpus.splits[split], what, len(corpus.splits[split])):
+        for instance in progress_bar(corpus.splits[split], what, len(corpus.splits[split])):
             if instance.id in seen:
                 raise UserError(f"{_place(corpus, split, instance)}: the id comes twice")
             seen.add(instance.id)

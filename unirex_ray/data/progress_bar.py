@@ -15,7 +15,7 @@ _LINE_SECONDS = 15.0
 _T = TypeVar("_T")
 
 
-def watched(items: Iterable[_T], what: str, total: int | None = None, *, size: int = 1) -> Iterator[_T]:
+def progress_bar(items: Iterable[_T], what: str, total: int | None = None, *, size: int = 1) -> Iterator[_T]:
     """Pass `items` on, and show on stderr how far they are; work of a moment shows nothing.
 
     Args:

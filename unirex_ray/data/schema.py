@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Literal
 
 from unirex_ray.data.columns import InstanceTable
-from unirex_ray.metrics.table import Split
 
+Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 TaskMetric = Literal["accuracy", "macro_f1", "binary_f1"]
 """binary_f1: the F1 score of the second class (SPEC, metrics)."""

@@ -9,8 +9,7 @@ import numpy as np
 
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
-from unirex_ray.data.schema import SPLITS, Corpus
-from unirex_ray.metrics.table import Split
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 
 
 @dataclass(frozen=True, kw_only=True)

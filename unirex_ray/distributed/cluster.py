@@ -15,7 +15,7 @@ import ray
 import ray.util
 
 from unirex_ray.config import Config
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 
 _DRIVER_CPUS = 0.1
 """What a trial's own process takes beside its workers; it only waits for them."""
@@ -55,12 +55,12 @@ def connect() -> None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"no Ray cluster at RAY_ADDRESS={address!r} ({reason}); unset it to start one on this machine"
+                f"no Ray cluster at RAY_ADDRESS={address!r} ({one_line(error, 200)}); "
+                "unset it to start one on this machine"
             ) from None
         return
-    _refuse_to_be_heard()
+    _require_loopback()
     ray.init(
         address="local",
         include_dashboard=False,
@@ -70,7 +70,7 @@ def connect() -> None:
     )
 
 
-def _refuse_to_be_heard() -> None:
+def _require_loopback() -> None:
     """Ray listens on its own idea of this machine's address as well, whatever address it is given."""
     own = ray.util.get_node_ip_address()
     if not ipaddress.ip_address(own).is_loopback:

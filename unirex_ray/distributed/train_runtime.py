@@ -104,7 +104,7 @@ def fit_group(
             failure_config=train.FailureConfig(max_failures=max_failures),
         ),
     )
-    fitting = _beside(lambda: _fit(group, max_failures))
+    fitting = run_in_thread(lambda: _fit(group, max_failures))
     while not fitting.done() or not queue.empty():
         try:
             pass_on(queue.get(timeout=_POLL_SECONDS))
@@ -132,7 +132,7 @@ def _fit(group: TorchTrainer, max_failures: int) -> Any:
     raise AssertionError("the last try returns or raises")
 
 
-def _beside(function: Callable[[], Any]) -> Future[Any]:
+def run_in_thread(function: Callable[[], Any]) -> Future[Any]:
     """Run in a thread of its own, as only the trial's thread may report to Tune.
 
     A daemon: where the sweep stops the trial, this process ends, and its workers with it.

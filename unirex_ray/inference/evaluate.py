@@ -11,57 +11,20 @@ from pathlib import Path
 import torch
 
 from unirex_ray.config import Config, flatten, to_yaml
-from unirex_ray.data.batching import Tokens
+from unirex_ray.data.batching import SpecialTokens
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.highlight import HighlightedInstance
-from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
 from unirex_ray.inference.find import TrainedModel
-from unirex_ray.metrics.table import Split
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.inference.labels import labels_in_words, match_labels
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.report.html import rationale_page
 from unirex_ray.tracking.provenance import code_version
-from unirex_ray.tracking.records import SAME_LABELS, Evaluation
+from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import GIT_VERSION, RunStore
 from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
 from unirex_ray.training.runtime import LocalRuntime, uses_bf16
-
-
-def match_labels(
-    model: Sequence[str], corpus: Sequence[str], given: Mapping[str, str] | None = None
-) -> tuple[int, ...]:
-    """Which of a corpus' classes each of a model's stands for.
-
-    As given; else by name, where both have the same names (or the same but for their case); else by position, where
-    there are as many and no name is in both: so does the paper, whose sentiment models are scored on irony with
-    positive for ironic.
-
-    Args:
-        given: model's label -> corpus' label, for every label of the model; several may stand for one.
-
-    Raises:
-        UserError: for a given label that there is not, or is missing; where nothing is given and the numbers differ, or
-            only some of the names are in both.
-    """
-    if given is not None:
-        unknown = [f"{name!r} (the model has {', '.join(model)})" for name in given if name not in model]
-        unknown += [f"{name!r} (the corpus has {', '.join(corpus)})" for name in given.values() if name not in corpus]
-        missing = [name for name in model if name not in given]
-        if unknown or missing:
-            raise UserError(
-                f"--map: unknown label {unknown[0]}" if unknown else f"--map lacks the model's label {missing[0]!r}"
-            )
-        return tuple(corpus.index(given[name]) for name in model)
-    for same in (str, str.casefold):
-        ours, theirs = [same(name) for name in model], [same(name) for name in corpus]
-        if len(set(ours)) == len(ours) and sorted(ours) == sorted(theirs):
-            return tuple(map(theirs.index, ours))
-    if len(model) == len(corpus) and not {*map(str.casefold, model)} & {*map(str.casefold, corpus)}:
-        return tuple(range(len(model)))
-    raise UserError(
-        f"the model has the labels {', '.join(model)}, the corpus {', '.join(corpus)}: say which stands for which, "
-        f"e.g. --map {','.join(f'{name}={corpus[0]}' for name in model)}"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,19 +76,19 @@ def evaluate(
     Raises:
         UserError: before the first model is read, where one of them does not fit.
     """
-    stands_for = []
+    class_map = []
     for trained in models:
         check_fit(trained, corpus, split)
-        stands_for.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, given))
+        class_map.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, given))
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     runtime = LocalRuntime(config.output, gpu=config.train.gpu)
-    return (_evaluated(*pair, corpus, config, split, runtime) for pair in zip(models, stands_for, strict=True))
+    return (_evaluated(*pair, corpus, config, split, runtime) for pair in zip(models, class_map, strict=True))
 
 
 def _evaluated(
     trained: TrainedModel,
-    stands_for: tuple[int, ...] | None,
+    class_map: tuple[int, ...] | None,
     corpus: Corpus,
     config: Config,
     split: Split,
@@ -138,13 +101,13 @@ def _evaluated(
     data = encoded.splits[split]
     evaluator = Evaluator(
         model=model.to(runtime.device),
-        tokens=Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id),
+        tokens=SpecialTokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id),
         classes=data.choices if corpus.multi_choice else len(corpus.labels),
         task_metric=corpus.task_metric,
-        plan=Plan(token_budget=config.train.token_budget),
+        plan=ForwardPlan(token_budget=config.train.token_budget),
         runtime=runtime,
         bf16=uses_bf16(config.train, runtime.device),
-        stands_for=stands_for,
+        class_map=class_map,
     )
     metrics = {f"{split}/{key}": value for key, value in evaluator(data).items()}
     for key, value in metrics.items():
@@ -160,7 +123,7 @@ def _evaluated(
         corpus=corpus.name,
         digest=corpus.digest(),
         split=split,
-        labels=_in_words(card.labels, corpus.labels, stands_for),
+        labels=labels_in_words(card.labels, corpus.labels, class_map),
         metrics=metrics,
     )
     highlights = evaluator.highlight(data, corpus.splits[split][:HIGHLIGHTS], corpus.labels)
@@ -169,12 +132,6 @@ def _evaluated(
         torch.cuda.empty_cache()
     notes = tuple(note for note in encoded.notes if not note.startswith(tuple(f"{s}: " for s in SPLITS if s != split)))
     return Evaluated(evaluation=evaluation, highlights=highlights, notes=notes)
-
-
-def _in_words(model: Sequence[str], corpus: Sequence[str], stands_for: tuple[int, ...] | None) -> str:
-    if stands_for is None or [corpus[number] for number in stands_for] == list(model):
-        return SAME_LABELS
-    return ", ".join(f"{name} for {corpus[number]}" for name, number in zip(model, stands_for, strict=True))
 
 
 def record(store: RunStore, found: Evaluated, config: Config, folder: str) -> None:
@@ -234,17 +191,3 @@ def check_given(keys: Iterable[str]) -> None:
     for key in keys:
         if not key.startswith(_READ) or key.startswith("data.gold"):
             raise UserError(f"{key} has no meaning for a model that is trained already; leave it out")
-
-
-def parse_mapping(text: str | None) -> dict[str, str] | None:
-    """`negative=no,positive=yes` as a mapping; None stays None.
-
-    Raises:
-        UserError: for anything else.
-    """
-    if text is None:
-        return None
-    pairs = [part.split("=") for part in text.split(",")]
-    if any(len(pair) != 2 or not all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
-        raise UserError(f"--map must be MODEL_LABEL=CORPUS_LABEL,..., each of the model's once, but got {text!r}")
-    return {pair[0].strip(): pair[1].strip() for pair in pairs}

@@ -1,4 +1,4 @@
-"""Writing the selected trial as a folder that others can use, and reading texts with such a folder."""
+"""Writing the selected trial as a folder that others can use."""
 
 from __future__ import annotations
 
@@ -9,29 +9,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from unirex_ray.analysis.compare import NRG_PREFIX
 from unirex_ray.analysis.selection import Configuration, configurations, select_best, select_variants
 from unirex_ray.config import Config, build_config, to_yaml
-from unirex_ray.data.batching import Tokens
-from unirex_ray.data.encode import encode_split
-from unirex_ray.data.highlight import HighlightedInstance
-from unirex_ray.data.instance import Input, Instance
 from unirex_ray.errors import UserError
+from unirex_ray.files import writable_folder
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, build_model
-from unirex_ray.models.store import ModelCard, load_model, read_card, save_model
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.store import ModelCard, read_card, save_model
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
-from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore, writable_folder
-from unirex_ray.training.evaluate import Evaluator
-from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore
 
 SETTINGS = "best_config.yaml"
 PROVENANCE = "provenance.json"
@@ -171,36 +164,6 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
 """
-
-
-def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None = None) -> HighlightedInstance:
-    """Predict one text with an exported model and mark its top-k% rationale.
-
-    Raises:
-        UserError: for an empty text, a multi-choice model, or a folder that is no model.
-    """
-    if not text.strip():
-        raise UserError("--text is empty; give the text to explain")
-    model, tokenizer, card = load_model(folder)
-    if card.multi_choice:
-        raise UserError(f"{str(folder)!r} chooses between several inputs; explain takes one text")
-    if model.design.extractor in ("gold", "inv"):
-        raise UserError(f"{str(folder)!r} scores tokens by their gold rationale, which --text has not")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    instance = Instance(id="text", inputs=(Input(segments=(text,)),), label=0)
-    truncation: Any = card.truncation
-    split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=truncation)
-    evaluator = Evaluator(
-        model=model,
-        tokens=Tokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id),
-        classes=len(card.labels),
-        task_metric="accuracy",
-        plan=Plan(),
-        runtime=LocalRuntime(folder),
-    )
-    (shown,) = evaluator.highlight(split, (instance,), card.labels, top_k_percent=top_k_percent, known_label=False)
-    return shown
 
 
 def _shown(value: float | None, decimals: int) -> str:

@@ -12,7 +12,7 @@ import yaml
 from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import build_config
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 from unirex_ray.inference.export import PROVENANCE, SETTINGS, trained_in
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
@@ -85,7 +85,7 @@ def _exported(folder: Path) -> Models:
         config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
         trial_id, digest = provenance["trial_id"], provenance["data_digest"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{str(folder)!r} is damaged ({_brief(error)}); export the model again") from None
+        raise UserError(f"{str(folder)!r} is damaged ({one_line(error)}); export the model again") from None
 
     def load() -> Loaded:
         model, tokenizer, _ = load_model(folder)
@@ -124,7 +124,7 @@ def _swept(folder: Path) -> Models:
         ]
         trained_on, digest = settings["data.name"], settings["data.digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{str(folder)!r} holds no readable sweep ({_brief(error)})") from None
+        raise UserError(f"{str(folder)!r} holds no readable sweep ({one_line(error)})") from None
     trials = [
         (trial_name(sweep_id, method, configuration, seed), seed)
         for method, configuration, seeds in chosen
@@ -170,7 +170,3 @@ def of_method(models: Sequence[TrainedModel], method: str | None) -> tuple[Train
 
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.methods.recipe import Criterion, Method, Stage
 from unirex_ray.models.rationale_model import Design, ExtractorKind
 
@@ -71,7 +69,5 @@ def get_method(name: str) -> Method:
         UserError: for an unknown name, listing the known ones.
     """
     if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UserError(f"unknown method {name!r}{hint}; choose one of {', '.join(METHODS)}")
+        raise UserError(f"unknown method {name!r}{did_you_mean(name, METHODS)}; choose one of {', '.join(METHODS)}")
     return METHODS[name]

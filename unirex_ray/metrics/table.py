@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from unirex_ray.data.schema import Split
+
 Desideratum = Literal["faithfulness", "plausibility", "task"]
-Split = Literal["train", "dev", "test"]
 Group = Literal["train", "dev", "test", "time"]
 """What a trial's metrics belong to: a split, or the seconds that it took."""
 

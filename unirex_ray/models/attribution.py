@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.token_subsets import Plan, encode_views, full_views
+from unirex_ray.models.token_subsets import ForwardPlan, encode_subsets, full_subsets
 
 Algorithm = Literal["grad", "input_x_grad", "deeplift", "ig"]
 
@@ -34,7 +34,7 @@ def attribute(
     batch: Batch,
     classes: Tensor,
     algorithm: Algorithm,
-    plan: Plan,
+    plan: ForwardPlan,
     *,
     steps: int = 3,
     pool: Callable[[Tensor], Tensor] | None = None,
@@ -77,12 +77,14 @@ def attribute(
     # Fused attention has no second derivative.
     kernel = sdpa_kernel(SDPBackend.MATH) if learn else nullcontext()
     with dropout_off(task_model), torch.enable_grad(), kernel:
-        scores = encode_views(batch, full_views(batch), score, narrow)
+        scores = encode_subsets(batch, full_subsets(batch), score, narrow)
     return scores if learn else scores.detach()
 
 
 @torch.no_grad()
-def convergence_delta(task_model: TaskModel, batch: Batch, classes: Tensor, scores: Tensor, plan: Plan) -> Tensor:
+def convergence_delta(
+    task_model: TaskModel, batch: Batch, classes: Tensor, scores: Tensor, plan: ForwardPlan
+) -> Tensor:
     """How far sum-pooled IG is from complete: |sum of scores - (F(x) - F(baseline))|, at least 0; lower is better [R].
 
     Args:
@@ -98,7 +100,7 @@ def convergence_delta(task_model: TaskModel, batch: Batch, classes: Tensor, scor
         return made
 
     with dropout_off(task_model):
-        made = encode_views(batch, full_views(batch), difference, replace(plan, drop=True))
+        made = encode_subsets(batch, full_subsets(batch), difference, replace(plan, drop=True))
     error: Tensor = (scores.double().sum(1) - made.double()).abs()
     return error
 

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from transformers.utils import logging as transformers_logging
 
 from unirex_ray.config import ModelConfig
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, first_line
 
 EMBEDDED_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
@@ -132,7 +132,7 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
         except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"cannot load model.encoder = {config.encoder!r}: {_first_line(error)}") from None
+            raise UserError(f"cannot load model.encoder = {config.encoder!r}: {first_line(error)}") from None
     return Encoder(backbone, settings)
 
 
@@ -157,7 +157,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
                 name, revision=revision, trust_remote_code=config.trust_remote_code
             )
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot load the tokenizer of {config.encoder!r}: {_first_line(error)}") from None
+            raise UserError(f"cannot load the tokenizer of {config.encoder!r}: {first_line(error)}") from None
     return tokenizer
 
 
@@ -200,7 +200,3 @@ class _quiet:  # noqa: N801
         transformers_logging.set_verbosity(self._verbosity)
         if os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") != "1":
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -19,7 +19,7 @@ from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.heads import TokenHead
 from unirex_ray.models.importance import IMPORTANCE_CLASSES
 from unirex_ray.models.task_model import TaskModel
-from unirex_ray.models.token_subsets import Plan, encode_views, full_views
+from unirex_ray.models.token_subsets import ForwardPlan, encode_subsets, full_subsets
 from unirex_ray.models.top_k import selection_sizes, token_ranks
 
 Target = Literal["gold", "predicted"]
@@ -31,7 +31,13 @@ class Extractor(Protocol):
     """Scores the tokens of whole rows."""
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """Importance scores, and the task model's logits where its pass is shared or needed.
 
@@ -54,7 +60,13 @@ class AttributionExtractor(nn.Module):
         self.head = None if head is None else TokenHead(hidden_size, head)
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`."""
         logits = None if target == "gold" else task_model.full_logits(batch, plan)
@@ -88,21 +100,27 @@ class TokenClassifier(nn.Module):
             encoder.backbone.pooler = None  # it would never be used or trained
         self.head = TokenHead(encoder.hidden_size, head, outputs)
 
-    def token_logits(self, batch: Batch, plan: Plan) -> Tensor:
+    def token_logits(self, batch: Batch, plan: ForwardPlan) -> Tensor:
         """The head's output on every token of whole rows, 0 on padding [R, T] or [R, T, outputs]."""
 
         def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
             states, _pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
             return _spread(self.head(states).float(), mask, batch)
 
-        return encode_views(batch, full_views(batch), encode, plan)
+        return encode_subsets(batch, full_subsets(batch), encode, plan)
 
 
 class DualExtractor(TokenClassifier):
     """DLM: an encoder of its own, and a head on every token."""
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`."""
         return None, self.token_logits(batch, plan)
@@ -115,7 +133,13 @@ class ImitationExtractor(TokenClassifier):
         super().__init__(encoder, head, IMPORTANCE_CLASSES)
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`."""
         scores = self.token_logits(batch, plan).argmax(-1).float() - IMPORTANCE_CLASSES // 2
@@ -130,7 +154,13 @@ class SharedExtractor(nn.Module):
         self.head = TokenHead(hidden_size, head)
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`."""
 
@@ -139,7 +169,7 @@ class SharedExtractor(nn.Module):
             scores = _spread(self.head(states).float(), mask, batch)
             return torch.cat([task_model.read(states, pooled).float(), scores], dim=1)
 
-        both = encode_views(batch, full_views(batch), encode, plan)
+        both = encode_subsets(batch, full_subsets(batch), encode, plan)
         return both[:, : task_model.outputs], both[:, task_model.outputs :]
 
 
@@ -153,7 +183,13 @@ class RandomExtractor(nn.Module):
         self.register_buffer("seed", torch.tensor(seed))  # goes with the weights
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`."""
         scores = torch.zeros(batch.input_ids.shape)
@@ -173,7 +209,13 @@ class GoldExtractor(nn.Module):
         self.inverted = inverted
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`."""
         return None, ((batch.attended & ~batch.gold) if self.inverted else batch.gold).float()
@@ -191,10 +233,16 @@ class SelectionExtractor(nn.Module):
         self.source, self.top_k_percent = source.requires_grad_(False), top_k_percent
 
     def read(
-        self, task_model: TaskModel, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False
+        self,
+        task_model: TaskModel,
+        batch: Batch,
+        plan: ForwardPlan,
+        target: Target = "predicted",
+        *,
+        learn: bool = False,
     ) -> Reading:
         """See `Extractor`; takes the earlier stage's scores from the batch where they are on it."""
-        scores = batch.handed_on
+        scores = batch.teacher_scores
         if scores is None:
             with dropout_off(self.source), torch.no_grad():
                 scores = self.source.scores(batch, plan)  # type: ignore[operator]

@@ -30,7 +30,7 @@ from unirex_ray.models.extractor import (
     Target,
 )
 from unirex_ray.models.task_model import AttentionPredictor, TaskModel
-from unirex_ray.models.token_subsets import Plan, Positions, empty_views, perturbed_views, rationale_views
+from unirex_ray.models.token_subsets import ForwardPlan, Positions, empty_subsets, perturbed_subsets, rationale_subsets
 
 EncoderFactory = Callable[[ModelConfig], Encoder]
 ExtractorKind = Literal[
@@ -128,16 +128,18 @@ class RationaleModel(nn.Module):
         }
         return makers[kind]()
 
-    def read(self, batch: Batch, plan: Plan, target: Target = "predicted", *, learn: bool = False) -> Reading:
+    def read(self, batch: Batch, plan: ForwardPlan, target: Target = "predicted", *, learn: bool = False) -> Reading:
         """Task logits on the text [R, O], where they came along, and importance scores [R, T] (see `Extractor`)."""
         extractor: Extractor = self.extractor  # type: ignore[assignment]
         return extractor.read(self.task_model, batch, plan, target, learn=learn)
 
-    def scores(self, batch: Batch, plan: Plan) -> Tensor:
+    def scores(self, batch: Batch, plan: ForwardPlan) -> Tensor:
         """Importance scores for the predicted class [R, T]."""
         return self.read(batch, plan)[1]
 
-    def full_logits(self, batch: Batch, reading: Reading | None, top_k_percents: Sequence[int], plan: Plan) -> Tensor:
+    def full_logits(
+        self, batch: Batch, reading: Reading | None, top_k_percents: Sequence[int], plan: ForwardPlan
+    ) -> Tensor:
         """Task logits on what F_task predicts from: the text [1, R, O], or the rationale(s) [F, R, O].
 
         Args:
@@ -150,8 +152,8 @@ class RationaleModel(nn.Module):
             return (self.task_model.full_logits(batch, plan) if logits is None else logits)[None]
         if scores is None:
             raise ValueError("a rationale cannot be predicted from without its scores")
-        perturbed = rationale_views(batch, scores, rationales)
-        return self.task_model.logits(batch, perturbed.views, plan, positions="fresh")[perturbed.index]
+        perturbed = rationale_subsets(batch, scores, rationales)
+        return self.task_model.logits(batch, perturbed.subsets, plan, positions="fresh")[perturbed.index]
 
     def perturbed_logits(
         self,
@@ -159,7 +161,7 @@ class RationaleModel(nn.Module):
         scores: Tensor,
         full: Tensor,
         top_k_percents: Sequence[int],
-        plan: Plan,
+        plan: ForwardPlan,
         positions: Positions,
     ) -> tuple[Tensor, Tensor]:
         r"""Task logits on x \ r^(k) and on r^(k), [K, R, O] each.
@@ -171,11 +173,13 @@ class RationaleModel(nn.Module):
             positions: `original` in training losses, `fresh` in metrics.
         """
         if self.design.predicts_from == "text":
-            perturbed = perturbed_views(batch, scores, top_k_percents)
-            without, alone = self.task_model.logits(batch, perturbed.views, plan, positions=positions)[perturbed.index]
+            perturbed = perturbed_subsets(batch, scores, top_k_percents)
+            without, alone = self.task_model.logits(batch, perturbed.subsets, plan, positions=positions)[
+                perturbed.index
+            ]
             return without, alone
         shape = (len(top_k_percents), *full.shape[1:])
-        empty = self.task_model.logits(batch, empty_views(batch), plan, positions="fresh")
+        empty = self.task_model.logits(batch, empty_subsets(batch), plan, positions="fresh")
         return empty.expand(shape), full.expand(shape)
 
 
@@ -219,8 +223,8 @@ def dropping_error(task_model: TaskModel, batch: Batch) -> float:
         return float("inf")
     with dropout_off(task_model):
         scores = batch.input_ids.double() % 17  # any fixed order of the tokens does
-        views = perturbed_views(batch, scores, (20, 50)).views
-        dropped, masked = (task_model.logits(batch, views, Plan(drop=drop)) for drop in (True, False))
+        subsets = perturbed_subsets(batch, scores, (20, 50)).subsets
+        dropped, masked = (task_model.logits(batch, subsets, ForwardPlan(drop=drop)) for drop in (True, False))
     return float((dropped - masked).abs().max())
 
 

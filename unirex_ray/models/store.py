@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from unirex_ray.config import ModelConfig
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 from unirex_ray.models.encoder import bare_encoder
 from unirex_ray.models.rationale_model import Design, RationaleModel, build_model
 
@@ -88,6 +88,5 @@ def load_model(folder: Path) -> tuple[RationaleModel, PreTrainedTokenizerBase, M
         model.load_state_dict(load_file(folder / WEIGHTS))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{str(folder)!r} is damaged: {reason}; export the model again") from None
+        raise UserError(f"{str(folder)!r} is damaged: {one_line(error)}; export the model again") from None
     return model.eval(), tokenizer, card

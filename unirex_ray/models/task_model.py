@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.encoder import Encoder
-from unirex_ray.models.token_subsets import Plan, Positions, Views, encode_views, full_views
+from unirex_ray.models.token_subsets import ForwardPlan, Positions, TokenSubsets, encode_subsets, full_subsets
 
 
 class TaskModel(nn.Module):
@@ -34,18 +34,20 @@ class TaskModel(nn.Module):
             logits: Tensor = self.head(self.dropout(first.to(self.head.weight.dtype)))
         return logits
 
-    def logits(self, batch: Batch, views: Views, plan: Plan, *, positions: Positions = "original") -> Tensor:
-        """Logits of views [V, O]."""
+    def logits(
+        self, batch: Batch, subsets: TokenSubsets, plan: ForwardPlan, *, positions: Positions = "original"
+    ) -> Tensor:
+        """Logits of subsets [V, O]."""
 
         def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
             states, pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
             return self.read(states, pooled).float()
 
-        return encode_views(batch, views, encode, plan, positions=positions)
+        return encode_subsets(batch, subsets, encode, plan, positions=positions)
 
-    def full_logits(self, batch: Batch, plan: Plan) -> Tensor:
+    def full_logits(self, batch: Batch, plan: ForwardPlan) -> Tensor:
         """Logits of whole rows [R, O]."""
-        return self.logits(batch, full_views(batch), plan)
+        return self.logits(batch, full_subsets(batch), plan)
 
 
 class AttentionPredictor(nn.Module):
@@ -61,7 +63,7 @@ class AttentionPredictor(nn.Module):
         self.dropout = nn.Dropout(_head_dropout(encoder))
         self.head = nn.Linear(encoder.hidden_size, outputs)
 
-    def logits(self, batch: Batch, scores: Tensor, plan: Plan) -> Tensor:
+    def logits(self, batch: Batch, scores: Tensor, plan: ForwardPlan) -> Tensor:
         """Logits of whole rows [R, O]; scores [R, T]."""
         weights = scores.masked_fill(~batch.attended, -torch.inf).softmax(-1)
 
@@ -72,7 +74,7 @@ class AttentionPredictor(nn.Module):
                 logits: Tensor = self.head(self.dropout(pooled))
             return logits
 
-        return encode_views(batch, full_views(batch), encode, plan)
+        return encode_subsets(batch, full_subsets(batch), encode, plan)
 
 
 def class_logits(logits: Tensor, choices: int) -> Tensor:

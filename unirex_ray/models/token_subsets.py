@@ -1,10 +1,10 @@
-"""Views: rows of a batch with some of their tokens taken away, computed dropped, deduplicated and bucketed.
+"""TokenSubsets: rows of a batch with some of their tokens taken away, computed dropped, deduplicated and bucketed.
 
-A view keeps some tokens of one row. Losses hide the others from attention, metrics delete them (SPEC). For an encoder
+A subset keeps some tokens of one row. Losses hide the others from attention, metrics delete them (SPEC). For an encoder
 with full attention, hiding tokens is the same computation as dropping them while the kept ones retain their positions,
 and dropping costs only the tokens that are left.
 
-Shapes: R rows, T tokens, K thresholds, V views, O task outputs.
+Shapes: R rows, T tokens, K thresholds, V subsets, O task outputs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Positions = Literal["original", "fresh"]
 
 
 @dataclass(frozen=True)
-class Views:
+class TokenSubsets:
     """Rows of a batch with some tokens kept.
 
     Attributes:
-        rows: which row of the batch each view reads [V].
+        rows: which row of the batch each subset reads [V].
         kept: the tokens that it keeps [V, T].
         lengths: how many those are [V].
     """
@@ -41,7 +41,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ForwardPlan:
     """How sub-batches are cut.
 
     Attributes:
@@ -57,52 +57,52 @@ class Plan:
     stream: bool = False
 
 
-def full_views(batch: Batch) -> Views:
+def full_subsets(batch: Batch) -> TokenSubsets:
     """Every row as it is."""
-    return Views(torch.arange(batch.rows, device=batch.lengths.device), batch.attended, batch.lengths)
+    return TokenSubsets(torch.arange(batch.rows, device=batch.lengths.device), batch.attended, batch.lengths)
 
 
 @dataclass(frozen=True)
-class PerturbedViews:
-    """Distinct views of a batch, and where each of them is used.
+class PerturbedSubsets:
+    """Distinct subsets of a batch, and where each of them is used.
 
     Attributes:
-        index: number of the view by threshold and row; of both sides (see `perturbed_views`) or of r^(k) alone
+        index: number of the subset by threshold and row; of both sides (see `perturbed_subsets`) or of r^(k) alone
             [..., K, R].
     """
 
-    views: Views
+    subsets: TokenSubsets
     index: Tensor
 
 
-def perturbed_views(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedViews:
-    r"""Both sides of every threshold; thresholds that select the same tokens of a row share one view.
+def perturbed_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedSubsets:
+    r"""Both sides of every threshold; thresholds that select the same tokens of a row share one subset.
 
     Args:
         scores: importance [R, T].
 
     Returns:
-        Views with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
+        TokenSubsets with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
     """
     distinct = _distinct_selections(batch, scores, top_k_percents)
     row, size, rank, length = distinct.row, distinct.size, distinct.rank, batch.lengths[distinct.row]
     kept = torch.cat([keep_complement(rank, size, length), keep_rationale(rank, size)])
-    views = Views(torch.cat([row, row]), kept, torch.cat([length - size, size + 1]))
-    return PerturbedViews(views, torch.stack([distinct.index, distinct.index + len(row)]))
+    subsets = TokenSubsets(torch.cat([row, row]), kept, torch.cat([length - size, size + 1]))
+    return PerturbedSubsets(subsets, torch.stack([distinct.index, distinct.index + len(row)]))
 
 
-def rationale_views(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedViews:
-    """r^(k) of every threshold, equal ones once; the index is [K, R]. Arguments as for `perturbed_views`."""
+def rationale_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedSubsets:
+    """r^(k) of every threshold, equal ones once; the index is [K, R]. Arguments as for `perturbed_subsets`."""
     distinct = _distinct_selections(batch, scores, top_k_percents)
     kept = keep_rationale(distinct.rank, distinct.size)
-    return PerturbedViews(Views(distinct.row, kept, distinct.size + 1), distinct.index)
+    return PerturbedSubsets(TokenSubsets(distinct.row, kept, distinct.size + 1), distinct.index)
 
 
-def empty_views(batch: Batch) -> Views:
+def empty_subsets(batch: Batch) -> TokenSubsets:
     """Every row without its text: CLS alone."""
     kept = torch.zeros_like(batch.attended)
     kept[:, 0] = True
-    return Views(torch.arange(batch.rows, device=kept.device), kept, kept.sum(1))
+    return TokenSubsets(torch.arange(batch.rows, device=kept.device), kept, kept.sum(1))
 
 
 @dataclass(frozen=True)
@@ -127,39 +127,39 @@ def _distinct_selections(batch: Batch, scores: Tensor, top_k_percents: Sequence[
     return _Selections(row, sizes[threshold, row], ranks[row], number.gather(0, first))
 
 
-def encode_views(
+def encode_subsets(
     batch: Batch,
-    views: Views,
+    subsets: TokenSubsets,
     encode: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor],
-    plan: Plan,
+    plan: ForwardPlan,
     *,
     positions: Positions = "original",
 ) -> Tensor:
-    """Run an encoder on views, in sub-batches of like length.
+    """Run an encoder on subsets, in sub-batches of like length.
 
     Args:
         encode: takes `input_ids`, `positions`, `token_types`, `attention_mask` (None where there is no padding) and
-            `rows`, each [v, t] but for `rows` [v]; returns a tensor with one entry per view [v, ...].
+            `rows`, each [v, t] but for `rows` [v]; returns a tensor with one entry per subset [v, ...].
 
     Returns:
-        The entries in the order of the views [V, ...].
+        The entries in the order of the subsets [V, ...].
     """
     drop = plan.drop or positions == "fresh"
-    lengths = views.lengths.tolist()  # the only wait for the device
-    widths = lengths if drop else batch.lengths[views.rows].tolist()
+    lengths = subsets.lengths.tolist()  # the only wait for the device
+    widths = lengths if drop else batch.lengths[subsets.rows].tolist()
     outputs, order = [], []
     for bucket in _buckets(widths, plan):
-        chosen = torch.tensor(bucket, device=views.rows.device)
-        rows, kept = views.rows[chosen], views.kept[chosen]
+        chosen = torch.tensor(bucket, device=subsets.rows.device)
+        rows, kept = subsets.rows[chosen], subsets.kept[chosen]
         width = widths[bucket[-1]]
         if drop:
             where = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
-            mask = torch.arange(width, device=where.device) < views.lengths[chosen][:, None]
+            mask = torch.arange(width, device=where.device) < subsets.lengths[chosen][:, None]
         else:
             where = torch.arange(width, device=rows.device).expand(len(chosen), -1)
             mask = kept[:, :width]
         places = where if positions == "original" else torch.arange(width, device=where.device).expand_as(where)
-        padded = any(lengths[view] < width for view in bucket)
+        padded = any(lengths[subset] < width for subset in bucket)
         arguments = (
             batch.input_ids[rows].gather(1, where).masked_fill(~mask, batch.pad_id)
             if drop
@@ -176,10 +176,10 @@ def encode_views(
         order += bucket
     inverse = torch.empty(len(order), dtype=torch.long)
     inverse[order] = torch.arange(len(order))
-    return torch.cat(outputs)[inverse.to(views.rows.device)]
+    return torch.cat(outputs)[inverse.to(subsets.rows.device)]
 
 
-def _buckets(lengths: Sequence[int], plan: Plan) -> list[list[int]]:
+def _buckets(lengths: Sequence[int], plan: ForwardPlan) -> list[list[int]]:
     """View numbers per sub-batch, by rising length; depends on the lengths alone."""
     order = np.argsort(np.asarray(lengths), kind="stable").tolist()
     cuts = cut_by_length(tuple(lengths[index] for index in order), plan.pass_cost, plan.token_budget)

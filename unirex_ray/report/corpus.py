@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from rich import box
 from rich.console import Console
@@ -48,18 +46,6 @@ def first_instances(corpus: Corpus, encoded: EncodedCorpus, count: int) -> tuple
     """The first train instances with their gold rationales."""
     train = encoded.splits["train"]
     return highlight_gold(train, corpus.splits["train"], corpus.labels, range(min(count, len(train))))
-
-
-def next_command(corpus: Corpus, given: Mapping[str, Any]) -> str:
-    """What to type next: a sweep, or a method that needs no gold rationales.
-
-    Args:
-        given: keys and values of `data` that the user gave.
-    """
-    texts = {key: ",".join(value) if isinstance(value, list | tuple) else str(value) for key, value in given.items()}
-    options = " ".join(f"--data.{key}={shlex.quote(text)}" for key, text in texts.items())
-    what = "sweep.py" if corpus.has_gold("train") else "train.py --method=unirex-aa-f"
-    return f"python jobs/{what} {options}".rstrip()
 
 
 def _rows(found: CorpusStatistics) -> list[tuple[str, _Cell]]:

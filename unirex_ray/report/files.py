@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unirex_ray.analysis.compare import Comparison, PaperComparison
+from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
+from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.transfer import TransferRow
 from unirex_ray.errors import UserError
 from unirex_ray.report.comparison import comparison_markdown, comparison_rows

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from unirex_ray.analysis.compare import PaperComparison
+from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.report.table import (
     arrow,

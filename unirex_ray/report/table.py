@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from unirex_ray.analysis.selection import Configuration
+from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import Population
-from unirex_ray.metrics.table import METRICS, Metric, Split
+from unirex_ray.metrics.table import METRICS, Metric
 
 Columns = dict[str, list[tuple[str, str]]]
 """Header -> per row the cell's text and style."""

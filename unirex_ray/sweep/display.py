@@ -16,7 +16,7 @@ from rich.table import Table
 
 from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE
 from unirex_ray.report.table import parameters_text
-from unirex_ray.sweep.schedule import Plan
+from unirex_ray.sweep.schedule import SweepPlan
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
 
@@ -41,13 +41,13 @@ class Progress(Protocol):
         """A trial completed, failed or was stopped."""
 
 
-def make_progress(console: Console, plan: Plan, before: tuple[TrialRecord, ...]) -> Progress:
+def make_progress(console: Console, plan: SweepPlan, before: tuple[TrialRecord, ...]) -> Progress:
     """The kind that suits the console; `before` are the trials that had ended already."""
     return (_Live if console.is_terminal else _Lines)(console, plan, before)
 
 
 class _Lines:
-    def __init__(self, console: Console, plan: Plan, before: tuple[TrialRecord, ...]) -> None:
+    def __init__(self, console: Console, plan: SweepPlan, before: tuple[TrialRecord, ...]) -> None:
         self._console = console
         self._total = _most_trials(plan)
         self._ended = sum(record.status != "running" for record in before)
@@ -85,7 +85,7 @@ class _Running:
 
 
 class _Live:
-    def __init__(self, console: Console, plan: Plan, before: tuple[TrialRecord, ...]) -> None:
+    def __init__(self, console: Console, plan: SweepPlan, before: tuple[TrialRecord, ...]) -> None:
         self._plan = plan
         self._counts = Counter((record.spec.method, record.status) for record in before)
         self._running: dict[str, _Running] = {}
@@ -140,5 +140,5 @@ def _dev(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{m.label} {metrics[m.on('dev')]:z.{m.decimals}f}" for m in shown if m.on("dev") in metrics)
 
 
-def _most_trials(plan: Plan) -> int:
+def _most_trials(plan: SweepPlan) -> int:
     return sum(plan.budgets.values()) * len(plan.seeds)

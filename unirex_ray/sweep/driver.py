@@ -5,15 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
-from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher as TuneSearcher
 
 from unirex_ray.config import Config, config_hash, flatten, to_yaml
-from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, reason_of
+from unirex_ray.distributed.job import EpochDone, Job, Message
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import TASK_SCORE
 from unirex_ray.report.html import rationale_page
@@ -157,78 +151,3 @@ class Driver:
             self._store.log_text(trial_id, "rungs.txt", "".join(f"{k}: {v}\n" for k, v in record.tags.items()))
         self._store.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
         self._progress.ended(record)
-
-
-class _Unsaved:
-    """Tune pickles itself for a restore that is never used: a sweep is resumed from its run store."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class Suggestions(_Unsaved, TuneSearcher):  # type: ignore[misc]
-    """The driver as Tune's searcher."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__()
-        self._driver = driver
-        self._ids: dict[str, str] = {}
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Tune asks for a trial."""
-        job = self._driver.suggest()
-        if job is Signal.WAIT:
-            return None
-        if isinstance(job, Signal):
-            return str(TuneSearcher.FINISHED)
-        self._ids[trial_id] = job.trial_id
-        return {"job": job}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tune is done with a trial; of one in error, `Events` knows the reason."""
-        if not error:
-            self._driver.over(self._ids[trial_id])
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: see `_Unsaved`."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see `_Unsaved`."""
-
-
-class Decisions(_Unsaved, FIFOScheduler):  # type: ignore[misc]
-    """The driver as Tune's scheduler."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__()
-        self._driver = driver
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Tune hands on a report; the one that it makes up when a trial returns has no message."""
-        message = result.get(MESSAGE)
-        goes_on = message is None or self._driver.take(trial.config["job"].trial_id, message)
-        return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
-
-
-class Events(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
-    """The driver as Tune's callback, in the place of the one that prints."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__()
-        self._driver = driver
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Nothing to print."""
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Drop what was taken in, so that Tune keeps no copy."""
-        result.pop(MESSAGE, None)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial's process was lost more often than allowed."""
-        trial_id = trial.config["job"].trial_id
-        error = trial.get_error()
-        self._driver.lost(trial_id, reason_of(error) if error else "its process was lost")
-        self._driver.over(trial_id)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from unirex_ray.config import Config, flatten
 from unirex_ray.errors import UserError
+from unirex_ray.files import replace_text, try_lock, writable_folder
 from unirex_ray.sweep.space import Space
-from unirex_ray.training.checkpoint import writable_folder
 
 SWEEP = "sweep.json"
 LEADERBOARD = "leaderboard.csv"
@@ -41,18 +40,10 @@ class SweepFolder:
 
     def __init__(self, output: str) -> None:
         self.path = writable_folder(output)
-        self._lock = self._locked()
-
-    def _locked(self) -> IO[str]:
-        lock = (self.path / ".sweep.lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise UserError(f"another process runs a sweep in {str(self.path)!r}; choose another --output") from None
-        except OSError:
-            pass  # A file system without locks.
-        return lock
+        lock = try_lock(self.path / ".sweep.lock")
+        if lock is None:
+            raise UserError(f"another process runs a sweep in {str(self.path)!r}; choose another --output")
+        self._lock = lock
 
     def close(self) -> None:
         """Let other processes in."""
@@ -74,9 +65,7 @@ class SweepFolder:
 
     def write(self, name: str, text: str) -> Path:
         """Put a file in place as a whole."""
-        partial = self.path / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        return partial.replace(self.path / name)
+        return replace_text(self.path / name, text)
 
     def find(self, *, resume: bool) -> dict[str, Any] | None:
         """The contents of `sweep.json`; None where there is none (also with `resume`: one command starts and goes on).

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
-import shlex
 import shutil
 import signal
 import statistics
@@ -18,8 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import ray
-from ray import tune
 from rich.console import Console
 
 from unirex_ray.analysis.leaderboard import Place, leaderboard
@@ -29,8 +24,6 @@ from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import Placement, connect, node_resources, place
 from unirex_ray.distributed.job import Trainer, reason_of
-from unirex_ray.distributed.train_runtime import run_on_workers
-from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.nrg import usable_weights
@@ -38,11 +31,12 @@ from unirex_ray.report.comparison import leaderboard_rows, print_leaderboard
 from unirex_ray.report.table import console as make_console
 from unirex_ray.report.table import to_csv
 from unirex_ray.sweep.display import make_progress
-from unirex_ray.sweep.driver import Decisions, Driver, Events, Suggestions, Timing
+from unirex_ray.sweep.driver import Driver, Timing
 from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder, settings_of
-from unirex_ray.sweep.schedule import Plan, Schedule
+from unirex_ray.sweep.schedule import Schedule, SweepPlan
 from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import Space
+from unirex_ray.sweep.tune import fit
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
@@ -51,23 +45,13 @@ from unirex_ray.tracking.store import (
     GIT_VERSION,
     NRG_WEIGHTS,
     RunStore,
-    own_database,
     resolve_tracking_uri,
-    store_options,
 )
 from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
 from unirex_ray.training.prepare import check_method, prepare
 from unirex_ray.training.trial import train_trial
 
 _DEFAULT_BUDGET = 9
-
-_TUNE_SETTINGS = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}
-"""Tune's own screen, files and signals are off: the sweep has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +132,7 @@ def run_sweep(
         connect()
         placement = place(config, node_resources())
         begun = folder.begin(settings_of(config, space, methods=methods, digest=corpus.digest()), found)
-        plan = Plan(
+        plan = SweepPlan(
             sweep_id=begun["sweep_id"],
             budgets=budgets,
             seeds=config.sweep.seeds,
@@ -165,7 +149,7 @@ def run_sweep(
 class _Sweep:
     config: Config
     space: Space
-    plan: Plan
+    plan: SweepPlan
     folder: SweepFolder
     store: RunStore
     corpus: Corpus
@@ -205,7 +189,15 @@ class _Sweep:
             )
             try:
                 with _terminable():
-                    self._fit(driver, trainer)
+                    fit(
+                        driver,
+                        self.corpus,
+                        trainer,
+                        self.placement,
+                        name=f"tune-{self.plan.sweep_id}",
+                        scratch=str(self.folder.scratch),
+                        max_failures=self.config.sweep.max_failures,
+                    )
             except BaseException as error:
                 self.store.fail_sweep("interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
                 raise
@@ -216,45 +208,6 @@ class _Sweep:
     def resolve(self, spec: TrialSpec) -> Config:
         config = override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
         return get_method(spec.method).resolve(config)
-
-    def _fit(self, driver: Driver, trainer: Trainer) -> None:
-        scratch = str(self.folder.scratch)
-        corpus = [ray.put(self.corpus)]
-        failures = self.config.sweep.max_failures
-        if self.placement.worker is None:
-            trainable = tune.with_parameters(run_in_actor, corpus=corpus, trainer=trainer)
-        else:
-            trainable = tune.with_parameters(
-                run_on_workers,
-                corpus=corpus,
-                trainer=trainer,
-                worker=dict(self.placement.worker),
-                storage=scratch,
-                max_failures=failures,
-            )
-        os.environ.update(_TUNE_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(self.placement.concurrency))
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, dict(self.placement.trial)),
-            tune_config=tune.TuneConfig(
-                search_alg=Suggestions(driver),
-                scheduler=Decisions(driver),
-                num_samples=-1,
-                # A trial that waits for its workers cannot be stopped within its process.
-                reuse_actors=self.placement.worker is None,
-                trial_name_creator=lambda trial: trial.config["job"].trial_id,
-                trial_dirname_creator=lambda trial: trial.config["job"].trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name=f"tune-{self.plan.sweep_id}",
-                storage_path=scratch,
-                callbacks=[Events(driver)],
-                failure_config=tune.FailureConfig(max_failures=failures),
-                verbose=0,
-            ),
-        )
-        for name in ("ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        tuner.fit()
 
     def _finish(self, timings: Mapping[str, Timing]) -> SweepOutcome:
         order = list(self.plan.budgets)
@@ -313,31 +266,12 @@ class _Sweep:
         }
 
 
-def next_commands(outcome: SweepOutcome, config: Config) -> list[str]:
-    """What to type after a sweep."""
-    uri, same_store = resolve_tracking_uri(config), store_options(config)
-    view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-    if outcome.best is None:
-        return [view]
-    output, again = shlex.quote(config.output), shlex.quote(f"{config.output.rstrip('/')}-best")
-    shared = uri != own_database(config)
-    return [
-        f"python jobs/compare.py {same_store}" + (f" --digest={outcome.digest}" if shared else ""),
-        f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else ""),
-        f"python jobs/train.py --config {output}/{BEST_CONFIG} --output={again}",
-        view,
-    ]
-
-
-def show(outcome: SweepOutcome, config: Config, console: Console | None = None) -> None:
-    """Print the leaderboard, where it lies, and the next commands."""
+def show(outcome: SweepOutcome, console: Console | None = None) -> None:
+    """Print the leaderboard, and where it lies."""
     console = console or make_console()
     print_leaderboard(outcome.places, console)
     written = [LEADERBOARD, *([BEST_CONFIG] if outcome.best else []), SWEEP]
     console.print(f"written to {outcome.output}: {', '.join(written)}", markup=False, soft_wrap=True)
-    console.print("next:")
-    for command in next_commands(outcome, config):
-        console.print(f"  {command}", markup=False, soft_wrap=True)
 
 
 def _encoders(config: Config, space: Space) -> Iterator[Config]:

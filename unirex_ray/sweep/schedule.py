@@ -16,7 +16,7 @@ from typing import Any
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.sweep.searcher import Known, Observed, Searcher
+from unirex_ray.sweep.searcher import ScoredConfiguration, Searcher, StudyHistory
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 
 
@@ -28,7 +28,7 @@ class Signal(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SweepPlan:
     """A sweep's extent.
 
     Attributes:
@@ -63,7 +63,7 @@ class Schedule:
             of all, with the parameters that they had.
     """
 
-    def __init__(self, plan: Plan, searchers: Mapping[str, Searcher], records: Iterable[TrialRecord] = ()) -> None:
+    def __init__(self, plan: SweepPlan, searchers: Mapping[str, Searcher], records: Iterable[TrialRecord] = ()) -> None:
         self._plan = plan
         self._searchers = searchers
         self._records: dict[str, TrialRecord] = {}
@@ -160,21 +160,21 @@ class Schedule:
         trial_id = self._plan.trial_id(method, index, seed)
         return TrialSpec(trial_id=trial_id, method=method, configuration=index, seed=seed, parameters=parameters)
 
-    def _known(self, method: str) -> Known:
+    def _known(self, method: str) -> StudyHistory:
         population, running, stopped, failed = [], [], [], []
         of_method = [record for record in self._records.values() if record.spec.method == method]
         for configuration in configurations(of_method, seeds=self._plan.seeds).get(method, ()):
             statuses = {record.status for record in configuration.records}
             if configuration.complete:
                 metrics = configuration.mean("dev")
-                population.append(Observed(parameters=configuration.parameters, metrics=metrics))
+                population.append(ScoredConfiguration(parameters=configuration.parameters, metrics=metrics))
             elif "failed" in statuses:
                 failed.append(configuration.parameters)
             elif "stopped" in statuses:
                 stopped.append(configuration.parameters)
             else:
                 running.append(configuration.parameters)
-        return Known(population=population, running=running, stopped=stopped, failed=failed)
+        return StudyHistory(population=population, running=running, stopped=stopped, failed=failed)
 
     def _judge(self, record: TrialRecord, epoch: int) -> TrialRecord:
         reached = {

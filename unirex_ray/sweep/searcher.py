@@ -32,7 +32,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
+class ScoredConfiguration:
     """A configuration all of whose seeds completed.
 
     Attributes:
@@ -44,7 +44,7 @@ class Observed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class StudyHistory:
     """What is known of one method's configurations, each in the order of suggestion.
 
     Attributes:
@@ -54,7 +54,7 @@ class Known:
         failed: those that will never be scored for another reason.
     """
 
-    population: Sequence[Observed] = ()
+    population: Sequence[ScoredConfiguration] = ()
     running: Sequence[Mapping[str, Any]] = ()
     stopped: Sequence[Mapping[str, Any]] = ()
     failed: Sequence[Mapping[str, Any]] = ()
@@ -68,7 +68,7 @@ class Known:
 class Searcher(Protocol):
     """A method's study."""
 
-    def suggest(self, index: int, known: Known) -> Parameters | None:
+    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
         """The configuration with number `index` (from 0), different from all known ones; None where none is left."""
 
 
@@ -105,7 +105,7 @@ class GridSearcher:
         rng = random.Random(_derived_seed(seed, space.method))
         self._chosen = [grid[index] for index in sorted(rng.sample(range(len(grid)), min(budget, len(grid))))]
 
-    def suggest(self, index: int, known: Known) -> Parameters | None:
+    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
         return dict(self._chosen[index]) if index < len(self._chosen) else None
 
@@ -116,7 +116,7 @@ class RandomSearcher:
     def __init__(self, space: MethodSpace, seed: int) -> None:
         self._space, self._seed = space, seed
 
-    def suggest(self, index: int, known: Known) -> Parameters | None:
+    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
 
         def draw(seed: int) -> Parameters:
@@ -127,14 +127,14 @@ class RandomSearcher:
 
 
 Direction = Literal["minimize", "maximize"]
-Objective = Callable[[Sequence[Observed]], tuple[list[Direction], list[list[float]]]]
+Objective = Callable[[Sequence[ScoredConfiguration]], tuple[list[Direction], list[list[float]]]]
 """Directions, and the values of each member of a population."""
 
 
 def population_cnrg(weights: Weights) -> Objective:
     """CNRG of each member relative to the whole population, to be maximised."""
 
-    def objective(population: Sequence[Observed]) -> tuple[list[Direction], list[list[float]]]:
+    def objective(population: Sequence[ScoredConfiguration]) -> tuple[list[Direction], list[list[float]]]:
         raw = {str(number): observed.metrics for number, observed in enumerate(population)}
         scores = score_population(raw, weights).scores
         return ["maximize"], [[scores[name].cnrg] for name in raw]
@@ -142,7 +142,7 @@ def population_cnrg(weights: Weights) -> Objective:
     return objective
 
 
-def raw_metrics(population: Sequence[Observed]) -> tuple[list[Direction], list[list[float]]]:
+def raw_metrics(population: Sequence[ScoredConfiguration]) -> tuple[list[Direction], list[list[float]]]:
     """The raw metrics of NRG that the population has, each in its own direction."""
     metrics = [m for m in NRG_METRICS if all(m.key in observed.metrics for observed in population)]
     directions: list[Direction] = ["maximize" if metric.higher_is_better else "minimize" for metric in metrics]
@@ -155,7 +155,7 @@ class OptunaSearcher:
     def __init__(self, space: MethodSpace, seed: int, startup: int, objective: Objective) -> None:
         self._space, self._seed, self._startup, self._objective = space, seed, startup, objective
 
-    def suggest(self, index: int, known: Known) -> Parameters | None:
+    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
         directions, values = self._objective(known.population)
 
@@ -194,7 +194,7 @@ class OptunaSearcher:
 
 
 def _first_untaken(
-    space: MethodSpace, seed: int, index: int, known: Known, draw: Callable[[int], Parameters]
+    space: MethodSpace, seed: int, index: int, known: StudyHistory, draw: Callable[[int], Parameters]
 ) -> Parameters | None:
     taken = known.taken()
     for attempt in range(_ATTEMPTS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, override
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.methods import get_method
 
 Kind = Literal["choice", "uniform", "log_uniform", "int"]
@@ -232,8 +231,7 @@ def _parse_when(name: str, key: str, described: Any) -> dict[str, tuple[Any, ...
 
 def _known_key(name: str, key: Any) -> None:
     if key not in config_keys():
-        close = difflib.get_close_matches(str(key), config_keys(), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(str(key), config_keys())
         raise UserError(f"{name}: unknown key {key!r}{hint}; parameters are dotted keys such as train.learning_rate")
 
 

@@ -29,8 +29,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 
 from unirex_ray.config import without_credentials
-from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import Split
+from unirex_ray.data.schema import Split
+from unirex_ray.errors import UserError, first_line
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
     CONFIGURATION,
@@ -423,7 +423,7 @@ def _remedy(uri: str) -> str:
 def _connect(uri: str, folder: Path | None) -> MlflowClient:
     try:
         if folder is None:
-            with _impatient():
+            with _short_timeouts():
                 client = MlflowClient(uri)
                 client.search_experiments(max_results=1)
             return client
@@ -437,13 +437,12 @@ def _connect(uri: str, folder: Path | None) -> MlflowClient:
             client.search_experiments(max_results=1)
         return client
     except Exception as error:  # MLflow lets errors of SQLAlchemy, requests and the operating system through
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         what = "is an MLflow server running there?" if folder is None else "is it a writable MLflow database?"
-        raise UserError(f"cannot use tracking.uri = {uri!r}: {what} ({first[:300]})") from error
+        raise UserError(f"cannot use tracking.uri = {uri!r}: {what} ({first_line(error)[:300]})") from error
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _short_timeouts() -> Iterator[None]:
     """Fail in seconds: MLflow's own retries take minutes."""
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_PROBE_SECONDS)}
     before = {key: os.environ.get(key) for key in wanted}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unirex_ray.metrics.table import Split
+from unirex_ray.data.schema import Split
 
 TrialStatus = Literal["running", "completed", "stopped", "failed"]
 

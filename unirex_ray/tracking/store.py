@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,12 +143,6 @@ class RunStore(Protocol):
 def sort_key(record: TrialRecord) -> tuple[str, int, int]:
     """The one order of trials: it does not depend on timings."""
     return record.spec.method, record.spec.configuration, record.spec.seed
-
-
-def store_options(config: Config) -> str:
-    """The options with which another job finds the same runs and files, as a shell takes them."""
-    options = {"data.name": config.data.name, "output": config.output, "tracking.uri": config.tracking.uri}
-    return " ".join(f"--{key}={shlex.quote(value)}" for key, value in options.items() if value is not None)
 
 
 def resolve_tracking_uri(config: Config) -> str:

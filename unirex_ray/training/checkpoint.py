@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,32 +11,10 @@ from typing import Any
 import torch
 from pyarrow import fs
 
-from unirex_ray.errors import UserError
-
 LAST = "last.pt"
 BEST = "best.pt"
 RESULT = "result.json"
 CONFIG = "config.yaml"
-
-
-def writable_folder(folder: str | Path, option: str = "output") -> Path:
-    """Make a folder, and try to write into it: before hours of work rather than after them.
-
-    Returns:
-        Its absolute path.
-
-    Raises:
-        UserError: if it is no local path or cannot be written; names the option.
-    """
-    if "://" in str(folder):
-        raise UserError(f"{option} must be a folder (shared by all nodes of a cluster), but got {str(folder)!r}")
-    path = Path(folder).absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
-    except OSError as error:
-        raise UserError(f"cannot write {option} {str(path)!r}: {error.strerror}; choose another --{option}") from None
-    return path
 
 
 class CheckpointStore:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unirex_ray.data.batching import Batch, Tokens, collate, sorted_chunks
+from unirex_ray.data.batching import Batch, SpecialTokens, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.highlight import HighlightedInstance, highlight_row
 from unirex_ray.data.instance import Instance
@@ -36,7 +36,7 @@ from unirex_ray.models.attribution import convergence_delta, dropout_off
 from unirex_ray.models.extractor import Reading, attributed_classes
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.models.top_k import selection_sizes, token_ranks
 from unirex_ray.training.losses import cross_entropy
 from unirex_ray.training.runtime import Runtime
@@ -75,20 +75,20 @@ class Evaluator:
     Attributes:
         convergence_delta: whether to measure how far IG's scores are from complete.
         classes: of the corpus.
-        stands_for: the corpus' class of each of the model's; None where they are the same. Without a loss where it is
+        class_map: the corpus' class of each of the model's; None where they are the same. Without a loss where it is
             not one to one.
         stopwatch: runs while scores are extracted, with the prediction that they explain.
     """
 
     model: RationaleModel
-    tokens: Tokens
+    tokens: SpecialTokens
     classes: int
     task_metric: TaskMetric
-    plan: Plan
+    plan: ForwardPlan
     runtime: Runtime
     bf16: bool = False
     convergence_delta: bool = False
-    stands_for: tuple[int, ...] | None = None
+    class_map: tuple[int, ...] | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @torch.no_grad()
@@ -145,7 +145,7 @@ class Evaluator:
     @cached_property
     def _classes(self) -> Tensor:
         """The corpus' class of each of the model's."""
-        answers = torch.arange(self.classes) if self.stands_for is None else torch.tensor(self.stands_for)
+        answers = torch.arange(self.classes) if self.class_map is None else torch.tensor(self.class_map)
         return answers.to(self.runtime.device)
 
     @cached_property
@@ -218,7 +218,7 @@ class Evaluator:
                 for place, number in enumerate(chunk):
                     instance = instances[number]
                     predicted = int(chances[place].argmax())
-                    answer = predicted if self.stands_for is None else self.stands_for[predicted]
+                    answer = predicted if self.class_map is None else self.class_map[predicted]
                     rows = range(place * batch.choices, (place + 1) * batch.choices)
                     inputs = tuple(
                         highlight_row(

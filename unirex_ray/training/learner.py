@@ -14,14 +14,14 @@ from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
 
 from unirex_ray.config import Config
-from unirex_ray.data.batching import Tokens, collate, micro_batches, share, sorted_chunks
+from unirex_ray.data.batching import SpecialTokens, collate, micro_batches, share, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.epochs import Epochs, gold_instances, keep_gold
+from unirex_ray.data.schema import Split
 from unirex_ray.methods import Stage
-from unirex_ray.metrics.table import Split
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.evaluate import CHUNK
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
@@ -66,8 +66,8 @@ class Learner:
         stage: Stage,
         config: Config,
         data: Mapping[Split, EncodedSplit],
-        tokens: Tokens,
-        plan: Plan,
+        tokens: SpecialTokens,
+        plan: ForwardPlan,
         runtime: Runtime,
         progress: Progress,
         *,
@@ -187,7 +187,7 @@ def _supervised(
     if "plaus" in stage.criteria and settings.gold_percent < 100:
         gold = gold_instances(train, settings.gold_percent, seed=settings.seed)
         train = keep_gold(train, gold)
-    epochs = Epochs.of(
+    epochs = Epochs.from_split(
         train,
         batch_size=config.train.batch_size,
         seed=config.train.seed,

@@ -11,14 +11,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @lru_cache(maxsize=1)
-def keep_freed_memory() -> None:
+def disable_malloc_trim() -> None:
     """Let glibc reuse freed blocks instead of unmapping them: page faults can cost half of a step on a CPU."""
     if mallopt := _glibc("mallopt"):
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def hand_back_freed_memory() -> None:
+def trim_malloc() -> None:
     """Give the kernel what a finished trial has freed: a process that is reused would grow with every trial."""
     if trim := _glibc("malloc_trim"):
         trim(0)

@@ -15,7 +15,7 @@ from unirex_ray.training.checkpoint import CheckpointStore
 
 
 class Runtime(Protocol):
-    """One worker's view of where it runs. Every worker of a trial makes the same calls in the same order."""
+    """One worker's subset of where it runs. Every worker of a trial makes the same calls in the same order."""
 
     @property
     def rank(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import IO
 
 import torch
 
+from unirex_ray.files import try_lock
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime
 
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.5
 
 
 @contextmanager
-def claimed_stage(runtime: Runtime, folder: str, identity: str) -> Iterator[CheckpointStore]:
+def stage_lock(runtime: Runtime, folder: str, identity: str) -> Iterator[CheckpointStore]:
     """Hold a stage of this identity alone; every worker of a trial enters and leaves together.
 
     Args:
@@ -31,7 +31,7 @@ def claimed_stage(runtime: Runtime, folder: str, identity: str) -> Iterator[Chec
     lock: IO[str] | None = None
     while True:
         if runtime.rank == 0:
-            lock = _locked(place)
+            lock = try_lock(place / ".lock")
         # All workers ask again together, so that none of them waits for the others in vain.
         held = torch.tensor([float(lock is not None)], device=runtime.device)
         runtime.all_reduce(held)
@@ -43,16 +43,3 @@ def claimed_stage(runtime: Runtime, folder: str, identity: str) -> Iterator[Chec
     finally:
         if lock is not None:
             lock.close()
-
-
-def _locked(place: Path) -> IO[str] | None:
-    place.mkdir(parents=True, exist_ok=True)
-    lock = (place / ".lock").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    except OSError:
-        pass  # A file system without locks: two trials may train the same stage, to the same weights.
-    return lock

@@ -21,7 +21,7 @@ from unirex_ray.models.extractor import ImitationExtractor, Reading
 from unirex_ray.models.importance import importance_classes
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.losses import (
     agreement_loss,
     comprehensiveness_loss,
@@ -84,7 +84,7 @@ class Pass:
         counts: GlobalCounts,
         criteria: Sequence[Criterion],
         config: LossConfig,
-        plan: Plan,
+        plan: ForwardPlan,
     ) -> None:
         self.model, self.batch, self.counts, self.config, self.plan = model, batch, counts, config, plan
         self._needs_scores = model.design.predicts_from == "rationale" or any(name in _ON_SCORES for name in criteria)
@@ -171,9 +171,9 @@ def _plaus(step: Pass) -> Tensor:
 
 def _imitation(step: Pass) -> Tensor:
     batch, extractor = step.batch, step.model.extractor
-    if batch.handed_on is None or not isinstance(extractor, ImitationExtractor):
+    if batch.teacher_scores is None or not isinstance(extractor, ImitationExtractor):
         raise ValueError(f"nothing to imitate: no scores were handed on, or {step.model.design} imitates none")
-    classes = importance_classes(batch.handed_on, batch.attended, batch.choices)
+    classes = importance_classes(batch.teacher_scores, batch.attended, batch.choices)
     terms = imitation_loss(extractor.token_logits(batch, step.plan), classes, batch.attended)
     return terms.sum() / step.counts.tokens
 
@@ -205,7 +205,7 @@ def loss_terms(
     counts: GlobalCounts,
     criteria: Sequence[Criterion],
     config: LossConfig,
-    plan: Plan,
+    plan: ForwardPlan,
 ) -> dict[Criterion, Tensor]:
     """This part's share of each criterion of the global batch, unweighted scalars with gradients."""
     step = Pass(model, batch, counts, criteria, config, plan)

@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 from unirex_ray.config import Config, config_hash, to_yaml
-from unirex_ray.data.batching import Tokens, collate, sorted_chunks
+from unirex_ray.data.batching import SpecialTokens, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.highlight import HighlightedInstance
-from unirex_ray.data.schema import Corpus
+from unirex_ray.data.schema import Corpus, Split
 from unirex_ray.errors import UserError
 from unirex_ray.methods import Stage, get_method
-from unirex_ray.metrics.table import TASK_SCORE, Split
+from unirex_ray.metrics.table import TASK_SCORE
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, build_stage, dropping_error
 from unirex_ray.models.store import ModelCard
-from unirex_ray.models.token_subsets import Plan
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.evaluate import CHUNK, HIGHLIGHTS, Evaluator
 from unirex_ray.training.learner import Learner, Progress, TrainingError
-from unirex_ray.training.memory import hand_back_freed_memory, keep_freed_memory
+from unirex_ray.training.memory import disable_malloc_trim, trim_malloc
 from unirex_ray.training.prepare import check_method, encoded_corpus
 from unirex_ray.training.runtime import Runtime, uses_bf16
-from unirex_ray.training.shared import claimed_stage
+from unirex_ray.training.shared import stage_lock
 
 DROPPING_TOLERANCE = 1e-4
 CPU_PASS_COST, GPU_PASS_COST = 64, 2048
@@ -73,7 +73,7 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
     try:
         return _train(config, corpus, runtime)
     finally:
-        hand_back_freed_memory()
+        trim_malloc()
 
 
 def _train(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
@@ -106,13 +106,13 @@ class Trainer:
         self.progress = Progress()
         if config.train.threads is not None:
             torch.set_num_threads(config.train.threads)
-        keep_freed_memory()
+        disable_malloc_trim()
         self.gpu = runtime.device.type == "cuda"
         self.bf16 = uses_bf16(config.train, runtime.device)
         self._build_stage()
         encoded = encoded_corpus(config, corpus, self.model.task_model.encoder, load_tokenizer(config.model))
         self.data = dict(encoded.splits)
-        self.tokens = Tokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
+        self.tokens = SpecialTokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id)
         self.card = ModelCard(
             method=config.method,
             designs=tuple(stage.design for stage in self.method.stages),
@@ -123,7 +123,7 @@ class Trainer:
             truncation=corpus.truncation,
             seed=self.config.train.seed,
         )
-        self.plan = Plan(
+        self.plan = ForwardPlan(
             token_budget=config.train.token_budget,
             pass_cost=GPU_PASS_COST if self.gpu else CPU_PASS_COST,
             drop=self._drops(),
@@ -166,7 +166,7 @@ class Trainer:
         judged = self.is_last and self.config.sweep.rungs
         if self.stage.shared and self.runtime.shared is not None and not judged:
             clock = time.perf_counter()
-            with claimed_stage(self.runtime, self.runtime.shared, self._stage_identity()) as store:
+            with stage_lock(self.runtime, self.runtime.shared, self._stage_identity()) as store:
                 self.progress.wait_s += time.perf_counter() - clock
                 found = store.load(BEST)
                 if found is None:
@@ -219,7 +219,7 @@ class Trainer:
             self._build_stage()
         self.progress = wanted
         self.model.load_state_dict(state["model"])
-        self._start_stage(state["handed_on"])
+        self._start_stage(state["teacher_scores"])
         self.learner.load_state_dict(state)
 
     def read_back(self) -> None:
@@ -253,9 +253,9 @@ class Trainer:
             earlier=self.model if self.progress.stage else None,
         ).to(self.runtime.device)
 
-    def _start_stage(self, handed_on: Mapping[Split, Tensor]) -> None:
+    def _start_stage(self, teacher_scores: Mapping[Split, Tensor]) -> None:
         """Begin to learn, with the scores that an earlier stage hands on [tokens]."""
-        self.data = {name: replace(split, handed_on=handed_on.get(name)) for name, split in self.data.items()}
+        self.data = {name: replace(split, teacher_scores=teacher_scores.get(name)) for name, split in self.data.items()}
         self.learner = Learner(
             self.model,
             self.stage,
@@ -375,8 +375,8 @@ class Trainer:
                 "identity": self.identity,
                 "progress": asdict(self.progress),
                 "model": self.model.state_dict(),
-                "handed_on": {
-                    name: split.handed_on for name, split in self.data.items() if split.handed_on is not None
+                "teacher_scores": {
+                    name: split.teacher_scores for name, split in self.data.items() if split.teacher_scores is not None
                 },
                 **self.learner.state_dict(),
             },

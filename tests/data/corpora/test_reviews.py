@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import auc, precision_recall_curve
 from transformers import AutoModel, AutoTokenizer
 
-from unirex_ray.data.corpora.reviews import HELD_OUT_TEMPLATES, HELD_OUT_WORDS, POLARITY_WORDS, SIZES, make_reviews
+from unirex_ray.data.corpora.reviews import SIZES, make_reviews
+from unirex_ray.data.corpora.reviews_words import HELD_OUT_TEMPLATES, HELD_OUT_WORDS, POLARITY_WORDS
 from unirex_ray.data.instance import Input
-from unirex_ray.data.schema import SPLITS, Corpus
-from unirex_ray.metrics.table import Split
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 
 WORD = re.compile(r"\w+")
 

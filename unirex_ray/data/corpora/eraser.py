@@ -12,10 +12,9 @@ from unirex_ray.data.files.source import Source
 from unirex_ray.data.files.spans import Span, gold_spans
 from unirex_ray.data.files.tables import Row, brief, json_lines
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.progress_bar import watched
-from unirex_ray.data.schema import Corpus, TaskMetric
+from unirex_ray.data.progress_bar import progress_bar
+from unirex_ray.data.schema import Corpus, Split, TaskMetric
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import Split
 
 FILES: dict[Split, str] = {"train": "train.jsonl", "dev": "val.jsonl", "test": "test.jsonl"}
 
@@ -113,7 +112,7 @@ class _Document:
     lines: tuple[int, ...]
 
     @classmethod
-    def of(cls, text: str) -> _Document:
+    def from_text(cls, text: str) -> _Document:
         tokens: list[str] = []
         lines = [0]
         for line in text.split("\n"):
@@ -127,7 +126,7 @@ def _documents(source: Source) -> Callable[[str], _Document | None]:
     """Documents by id; None for an unknown one."""
     texts: dict[str, str] = {}
     listed = source.find("docs.jsonl") is not None
-    for row in watched(json_lines(source, "docs.jsonl"), "reading docs.jsonl") if listed else ():
+    for row in progress_bar(json_lines(source, "docs.jsonl"), "reading docs.jsonl") if listed else ():
         docid = row.get("docid", str, "a string")
         if docid in texts:
             raise UserError(f"{row.place}: document {docid!r} comes twice")
@@ -137,10 +136,10 @@ def _documents(source: Source) -> Callable[[str], _Document | None]:
     @lru_cache(maxsize=64)
     def document(docid: str) -> _Document | None:
         if listed:
-            return _Document.of(texts[docid]) if docid in texts else None
+            return _Document.from_text(texts[docid]) if docid in texts else None
         name = f"docs/{docid}"
         data = source.find(name)
-        return None if data is None else _Document.of(source.decode(name, data))
+        return None if data is None else _Document.from_text(source.decode(name, data))
 
     return document
 
@@ -306,8 +305,8 @@ def _read_splits(source: Source, form: _Format) -> tuple[dict[Split, InstanceTab
     notes: list[str] = []
     for split, file in FILES.items():
         counts = _Counts()
-        rows = watched(json_lines(source, file), f"reading {form.name}, {split}")
-        splits[split] = InstanceTable.of(reader.instance(row, counts) for row in rows)
+        rows = progress_bar(json_lines(source, file), f"reading {form.name}, {split}")
+        splits[split] = InstanceTable.from_instances(reader.instance(row, counts) for row in rows)
         notes.extend(counts.notes(split))
     return splits, tuple(notes)
 

@@ -13,11 +13,10 @@ from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.files.source import Source
 from unirex_ray.data.files.tables import READERS, PlainTabs, QuotedCommas, QuotedTabs, Row, delimited
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.progress_bar import watched
+from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.sample import partition, stratified_sample
-from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import Split
 
 POLARITY_LABELS = ("negative", "positive")
 STORMFRONT_LABELS = ("noHate", "hate")
@@ -149,7 +148,7 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
         return READERS[PurePosixPath(file).suffix.lower()](source, file, columns)
 
     def whole(split: Split, names: Sequence[str]) -> InstanceTable:
-        found = watched(chain.from_iterable(map(rows, names)), f"reading table, {split}")
+        found = progress_bar(chain.from_iterable(map(rows, names)), f"reading table, {split}")
         return _table(_numbered(found, split), texts, label, labels)
 
     files = _files_of_splits(source)
@@ -168,7 +167,7 @@ _Identified = Iterator[tuple[str, Row]]
 
 
 def _table(rows: Iterable[tuple[str, Row]], texts: Sequence[str], label: str, labels: Sequence[str]) -> InstanceTable:
-    return InstanceTable.of(
+    return InstanceTable.from_instances(
         Instance(id=id_, inputs=(Input(segments=tuple(map(row.text, texts))),), label=row.index(label, labels))
         for id_, row in rows
     )
@@ -176,7 +175,7 @@ def _table(rows: Iterable[tuple[str, Row]], texts: Sequence[str], label: str, la
 
 def _divided(table: InstanceTable, shares: Sequence[int], config: DataConfig) -> list[InstanceTable]:
     parts = partition(table.labels.tolist(), shares, seed=config.seed)
-    return [InstanceTable.of(table[index] for index in part) for part in parts]
+    return [InstanceTable.from_instances(table[index] for index in part) for part in parts]
 
 
 def _identified(rows: Iterable[Row], column: str, seen: set[str]) -> _Identified:
@@ -198,7 +197,7 @@ def _numbered(rows: Iterable[Row], split: str) -> _Identified:
 def _load_polarity(source: Source, config: DataConfig, name: str, columns: Sequence[str]) -> Corpus:
     def rows(file: str) -> _Identified:
         read = delimited(source, file, columns, QuotedCommas, headed=False)
-        return _numbered(watched(read, f"reading {name}, {file}"), PurePosixPath(file).stem)
+        return _numbered(progress_bar(read, f"reading {name}, {file}"), PurePosixPath(file).stem)
 
     def sample(file: str, size: int) -> InstanceTable:
         # Of millions of reviews, the first pass keeps the labels alone, and the second one those that were drawn.
@@ -216,7 +215,7 @@ def _load_polarity(source: Source, config: DataConfig, name: str, columns: Seque
 def _sentences(source: Source, left_out: Counter[str]) -> _Identified:
     """Sentences with one of the two labels; the others are counted."""
     rows = delimited(source, "annotations_metadata.csv", ("file_id", "label"), QuotedCommas)
-    for id_, row in _identified(watched(rows, "reading stormfront"), "file_id", set()):
+    for id_, row in _identified(progress_bar(rows, "reading stormfront"), "file_id", set()):
         label = _STORMFRONT_CLASSES[row.index("label", _STORMFRONT_CLASSES)]
         if label not in STORMFRONT_LABELS:
             left_out[label] += 1

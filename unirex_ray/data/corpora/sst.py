@@ -11,9 +11,8 @@ from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.files.source import Source
 from unirex_ray.data.files.spans import gold_spans
 from unirex_ray.data.instance import Input, Instance
-from unirex_ray.data.schema import SPLITS, Corpus
+from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import Split
 
 FILES: dict[Split, str] = {split: f"{split}.txt" for split in SPLITS}
 
@@ -123,7 +122,7 @@ def load_treebank(source: Source) -> Corpus:
     notes: list[str] = []
     for split, file in FILES.items():
         trees = list(_trees(source, file))
-        splits[split] = InstanceTable.of(
+        splits[split] = InstanceTable.from_instances(
             _instance(f"{split}-{number}", tree) for number, tree in trees if tree.root.label != _NEUTRAL
         )
         notes.append(f"{split}: {len(trees) - len(splits[split])} of {len(trees)} sentences are neutral and left out")

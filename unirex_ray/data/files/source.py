@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 
 HUB = "hf://datasets/"
 
@@ -102,8 +102,7 @@ def open_source(path: str | Path, expected: Sequence[str], remedy: str) -> Sourc
     try:
         read, names = _folder(place) if place.is_dir() else _file(place, single=not expected)
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"data.source = {label!r} cannot be read ({reason}); {remedy}") from None
+        raise UserError(f"data.source = {label!r} cannot be read ({one_line(error)}); {remedy}") from None
     prefix = _top(names, expected, label, remedy)
 
     def relative(name: str) -> bytes | None:
@@ -187,8 +186,9 @@ def _download(address: str) -> Path:
     try:
         root = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=wanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"data.source = {address!r} cannot be downloaded ({reason}); download it yourself") from None
+        raise UserError(
+            f"data.source = {address!r} cannot be downloaded ({one_line(error, 200)}); download it yourself"
+        ) from None
     place = Path(root) / (below or "")
     if not place.exists():
         raise UserError(f"data.source = {address!r}: {repository} has no {below!r} in this revision")

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from unirex_ray.data.files.source import Source
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 
 _LARGEST_FIELD = 16 << 20
 
@@ -167,7 +167,7 @@ def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]
     except UnicodeDecodeError:
         raise UserError(f"{place}, row {number}: must be UTF-8 text, but is not") from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place}, row {number + 1}: broken Parquet ({' '.join(str(error).split())})") from None
+        raise UserError(f"{place}, row {number + 1}: broken Parquet ({one_line(error)})") from None
 
 
 READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[Row]]] = {

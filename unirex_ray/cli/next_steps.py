@@ -1,0 +1,90 @@
+"""What to type after a job."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from unirex_ray.config import Config, override
+from unirex_ray.data.schema import Corpus
+from unirex_ray.sweep.folder import BEST_CONFIG
+from unirex_ray.sweep.run import SweepOutcome
+from unirex_ray.tracking.records import Evaluation
+from unirex_ray.tracking.store import own_database, resolve_tracking_uri
+
+
+def print_next(commands: Iterable[str], out: Console) -> None:
+    """The commands below each other, in a form that can be pasted."""
+    out.print("next:")
+    for command in commands:
+        out.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def after_prepare(corpus: Corpus, given: Mapping[str, Any]) -> list[str]:
+    """A sweep, or a method that needs no gold rationales.
+
+    Args:
+        given: keys and values of `data` that the user gave.
+    """
+    texts = {key: ",".join(value) if isinstance(value, list | tuple) else str(value) for key, value in given.items()}
+    options = " ".join(f"--data.{key}={shlex.quote(text)}" for key, text in texts.items())
+    job = "sweep.py" if corpus.has_gold("train") else "train.py --method=unirex-aa-f"
+    return [f"python jobs/{job} {options}".rstrip()]
+
+
+def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
+    """Compare, export, train the best again, look at the runs."""
+    uri, same_store = resolve_tracking_uri(config), _store_options(config)
+    view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    if outcome.best is None:
+        return [view]
+    output, again = shlex.quote(config.output), shlex.quote(f"{config.output.rstrip('/')}-best")
+    shared = uri != own_database(config)
+    return [
+        f"python jobs/compare.py {same_store}" + (f" --digest={outcome.digest}" if shared else ""),
+        f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else ""),
+        f"python jobs/train.py --config {output}/{BEST_CONFIG} --output={again}",
+        view,
+    ]
+
+
+def after_compare(config: Config, uri: str, digest: str, sweeps: Sequence[str]) -> list[str]:
+    """Export the best.
+
+    Args:
+        uri: of the store.
+        sweeps: that the user named.
+    """
+    chosen = "".join(f" --sweep-id={name}" for name in sweeps)
+    if not chosen and uri != own_database(config):
+        chosen = f" --digest={digest}"
+    return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
+
+
+def after_export(folder: str, exported: Config) -> list[str]:
+    """Explain a text, evaluate on another corpus, train again."""
+    model, again = shlex.quote(folder), shlex.quote(f"{exported.output.rstrip('/')}-again")
+    return [
+        f'python jobs/explain.py --model {model} --text "..."',
+        f"python jobs/evaluate.py --model {model} --data.name=...",
+        f"python jobs/train.py --config {model}/best_config.yaml --output={again}",
+    ]
+
+
+def after_evaluate(evaluation: Evaluation, config: Config, uri: str) -> list[str]:
+    """Compare the methods on the corpus that the models were trained on.
+
+    Args:
+        uri: of the store.
+    """
+    trained = {"data.name": evaluation.trained_on, "tracking.uri": None if uri == own_database(config) else uri}
+    return [f"python jobs/compare.py {_store_options(override(config, trained))}"]
+
+
+def _store_options(config: Config) -> str:
+    """The options with which another job finds the same runs and files."""
+    options = {"data.name": config.data.name, "output": config.output, "tracking.uri": config.tracking.uri}
+    return " ".join(f"--{key}={shlex.quote(value)}" for key, value in options.items() if value is not None)

@@ -1,0 +1,54 @@
+"""Files that other processes read at the same time: written as a whole, once, by one process."""
+
+from __future__ import annotations
+
+import fcntl
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from unirex_ray.errors import UserError
+
+
+def writable_folder(folder: str | Path, option: str = "output") -> Path:
+    """Make a folder, and try to write into it: before hours of work rather than after them.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        UserError: if it is no local path or cannot be written; names the option.
+    """
+    if "://" in str(folder):
+        raise UserError(f"{option} must be a folder (shared by all nodes of a cluster), but got {str(folder)!r}")
+    path = Path(folder).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise UserError(f"cannot write {option} {str(path)!r}: {error.strerror}; choose another --{option}") from None
+    return path
+
+
+def replace_text(file: Path, text: str) -> Path:
+    """Put a text file in place as a whole: a reader sees the old one or the new one."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial.replace(file)
+
+
+def try_lock(file: Path) -> IO[str] | None:
+    """Lock a file against other processes until it is closed or this process ends; None where another one holds it.
+
+    On a file system without locks nobody is kept out.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    except OSError:
+        pass
+    return lock

@@ -1,0 +1,160 @@
+"""The driver as Ray Tune's searcher, scheduler and callback."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher as TuneSearcher
+
+from unirex_ray.data.schema import Corpus
+from unirex_ray.distributed.cluster import Placement
+from unirex_ray.distributed.job import MESSAGE, Trainer, reason_of
+from unirex_ray.distributed.train_runtime import run_on_workers
+from unirex_ray.distributed.tune_runtime import run_in_actor
+from unirex_ray.sweep.driver import Driver
+from unirex_ray.sweep.schedule import Signal
+
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+"""Tune's own screen, files and signals are off: the sweep has its own."""
+
+
+def fit(
+    driver: Driver,
+    corpus: Corpus,
+    trainer: Trainer,
+    placement: Placement,
+    *,
+    name: str,
+    scratch: str,
+    max_failures: int,
+) -> None:
+    """Run the driver's trials on the connected cluster until it has no more.
+
+    Args:
+        trainer: trains one trial; must be importable by the workers.
+        name: of Tune's experiment.
+        scratch: folder for Ray's own files, which are of no use afterwards.
+        max_failures: restarts of a trial whose process was lost.
+    """
+    shared = [ray.put(corpus)]
+    if placement.worker is None:
+        trainable = tune.with_parameters(run_in_actor, corpus=shared, trainer=trainer)
+    else:
+        trainable = tune.with_parameters(
+            run_on_workers,
+            corpus=shared,
+            trainer=trainer,
+            worker=dict(placement.worker),
+            storage=scratch,
+            max_failures=max_failures,
+        )
+    os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(placement.concurrency))
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, dict(placement.trial)),
+        tune_config=tune.TuneConfig(
+            search_alg=TuneSearcherAdapter(driver),
+            scheduler=TuneSchedulerAdapter(driver),
+            num_samples=-1,
+            # A trial that waits for its workers cannot be stopped within its process.
+            reuse_actors=placement.worker is None,
+            trial_name_creator=lambda trial: trial.config["job"].trial_id,
+            trial_dirname_creator=lambda trial: trial.config["job"].trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=scratch,
+            callbacks=[TuneCallbackAdapter(driver)],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            verbose=0,
+        ),
+    )
+    for library in ("ray.tune", "ray.train"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    tuner.fit()
+
+
+class _Unsaved:
+    """Tune pickles itself for a restore that is never used: a sweep is resumed from its run store."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TuneSearcherAdapter(_Unsaved, TuneSearcher):  # type: ignore[misc]
+    """The driver as Tune's searcher."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+        self._ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune asks for a trial."""
+        job = self._driver.suggest()
+        if job is Signal.WAIT:
+            return None
+        if isinstance(job, Signal):
+            return str(TuneSearcher.FINISHED)
+        self._ids[trial_id] = job.trial_id
+        return {"job": job}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tune is done with a trial; of one in error, `TuneCallbackAdapter` knows the reason."""
+        if not error:
+            self._driver.over(self._ids[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Unsaved`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Unsaved`."""
+
+
+class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
+    """The driver as Tune's scheduler."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Tune hands on a report; the one that it makes up when a trial returns has no message."""
+        message = result.get(MESSAGE)
+        goes_on = message is None or self._driver.take(trial.config["job"].trial_id, message)
+        return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
+
+
+class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
+    """The driver as Tune's callback, in the place of the one that prints."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Nothing to print."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Drop what was taken in, so that Tune keeps no copy."""
+        result.pop(MESSAGE, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's process was lost more often than allowed."""
+        trial_id = trial.config["job"].trial_id
+        error = trial.get_error()
+        self._driver.lost(trial_id, reason_of(error) if error else "its process was lost")
+        self._driver.over(trial_id)

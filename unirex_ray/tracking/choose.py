@@ -1,0 +1,109 @@
+"""Which of the recorded sweeps a job reads."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+
+from unirex_ray.config import Config, Tree
+from unirex_ray.data.load import check_name
+from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
+from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord, database_file, resolve_tracking_uri
+
+
+def choose_sweeps(
+    found: Sequence[SweepRecord], *, sweeps: Sequence[str] = (), digest: str | None = None
+) -> list[SweepRecord]:
+    """The sweeps to compare: those named, of one data digest.
+
+    Args:
+        sweeps: identifiers; empty: all that have a completed trial.
+        digest: of the data, or its first digits.
+
+    Raises:
+        UserError: if a named one is unknown, none is left, or several digests are.
+    """
+    known = [sweep.sweep_id for sweep in found]
+    for name in sweeps:
+        if name not in known:
+            raise UserError(f"unknown sweep {name!r}; choose from {', '.join(known) or 'none: there are no sweeps'}")
+    chosen = [sweep for sweep in found if sweep.sweep_id in sweeps or (not sweeps and _has_completed(sweep))]
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    for sweep in chosen:
+        by_digest[data_digest(sweep)].append(sweep.sweep_id)
+    matching = [each for each in by_digest if each.startswith(digest or "")]
+    if len(matching) > 1:
+        listed = "; ".join(f"{each}: {', '.join(by_digest[each])}" for each in matching)
+        raise UserError(f"runs on different data must not be mixed: choose with --digest or --sweep-id among {listed}")
+    if chosen and not matching:
+        raise UserError(f"no sweep has --digest {digest!r}; there are {', '.join(sorted(by_digest))}")
+    return [sweep for sweep in chosen if data_digest(sweep) in matching]
+
+
+def open_sweeps(
+    config: Config, *, sweeps: Sequence[str] = (), digest: str | None = None
+) -> tuple[MlflowStore, list[SweepRecord]]:
+    """Connect to the store of a configuration, and choose among its sweeps on `data.name` (see `choose_sweeps`).
+
+    Raises:
+        UserError: also for an unknown corpus or method, and where nothing was recorded.
+    """
+    check_name(config.data.name)
+    get_method(config.method)
+    uri = resolve_tracking_uri(config)
+    nothing = UserError(
+        f"no finished trials on {config.data.name!r} at {uri}: "
+        f"run python jobs/sweep.py --data.name={config.data.name} first, or give its --output"
+    )
+    # To connect to a database that does not exist would create it.
+    file = database_file(uri)
+    if file is not None and not file.exists():
+        raise nothing
+    store = MlflowStore(uri)
+    chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest)
+    if not chosen:
+        raise nothing
+    return store, chosen
+
+
+def given_weights(config: Config, tree: Tree) -> Weights | None:
+    """`sweep.nrg_weights` where `tree`, which `config` was built from, has it; None: `weights_of` asks the sweeps."""
+    return config.sweep.nrg_weights if "nrg_weights" in tree.get("sweep", {}) else None
+
+
+def weights_of(sweeps: Sequence[SweepRecord], given: Weights | None) -> Weights:
+    """The weights of FNRG, PNRG and TNRG that the sweeps selected by, unless others are given.
+
+    Raises:
+        UserError: if the sweeps differ in them and none are given.
+    """
+    if given is not None:
+        return given
+    found = {sweep.tags[NRG_WEIGHTS]: sweep.sweep_id for sweep in sweeps if NRG_WEIGHTS in sweep.tags}
+    if len(found) > 1:
+        listed = "; ".join(f"{name}: {weights}" for weights, name in found.items())
+        raise UserError(f"these sweeps selected by different weights ({listed}): give --sweep.nrg_weights")
+    if not found:
+        return EQUAL_WEIGHTS
+    fnrg, pnrg, tnrg = json.loads(next(iter(found)))
+    return fnrg, pnrg, tnrg
+
+
+def _has_completed(sweep: SweepRecord) -> bool:
+    return any(trial.status == "completed" for trial in sweep.trials)
+
+
+def data_digest(sweep: SweepRecord) -> str:
+    """The digest of the data that a sweep's trials ran on; empty where none is recorded.
+
+    Raises:
+        UserError: where its trials ran on different data.
+    """
+    digests = {tags[DATA_DIGEST] for tags in (sweep.tags, *(t.tags for t in sweep.trials)) if DATA_DIGEST in tags}
+    if len(digests) > 1:
+        raise UserError(f"sweep {sweep.sweep_id!r} holds trials on different data: {', '.join(sorted(digests))}")
+    return digests.pop() if digests else ""
