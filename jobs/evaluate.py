@@ -37,7 +37,7 @@ def main() -> None:
     models = of_method(found.models, tree.get("method"))
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)
-    todo = evaluate(models, corpus, config, split=options.split, given=parse_mapping(options.map))
+    todo = evaluate(models, corpus, config, split=options.split, label_map=parse_mapping(options.map))
     store = MlflowStore(resolve_tracking_uri(config))
     out, done = console(), list[Evaluation]()
     for each in todo:

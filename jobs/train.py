@@ -9,6 +9,7 @@ import sys
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config, override
 from unirex_ray.data.load import load_corpus
+from unirex_ray.data.schema import SPLITS
 from unirex_ray.distributed.train import train_anywhere
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.files import writable_folder
@@ -35,13 +36,14 @@ def main() -> None:
         result = train_anywhere(config, corpus)
     except TrainingError as error:
         raise SystemExit(f"training failed: {error}") from None
-    (output / "metrics.json").write_text(json.dumps(dict(sorted(result.metrics.items())), indent=2), encoding="utf-8")
+    metrics = dict(sorted(result.metrics.flat().items()))
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
     (output / "rationales.html").write_text(page, encoding="utf-8")
-    for split in ("dev", "test"):
-        values = [(m, result.metrics[m.on(split)]) for m in METRICS if m.on(split) in result.metrics]
+    for split in SPLITS[1:]:
+        values = [(metric, metrics[metric.on(split)]) for metric in METRICS if metric.on(split) in metrics]
         out.print(f"{split}: " + "  ".join(f"{m.label} {value:z.{m.decimals}f}" for m, value in values), soft_wrap=True)
-    out.print(f"best epoch {result.epoch}; losses hid tokens the {result.perturbation} way", markup=False)
+    out.print(f"best epoch {result.epoch}; perturbed inputs of the losses: {result.perturbation}", markup=False)
     out.print(f"written to {output}: config.yaml, metrics.json, rationales.html", markup=False, soft_wrap=True)
 
 

@@ -96,7 +96,7 @@ def test_nothing_complete_names_the_remedy() -> None:
 
 def test_scores_are_written_back_and_old_ones_withdrawn(store: MemoryStore) -> None:
     write_back(store, compare("reviews", store.sweeps("reviews")))
-    of = {trial.spec.trial_id: trial.metrics for trial in store.trials()}
+    of = {trial.spec.trial_id: trial.metrics.flat() for trial in store.trials()}
     assert of["s1-unirex-slm-p-0000-s1"]["nrg/cnrg"] == 1.0
     assert of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"] == pytest.approx(0.25)
     assert "nrg/cnrg" not in of["s1-unirex-dlm-fp-0000-s0"]
@@ -105,7 +105,7 @@ def test_scores_are_written_back_and_old_ones_withdrawn(store: MemoryStore) -> N
     weights = (1.0, 1.0, 1.0)
     record(store, [("unirex-dlm-fp", 0, seed, raw(0.99, 0.9)) for seed in (0, 1)], sweep="s2")
     write_back(store, compare("reviews", store.sweeps("reviews"), weights))
-    of = {t.spec.trial_id: t.metrics for sweep in store.sweeps("reviews") for t in sweep.trials}
+    of = {t.spec.trial_id: t.metrics.flat() for sweep in store.sweeps("reviews") for t in sweep.trials}
     assert of["s2-unirex-dlm-fp-0000-s0"]["nrg/cnrg"] == pytest.approx(0.875)
     assert math.isnan(of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"])
     # A withdrawn score changes no later comparison.
@@ -119,12 +119,12 @@ def test_score_metrics_without_gold() -> None:
     comparison = compare("reviews", store.sweeps("reviews"))
     assert comparison.rows[0].scores is not None
     assert set(score_metrics(comparison.rows[0].scores)) == {
-        "nrg/cnrg",
-        "nrg/fnrg",
-        "nrg/tnrg",
-        "nrg/comprehensiveness",
-        "nrg/sufficiency",
-        "nrg/task_score",
+        "cnrg",
+        "fnrg",
+        "tnrg",
+        "comprehensiveness",
+        "sufficiency",
+        "task_score",
     }
 
 
@@ -198,7 +198,7 @@ def test_job(output: Path) -> None:
     assert (output / "comparison.md").read_text().count("\n|") == 6
     assert {p.name for p in output.glob("*.png")} == {"comparison_cnrg.png", "comparison_desiderata.png"}
     (sweep,) = MlflowStore(f"sqlite:///{output}/mlflow.db").sweeps("reviews")
-    assert sum("nrg/cnrg" in trial.metrics for trial in sweep.trials) == 6
+    assert sum("cnrg" in trial.metrics.nrg for trial in sweep.trials) == 6
 
 
 def test_job_without_runs_ends_with_one_line(output: Path) -> None:

@@ -7,6 +7,7 @@ from helpers.memory_store import MemoryStore
 from unirex_ray.analysis.compare import compare, in_table_order
 from unirex_ray.analysis.gold_efficiency import Point, gold_efficiency
 from unirex_ray.config import build_config
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.sweep.space import load_space
 from unirex_ray.tracking.choose import given_weights
 from unirex_ray.tracking.records import TrialSpec
@@ -124,7 +125,7 @@ def test_from_recorded_runs_incomplete_configurations_are_missing() -> None:
             )
             store.open_trial(spec, params={}, tags=tags)
             values = {f"{split}/{key}": 10.0 * index + seed for split in ("dev", "test") for key in KEYS}
-            store.finish_trial(spec.trial_id, "completed", metrics=values)
+            store.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(values))
     found = gold_efficiency(compare("sst", store.sweeps("sst")).variants)
     assert found is not None
     dlm, slm = found.curves

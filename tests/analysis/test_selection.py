@@ -11,6 +11,7 @@ from unirex_ray.analysis.selection import (
     select_best,
     select_variants,
 )
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
 
 KEYS = ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")
@@ -39,7 +40,7 @@ def record(
         seed=seed,
         parameters={"train.learning_rate": 10.0**-index},
     )
-    return TrialRecord(spec=spec, status=status, metrics=metrics or {})
+    return TrialRecord(spec=spec, status=status, metrics=TrialMetrics.from_flat(metrics or {}))
 
 
 RECORDS = [

@@ -10,6 +10,7 @@ from helpers.recorded_evaluations import IRONY, OURS, compared, evaluation, reco
 
 from unirex_ray.analysis.transfer import evaluation_rows, transfer_rows
 from unirex_ray.config import build_config
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.sweep.space import load_space
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
@@ -55,7 +56,9 @@ def test_labels_and_the_metric_behind_the_task_score() -> None:
         "target": "Accuracy",
     }
     # Where two metrics have the score's value, either may be meant.
-    both = replace(OURS[0], metrics={**OURS[0].metrics, "test/macro_f1": OURS[0].metrics["test/accuracy"]})
+    both = replace(
+        OURS[0], metrics=TrialMetrics(test={**OURS[0].metrics.test, "macro_f1": OURS[0].metrics.test["accuracy"]})
+    )
     assert evaluation_rows([both])[0].task_metric == ""
     assert evaluation_rows([both, replace(OURS[0], method="aa-ig", trial_id="t")])[0].task_metric == "Accuracy"
     odd = replace(OURS[1], labels="negative for yes, positive for no")
@@ -115,7 +118,7 @@ def test_plain_evaluations() -> None:
 
 
 def test_of_a_trial_evaluated_twice_the_later_one_counts() -> None:
-    again = replace(IRONY[0], metrics=values(90.0, 0, gold=False))
+    again = replace(IRONY[0], metrics=TrialMetrics.from_flat(values(90.0, 0, gold=False)))
     (row,) = evaluation_rows([IRONY[0], again])
     assert row.mean["comprehensiveness"] == 90.0
     with pytest.raises(ValueError, match=r"unirex-slm-fp on irony must have one trial per seed.*\[0, 0\]"):

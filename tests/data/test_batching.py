@@ -4,7 +4,8 @@ from helpers.tiny import make_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirex_ray.data.batching import SpecialTokens, collate, micro_batches, share, sorted_chunks
+from unirex_ray.data.batching import collate, micro_batches, share, sorted_chunks
+from unirex_ray.data.encoded import SpecialTokens
 
 TOKENS = SpecialTokens(pad_id=0, sep_id=3)
 

@@ -248,7 +248,8 @@ def test_the_length_is_the_users_or_the_corpus_own_within_the_encoders(word_piec
     encoded = encode_corpus(corpus, word_piece, max_length=requested, cache=tmp_path)
     assert encoded.max_length == expected
     assert encoded.splits["dev"].lengths.tolist() == [expected]
-    assert (encoded.pad_id, encoded.sep_id) == (word_piece.pad_token_id, word_piece.sep_token_id)
+    special = encoded.special_tokens
+    assert (special.pad_id, special.sep_id) == (word_piece.pad_token_id, word_piece.sep_token_id)
     assert (encoded.digest, encoded.labels) == (corpus.digest(), corpus.labels)
     assert encoded.notes[:2] == ("found", f"train: 1 of 1 inputs are cut to {expected} tokens")
 

@@ -22,9 +22,9 @@ from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
 from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
 from unirex_ray.distributed.train_runtime import fit_group
-from unirex_ray.metrics.table import BINARY_F1, CONVERGENCE_DELTA, METRICS
+from unirex_ray.metrics.table import BINARY_F1, CONVERGENCE_DELTA, METRICS, TrialMetrics
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.trial import TrialResult
+from unirex_ray.training.state import TrialResult
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
@@ -83,12 +83,12 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
 
     losses = {"loss", "task_loss", "comp_loss", "suff_loss", "plaus_loss"}
     assert (
-        set(found.metrics)
-        == set(expected.metrics)
+        set(found.metrics.flat())
+        == set(expected.metrics.flat())
         == losses | {metric.on("dev") for metric in METRICS if metric not in (BINARY_F1, CONVERGENCE_DELTA)}
     )
-    assert all(expected.metrics[name] > 0 for name in losses)
-    assert found.metrics == pytest.approx(expected.metrics, rel=1e-5, abs=1e-7)
+    assert all(expected.metrics.flat()[name] > 0 for name in losses)
+    assert found.metrics.flat() == pytest.approx(expected.metrics.flat(), rel=1e-5, abs=1e-7)
     assert sum(float(gradient.abs().sum()) > 0 for gradient in wanted.values()) > 30
     for rank in range(workers):
         gradients = torch.load(gradients_file(LocalRuntime(job.folder), rank), weights_only=True)
@@ -103,7 +103,7 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
 def test_a_worker_lost_while_its_group_starts_is_replaced(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, max_failures: int, tries: int
 ) -> None:
-    done = TrialResult(metrics={}, epoch=1, perturbation="dropped", highlights=())
+    done = TrialResult(metrics=TrialMetrics(), epoch=1, perturbation="dropped", highlights=())
     fits: list[int] = []
 
     def fit() -> SimpleNamespace:

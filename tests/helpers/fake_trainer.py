@@ -11,11 +11,11 @@ import torch
 from unirex_ray.config import Config
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.data.schema import Corpus
-from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.training.checkpoint import BEST, LAST
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import Runtime
-from unirex_ray.training.trial import TrialResult
+from unirex_ray.training.state import TrialResult
 
 
 def fake_metrics(config: Config, split: str, epoch: int) -> dict[str, float]:
@@ -38,7 +38,7 @@ def train_fake(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
         misbehave(config, runtime, epoch)
         if first:
             runtime.checkpoints.write(LAST, json.dumps({"epoch": epoch}).encode())
-        runtime.report(fake_metrics(config, "dev", epoch), epoch=epoch)
+        runtime.report(TrialMetrics.from_flat(fake_metrics(config, "dev", epoch)), epoch=epoch)
     if first:
         runtime.checkpoints.write(BEST, b"weights")
         note(runtime, "end")
@@ -46,7 +46,12 @@ def train_fake(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     if config.loss.comp_margin == 13:
         metrics["dev/auprc"] = float("nan")
     metrics |= {"time/train_s": 0.0, "time/evaluate_s": 0.0}
-    return TrialResult(metrics=metrics, epoch=config.train.epochs, perturbation="dropped", highlights=(highlight(),))
+    return TrialResult(
+        metrics=TrialMetrics.from_flat(metrics),
+        epoch=config.train.epochs,
+        perturbation="dropped",
+        highlights=(highlight(),),
+    )
 
 
 def misbehave(config: Config, runtime: Runtime, epoch: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency, gold_efficiency
 from unirex_ray.analysis.selection import Configuration
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
 KEYS = ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")
@@ -28,7 +29,7 @@ def configuration(
         spec = TrialSpec(trial_id=f"{index}s{seed}", method=method, configuration=index, seed=seed, parameters={})
         metrics = {f"dev/{key}": number for key, number in zip(KEYS, dev, strict=True)}
         test = {"test/auprc": value} if gold else {"test/task_score": 90.0}
-        return TrialRecord(spec=spec, status="completed", metrics={**metrics, **test})
+        return TrialRecord(spec=spec, status="completed", metrics=TrialMetrics.from_flat({**metrics, **test}))
 
     parameters: Mapping[str, float] = {} if percent is None else {"data.gold_percent": percent}
     records = tuple(record(seed, value) for seed, value in enumerate(auprc))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID, SweepRecord, sort_key
 
@@ -47,15 +48,15 @@ class MemoryStore:
         run["tags"].pop(REASON, None)
         return run_id
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
         run = self.runs[self._id(trial_id)]
-        (run["stages"].setdefault(stage, {}) if stage else run["history"]).setdefault(epoch, dict(metrics))
+        (run["stages"].setdefault(stage, {}) if stage else run["history"]).setdefault(epoch, metrics)
 
     def finish_trial(
-        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
     ) -> None:
         run = self.runs[self._id(trial_id)]
-        run["metrics"] |= metrics
+        run["metrics"] |= metrics.flat()
         run["tags"] |= {STATUS: status, **({REASON: reason} if reason else {})}
 
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
@@ -65,9 +66,8 @@ class MemoryStore:
         path = f"{folder}/{file.name}" if folder else file.name
         self.runs[self._id(trial_id)]["artifacts"][path] = file.read_bytes()
 
-    def finish_sweep(self, *, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        self.runs[self._sweep]["metrics"] |= metrics
-        self.runs[self._sweep]["tags"] |= {**tags, STATUS: "completed"}
+    def finish_sweep(self) -> None:
+        self.runs[self._sweep]["tags"] |= {STATUS: "completed"}
 
     def fail_sweep(self, reason: str) -> None:
         self.runs[self._sweep]["tags"] |= {STATUS: "failed", REASON: reason}
@@ -108,7 +108,7 @@ class MemoryStore:
         return [evaluation for evaluation in found if evaluation.trained_on == trained_on]
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
-        self.runs[run_id]["metrics"] |= scores
+        self.runs[run_id]["metrics"] |= TrialMetrics(nrg=scores).flat()
 
     def _id(self, trial_id: str | None) -> str:
         return self._sweep if trial_id is None else f"{self._sweep}/{trial_id}"
@@ -119,7 +119,7 @@ class MemoryStore:
             return TrialRecord(
                 spec=run["spec"],
                 status=status,
-                metrics=dict(run["metrics"]) if status == "completed" else {},
+                metrics=TrialMetrics.from_flat(run["metrics"] if status == "completed" else {}),
                 history=run["history"],
                 reason=run["tags"].get(REASON),
                 run_id=run_id,

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import torch
+from helpers.tiny import first_stage
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.runtime import Runtime
-from unirex_ray.training.trial import Trainer, TrialResult
+from unirex_ray.training.state import TrialResult
 
 BATCH = [3, 1, 7, 10, 5, 0, 8]
 
@@ -17,8 +19,7 @@ def gradients_file(runtime: Runtime, rank: int) -> Path:
 
 
 def probe(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
-    trainer = Trainer(config, corpus, runtime)
-    trainer.restore()
+    trainer = first_stage(config, corpus, runtime)
     trainer.model.train()
     losses = trainer.learner.gradients(BATCH)
     shares = torch.stack([losses[name] for name in sorted(losses)])
@@ -27,7 +28,7 @@ def probe(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     file = gradients_file(runtime, runtime.rank)
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(found, file)
-    dev = trainer.evaluator(trainer.data["dev"])
-    metrics = dict(zip(sorted(losses), shares.tolist(), strict=True)) | {f"dev/{key}": dev[key] for key in dev}
+    train = dict(zip(sorted(losses), shares.tolist(), strict=True))
+    metrics = TrialMetrics(train=train, dev=trainer.evaluate("dev"))
     runtime.report(metrics, epoch=1)
     return TrialResult(metrics=metrics, epoch=runtime.world, perturbation="dropped", highlights=())

@@ -4,6 +4,7 @@ from helpers.memory_store import MemoryStore
 
 from unirex_ray.analysis.compare import Comparison, compare
 from unirex_ray.data.schema import Split
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, RunStore
 
@@ -43,7 +44,9 @@ def evaluation(
         digest=digest,
         split=split,
         labels="negative for no, positive for yes",
-        metrics={**values(base, seed, split, gold=gold, behind=behind), "time/extraction_s": 0.1},
+        metrics=TrialMetrics.from_flat(
+            {**values(base, seed, split, gold=gold, behind=behind), "time/extraction_s": 0.1}
+        ),
     )
 
 
@@ -71,7 +74,8 @@ def record(store: RunStore, evaluations: list[Evaluation]) -> None:
             store.open_trial(spec, params={}, tags=tags)
             dev = {"comprehensiveness": base, "sufficiency": -base, "auprc": base, "token_f1": base, "task_score": base}
             metrics = {f"dev/{key}": value for key, value in dev.items()}
-            store.finish_trial(spec.trial_id, "completed", metrics={**metrics, **values(base, seed, gold=True)})
+            metrics |= values(base, seed, gold=True)
+            store.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
     for each in evaluations:
         store.log_evaluation(each, params={}, tags={}, texts={})
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import TrialSpec, TrialStatus
 from unirex_ray.tracking.store import DATA_DIGEST, RunStore
 
@@ -51,9 +52,10 @@ def record(
         )
         store.open_trial(spec, params={}, tags=tags)
         status: TrialStatus = "completed" if not isinstance(outcome, str) else outcome  # type: ignore[assignment]
-        metrics = {} if isinstance(outcome, str) else outcome
-        store.finish_trial(spec.trial_id, status, metrics=metrics, reason="loss is nan" if metrics == {} else None)
-    store.finish_sweep(metrics={}, tags={})
+        metrics = TrialMetrics() if isinstance(outcome, str) else TrialMetrics.from_flat(outcome)
+        reason = "loss is nan" if isinstance(outcome, str) else None
+        store.finish_trial(spec.trial_id, status, metrics=metrics, reason=reason)
+    store.finish_sweep()
 
 
 def numbers(comp: float, suff: float, auprc: float, f1: float, task: float) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,16 +12,21 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from unirex_ray.config import Config, build_config, unflatten
-from unirex_ray.data.batching import Batch, SpecialTokens, collate
+from unirex_ray.data.batching import Batch, collate
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.encode import encode_split
-from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.schema import Corpus, Split
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.setup import prepare_trial, trial_identity
+from unirex_ray.training.stage import StageTrainer, stages_from
+from unirex_ray.training.state import TrialFiles
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 
 GOOD = [f"good{number}" for number in range(10)]
@@ -200,8 +205,8 @@ class ThreadRuntime:
     def all_reduce(self, tensor: Tensor) -> None:
         self._group.sum(self.rank, tensor)
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
-        self._group.reports[self.rank].append((epoch, dict(metrics)))
+    def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
+        self._group.reports[self.rank].append((epoch, metrics))
 
 
 class Group:
@@ -210,7 +215,7 @@ class Group:
     def __init__(self, world: int, folder: Path | str) -> None:
         self.world = world
         self.checkpoints = CheckpointStore(folder)
-        self.reports: list[list[tuple[int, dict[str, float]]]] = [[] for _ in range(world)]
+        self.reports: list[list[tuple[int, TrialMetrics]]] = [[] for _ in range(world)]
         self._barrier = threading.Barrier(world, timeout=60)
         self._given: list[Tensor] = [torch.empty(0)] * world
 
@@ -243,3 +248,23 @@ class Group:
         if errors:
             raise errors[0]
         return results
+
+
+def stages(config: Config, corpus: Corpus, runtime: Runtime) -> Iterator[StageTrainer]:
+    """A trial's stages, from its checkpoint on; whoever takes the next one has trained the one before."""
+    setup, files = prepare_trial(config, corpus, runtime.device), TrialFiles(runtime, trial_identity(config, corpus))
+    return stages_from(files.resume(), setup, files, runtime)
+
+
+def first_stage(config: Config, corpus: Corpus, runtime: Runtime) -> StageTrainer:
+    """The first stage of a trial, about to be trained."""
+    return next(stages(config, corpus, runtime))
+
+
+def last_stage(config: Config, corpus: Corpus, runtime: Runtime) -> StageTrainer:
+    """The last stage of a trial, about to be trained; those before it are."""
+    for trainer in stages(config, corpus, runtime):
+        if trainer.is_last:
+            return trainer
+        trainer.train()
+    raise AssertionError("a method has a last stage")

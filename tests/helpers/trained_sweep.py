@@ -22,7 +22,7 @@ def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS,
             trial_id = f"s1-{method}-0003-s{seed}"
             settings = override(config, {"method": method, "train.seed": seed})
             result = train_trial(settings, corpus, LocalRuntime(folder / "trials" / trial_id))
-            recorded[trial_id] = dict(result.metrics)
+            recorded[trial_id] = result.metrics.flat()
     (folder / "leaderboard.csv").write_text(to_csv(rows))
     settings = {"data.name": corpus.name, "data.digest": corpus.digest()}
     (folder / "sweep.json").write_text(json.dumps({"sweep_id": "s1", "settings": settings}))

@@ -12,13 +12,14 @@ from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.inference.evaluate import evaluate
-from unirex_ray.inference.export import PROVENANCE, SETTINGS, trained_in
+from unirex_ray.inference.export import PROVENANCE, SETTINGS
 from unirex_ray.inference.find import find_models
 from unirex_ray.inference.labels import match_labels, parse_mapping
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.state import completed_model
 
 
 def evaluations(*arguments, **options) -> list[Evaluation]:
@@ -51,7 +52,7 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
         assert (evaluation.trained_digest, evaluation.digest) == (corpus.digest(), corpus.digest())
         assert (evaluation.trained_on, evaluation.corpus, evaluation.labels) == ("tiny", "tiny", "the same")
         wanted = {key: value for key, value in recorded[evaluation.trial_id].items() if key.startswith("test/")}
-        assert {key: value for key, value in evaluation.metrics.items() if key in wanted} == pytest.approx(
+        assert {key: value for key, value in evaluation.metrics.flat().items() if key in wanted} == pytest.approx(
             wanted, rel=1e-5, abs=1e-6
         )
         assert len(highlights) == 12
@@ -60,7 +61,7 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
 def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
     folder, recorded = swept
     trial_id = "s1-unirex-aa-f-rand-0003-s1"
-    settings, model, card = trained_in(CheckpointStore(folder / "trials" / trial_id))
+    settings, model, card = completed_model(CheckpointStore(folder / "trials" / trial_id))
     save_model(tmp_path / "model", model, load_tokenizer(settings.model), settings.model, card)
     (tmp_path / "model" / SETTINGS).write_text(to_yaml(settings))
     provenance = {"trial_id": trial_id, "data_digest": "abc", "tracking_uri": "sqlite:////nowhere/mlflow.db"}
@@ -70,9 +71,11 @@ def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
     (test,) = evaluations(found.models, corpus, config)
     assert (test.seed, test.method, test.trained_digest) == (1, "unirex-aa-f-rand", "abc")
     for key in ("test/auprc", "test/comprehensiveness", "test/task_score"):
-        assert test.metrics[key] == pytest.approx(recorded[trial_id][key], rel=1e-5, abs=1e-6)
+        assert test.metrics.flat()[key] == pytest.approx(recorded[trial_id][key], rel=1e-5, abs=1e-6)
     (dev,) = evaluations(found.models, corpus, config, split="dev")
-    assert dev.metrics["dev/comprehensiveness"] == pytest.approx(recorded[trial_id]["dev/comprehensiveness"], rel=1e-5)
+    assert dev.metrics.flat()["dev/comprehensiveness"] == pytest.approx(
+        recorded[trial_id]["dev/comprehensiveness"], rel=1e-5
+    )
 
 
 def renamed(corpus: Corpus, *labels: str, **rules) -> Corpus:
@@ -86,22 +89,22 @@ def test_labels_of_another_task_by_hand(swept, config, corpus):
     whole = recorded[model.trial_id]
     target = renamed(corpus, "noHate", "hate", name="target", task_metric="binary_f1")
     (plain,) = evaluate([model], target, config)
-    (other,) = evaluate([model], target, config, given={"negative": "hate", "positive": "noHate"})
-    (one,) = evaluations([model], target, config, given={"negative": "noHate", "positive": "noHate"})
+    (other,) = evaluate([model], target, config, label_map={"negative": "hate", "positive": "noHate"})
+    (one,) = evaluations([model], target, config, label_map={"negative": "noHate", "positive": "noHate"})
     by_place, turned, shown, turned_shown = plain.evaluation, other.evaluation, plain.highlights, other.highlights
     assert by_place.labels == "negative for noHate, positive for hate"
     accuracy = whole["test/accuracy"]
-    assert by_place.metrics["test/accuracy"] == pytest.approx(accuracy)
-    assert turned.metrics["test/accuracy"] == pytest.approx(100 - accuracy)
-    assert one.metrics["test/accuracy"] == pytest.approx(50.0)
-    assert one.metrics["test/task_score"] == one.metrics["test/binary_f1"] == 0.0
-    assert by_place.metrics["test/task_score"] == by_place.metrics["test/binary_f1"]
+    assert by_place.metrics.flat()["test/accuracy"] == pytest.approx(accuracy)
+    assert turned.metrics.flat()["test/accuracy"] == pytest.approx(100 - accuracy)
+    assert one.metrics.flat()["test/accuracy"] == pytest.approx(50.0)
+    assert one.metrics.flat()["test/task_score"] == one.metrics.flat()["test/binary_f1"] == 0.0
+    assert by_place.metrics.flat()["test/task_score"] == by_place.metrics.flat()["test/binary_f1"]
     for evaluation in (by_place, turned, one):  # faithfulness is about the model's own prediction
         for key in ("test/comprehensiveness", "test/sufficiency", "test/auprc"):
-            assert evaluation.metrics[key] == pytest.approx(whole[key], rel=1e-5, abs=1e-6)
-    assert by_place.metrics["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
-    assert turned.metrics["test/loss"] != pytest.approx(whole["test/loss"], rel=1e-2)
-    assert "test/loss" not in one.metrics
+            assert evaluation.metrics.flat()[key] == pytest.approx(whole[key], rel=1e-5, abs=1e-6)
+    assert by_place.metrics.flat()["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
+    assert turned.metrics.flat()["test/loss"] != pytest.approx(whole["test/loss"], rel=1e-2)
+    assert "loss" not in one.metrics.test
     assert {i.predicted for i in shown} <= {"hate", "noHate"}
     assert all(a.predicted != b.predicted and a.label == b.label for a, b in zip(shown, turned_shown, strict=True))
 
@@ -113,8 +116,8 @@ def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
     )
     target = replace(corpus, splits={**corpus.splits, "test": bare})
     (evaluation,) = evaluations(find_models(folder).models[:1], target, config)
-    assert not {"test/auprc", "test/token_f1"} & set(evaluation.metrics)
-    assert "test/comprehensiveness" in evaluation.metrics
+    assert not {"auprc", "token_f1"} & set(evaluation.metrics.test)
+    assert "comprehensiveness" in evaluation.metrics.test
 
 
 def test_texts_are_cut_as_in_training_and_to_the_corpus_own_limit(swept, config, corpus):
@@ -175,7 +178,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_evaluated(swept, config
         evaluate(models, tiny_corpus((6, 3, 3), choices=3), config)
     trained_sweep(tmp_path, config, corpus, ("unirex-aa-f-gold",), (0,))
     bare = tiny_corpus((20, 8, 12), gold=0.0)
-    with pytest.raises(UserError, match=r"unirex-aa-f-gold, seed 0 scores tokens by their gold rationale, which tiny"):
+    with pytest.raises(
+        UserError, match=r"unirex-aa-f-gold, seed 0 scores tokens by their gold rationale, and tiny, test has none"
+    ):
         evaluate(find_models(tmp_path).models, bare, config)
 
 
@@ -183,7 +188,7 @@ def test_folders_that_hold_no_models_are_refused(swept, tmp_path, config, corpus
     with pytest.raises(UserError, match=r"neither an exported model .* nor the output of a sweep"):
         find_models(tmp_path)
     (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(UserError, match=r"has not finished: python jobs/sweep.py --resume"):
+    with pytest.raises(UserError, match="has not finished; finish it with --resume"):
         find_models(tmp_path)
     (tmp_path / "leaderboard.csv").write_text("method,rank\n")
     with pytest.raises(UserError, match="holds no readable sweep"):
@@ -194,7 +199,7 @@ def test_folders_that_hold_no_models_are_refused(swept, tmp_path, config, corpus
     with pytest.raises(UserError, match="has no complete configuration"):
         find_models(tmp_path)
     (tmp_path / "leaderboard.csv").write_text("method,rank,configuration,seeds\naa-ig,1,0,[0]\n")
-    with pytest.raises(UserError, match=r"has no result\.json"):
+    with pytest.raises(UserError, match=r"holds no completed trial"):
         find_models(tmp_path)
 
 

@@ -6,6 +6,7 @@ from unirex_ray.analysis.selection import configurations, select_best, select_va
 from unirex_ray.errors import UserError
 from unirex_ray.inference.export import select_trial
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 from unirex_ray.tracking.store import SweepRecord
 
@@ -24,15 +25,13 @@ def trial(
 ) -> TrialRecord:
     """A completed trial; a number stands for every metric as good as that, in [0, 1]."""
 
-    def on(split: str, given: float | dict) -> dict[str, float]:
-        if not isinstance(given, dict):
-            given = {key: 1 - given if key == "sufficiency" else given for key in KEYS}
-        return {f"{split}/{key}": value for key, value in given.items()}
+    def metrics(value: float | dict) -> dict[str, float]:
+        return value if isinstance(value, dict) else {k: 1 - value if k == "sufficiency" else value for k in KEYS}
 
     spec = TrialSpec(
         trial_id=trial_name(sweep, method, index, seed), method=method, configuration=index, seed=seed, parameters={}
     )
-    return TrialRecord(spec=spec, status="completed", metrics={**on("dev", dev), **on("test", test)})
+    return TrialRecord(spec=spec, status="completed", metrics=TrialMetrics(dev=metrics(dev), test=metrics(test)))
 
 
 def swept(*trials: TrialRecord, sweep: str = "s1", seeds: tuple[int, ...] = (0,)) -> SweepRecord:

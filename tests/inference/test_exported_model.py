@@ -88,7 +88,7 @@ class Swept:
         best = selected[method] if method else select_best(selected)
         assert best is not None
         zero, one = best.records
-        return one if one.metrics["dev/task_score"] > zero.metrics["dev/task_score"] else zero
+        return one if one.metrics.dev["task_score"] > zero.metrics.dev["task_score"] else zero
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_the_sweeps_own_test_metrics_come_again(swept: Swept, method: str | None
     trial = swept.trial(method)
     recorded, again = (
         {key: value for key, value in metrics.items() if key.startswith("test/")}
-        for metrics in (trial.metrics, evaluation["metrics"])
+        for metrics in (trial.metrics.flat(), evaluation["metrics"])
     )
     assert {"test/task_score", "test/auprc", "test/sufficiency", "test/loss"} < set(recorded)
     assert again == pytest.approx(recorded, rel=0, abs=1e-6)

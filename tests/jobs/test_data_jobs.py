@@ -12,6 +12,7 @@ from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
 from unirex_ray.errors import exit_on_user_error
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST
@@ -106,8 +107,8 @@ def sweep(encoders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         method, seed = trial_id[3:].rsplit("-", 2)[0], int(trial_id[-1])
         spec = TrialSpec(trial_id=trial_id, method=method, configuration=3, seed=seed, parameters={})
         store.open_trial(spec, params={}, tags=tags)
-        store.finish_trial(trial_id, "completed", metrics=metrics)
-    store.finish_sweep(metrics={}, tags={})
+        store.finish_trial(trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
+    store.finish_sweep()
     return folder
 
 
@@ -124,7 +125,7 @@ def test_evaluate_scores_every_selected_model_and_records_it(job: Job, tmp_path:
     assert [each["trial_id"][3:] for each in found] == [f"{m}-0003-s{s}" for m in ("aa-ig", "fresh") for s in (0, 1)]
     assert {each["labels"] for each in found} == {"negative for y, positive for n"}
     recorded = MlflowStore(f"sqlite:///{sweep}/mlflow.db").evaluations("reviews")
-    assert {e.trial_id: dict(e.metrics) for e in recorded} == {e["trial_id"]: e["metrics"] for e in found}
+    assert {e.trial_id: e.metrics.flat() for e in recorded} == {e["trial_id"]: e["metrics"] for e in found}
     assert {each.corpus for each in recorded} == {"table"}
     assert {file.name for file in (sweep / "mlartifacts" / "table").rglob("*.*")} == {"rationales.html", "config.yaml"}
 
@@ -143,7 +144,7 @@ def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: 
     assert "next:" not in told  # that store does not know the sweep
     (one, two) = MlflowStore(f"sqlite:///{tmp_path}/own.db").evaluations("reviews")
     assert (one.split, {one.method, two.method}) == ("dev", {"fresh"})
-    assert "dev/comprehensiveness" in one.metrics
+    assert "comprehensiveness" in one.metrics.dev
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,9 @@ def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
     assert "model.layers = 12: 'embedded' has 6 layers" in refused("sweep", small, "--space", str(space))
     space.write_text("parameters: {model.pooling: {choice: [sum, mlp]}}")
     line = refused("sweep", small, "--space", str(space), "--method=aa-ig")
-    assert "model.pooling = 'mlp' is trained by a plausibility loss, which aa-ig has not where it pools" in line
+    assert "model.pooling = 'mlp' is trained by a plausibility loss, and aa-ig has none where it pools" in line
     space.write_text("parameters: {model.pooling: {choice: [mlp]}}")
-    assert "which fresh has not where it pools" in refused("sweep", small, "--space", str(space), "--method=fresh")
+    assert "and fresh has none where it pools" in refused("sweep", small, "--space", str(space), "--method=fresh")
     space.write_text("parameters: {data.gold_percent: {choice: [5, 100]}}")
     alone = ("--space", str(space), "--method=unirex-slm-fp", "--train.batch_size=1")
     assert "train.batch_size = 1 leaves no room beside it" in refused("sweep", small, *alone)
@@ -175,7 +175,7 @@ def test_hardware_that_is_not_there(refused: Refused) -> None:
 def test_bad_input_to_the_other_jobs(refused: Refused, tmp_path: Path) -> None:
     assert "required: --text" in refused("explain", "--model=m")
     assert "unknown option --txt" in refused("explain", "--model=m", "--text=t", "--txt=t")
-    assert "'m' is no exported model" in refused("explain", "--model=m", "--text=t")
+    assert "'m' is not an exported model" in refused("explain", "--model=m", "--text=t")
     assert "--text is empty" in refused("explain", "--model=m", "--text= ")
     assert "--top-k-percent must be from 1 to 100" in refused("explain", "--model=m", "--text=t", "--top-k-percent=0")
     assert "'engines'" in refused("benchmark", "engines")

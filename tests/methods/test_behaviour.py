@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import encode, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import encode, last_stage, tiny_config, tiny_corpus, whole_batch
 from scipy.stats import spearmanr
 
 from unirex_ray.config import Config
@@ -12,7 +12,8 @@ from unirex_ray.data.schema import Corpus
 from unirex_ray.models.attribution import attribute, dropout_off
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.trial import Trainer, train_trial
+from unirex_ray.training.stage import StageTrainer
+from unirex_ray.training.trial import train_trial
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,9 @@ def configured(encoder: str, method: str, **overrides: object) -> Config:
     return tiny_config(encoder, method=method, **base | overrides)
 
 
-def trained(config: Config, corpus: Corpus, folder: Path) -> Trainer:
-    trainer = Trainer(config, corpus, LocalRuntime(folder))
-    trainer.restore()
-    while trainer.progress.stage < len(trainer.method.stages):
-        trainer.run_stage()
+def trained(config: Config, corpus: Corpus, folder: Path) -> StageTrainer:
+    trainer = last_stage(config, corpus, LocalRuntime(folder))
+    trainer.train()
     return trainer
 
 
@@ -54,7 +53,7 @@ def test_methods_that_learn_from_gold_rationales_find_them(encoders, corpus, tmp
     auprc = {
         method: train_trial(
             configured(encoders["bert"], method), corpus, LocalRuntime(Path(tmp_path) / method)
-        ).metrics["test/auprc"]
+        ).metrics.flat()["test/auprc"]
         for method in ("aa-ig", "a2r-p", "unirex-dlm-p", "unirex-dlm-fp", "unirex-slm-fp")
     }
     assert all(value > auprc["aa-ig"] + 15 for method, value in auprc.items() if method != "aa-ig")

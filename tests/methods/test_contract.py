@@ -1,13 +1,14 @@
 """One contract for every method of the paper, from recipe to a folder that others can load."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import encode, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import encode, first_stage, last_stage, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, config_keys, override
 from unirex_ray.data.batching import Batch
@@ -23,8 +24,10 @@ from unirex_ray.models.store import load_model, save_model
 from unirex_ray.models.token_subsets import ForwardPlan, rationale_subsets
 from unirex_ray.models.top_k import selection_size
 from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.stage import StageTrainer
+from unirex_ray.training.state import TrialFiles, TrialResult
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
-from unirex_ray.training.trial import Trainer, TrialResult, train_trial
+from unirex_ray.training.trial import final_result, train_trial
 
 SIXTEEN = (
     "aa-grad",
@@ -70,24 +73,23 @@ def prepared(encoders: dict[str, str]) -> Prepared:
     return prepare
 
 
-def trained(config: Config, corpus: Corpus, folder: Path) -> tuple[Trainer, TrialResult]:
-    trainer = Trainer(config, corpus, LocalRuntime(folder))
-    trainer.restore()
-    while trainer.progress.stage < len(trainer.method.stages):
-        trainer.run_stage()
-    return trainer, trainer.finish()
+def trained(config: Config, corpus: Corpus, folder: Path) -> tuple[StageTrainer, TrialResult]:
+    trainer = last_stage(config, corpus, LocalRuntime(folder))
+    trainer.train()
+    return trainer, final_result(trainer, time.perf_counter())
 
 
 def lasting(result: TrialResult) -> dict[str, float]:
-    return {key: value for key, value in result.metrics.items() if not key.startswith("time/")}
+    return {key: value for key, value in result.metrics.flat().items() if not key.startswith("time/")}
 
 
 def outputs(model: RationaleModel, batch: Batch) -> list[torch.Tensor]:
     """Everything that evaluation reads of a model."""
     with dropout_off(model), torch.no_grad():
-        reading = model.read(batch, ForwardPlan())
-        full = model.full_logits(batch, reading, (5, 50), ForwardPlan())
-        return [reading[1], full, *model.perturbed_logits(batch, reading[1], full, (5, 50), ForwardPlan(), "fresh")]
+        extracted = model.extract(batch, ForwardPlan())
+        full = model.full_logits(batch, extracted, (5, 50), ForwardPlan())
+        perturbed = model.perturbed_logits(batch, extracted.scores, full, (5, 50), ForwardPlan(), "fresh")
+        return [extracted.scores, full, *perturbed]
 
 
 def test_all_twenty_are_there() -> None:
@@ -112,14 +114,14 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
     config, corpus = prepared(method, choices)
     trainer, result = trained(config, corpus, tmp_path)
     assert set(lasting(result)) == {f"{split}/{key}" for split in ("dev", "test") for key in KEYS} | (
-        {"dev/own_loss"} if method == "l2e" else set()
+        {"dev/stage_loss"} if method == "l2e" else set()
     )
-    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert all(math.isfinite(value) for value in result.metrics.flat().values())
     assert len(result.highlights) == 8
     if method in PIPELINES:
-        assert result.metrics["test/sufficiency"] == 0.0
+        assert result.metrics.flat()["test/sufficiency"] == 0.0
     if method == "unirex-aa-f-gold":
-        assert (result.metrics["test/auprc"], result.metrics["test/token_f1"]) == (100.0, 100.0)
+        assert (result.metrics.flat()["test/auprc"], result.metrics.flat()["test/token_f1"]) == (100.0, 100.0)
 
     split, tokens = encode(config, corpus.splits["test"])
     batch = whole_batch(split, tokens)
@@ -133,9 +135,9 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
     if method in ("fresh", "fresh-p"):
         assert scores.sum(1).tolist() == [selection_size(length - 1, 10) for length in batch.lengths.tolist()]
 
-    save_model(tmp_path / "model", trainer.model, load_tokenizer(config.model), config.model, trainer.card)
+    save_model(tmp_path / "model", trainer.model, load_tokenizer(config.model), config.model, trainer.setup.card)
     loaded, _, card = load_model(tmp_path / "model")
-    assert card == trainer.card
+    assert card == trainer.setup.card
     for one, other in zip(outputs(loaded, batch), outputs(trainer.model, batch), strict=True):
         assert torch.equal(one, other)
 
@@ -151,14 +153,16 @@ def test_one_seed_repeats_and_two_differ(method: str, prepared: Prepared, tmp_pa
     assert lasting(one) != lasting(other)
 
 
-def own_objective(trainer: Trainer) -> float:
+def own_objective(trainer: StageTrainer) -> float:
     """The last stage's loss over the whole train set, dropout off."""
     split, instances = trainer.data["train"], range(len(trainer.data["train"]))
     with dropout_off(trainer.model):
-        batch = whole_batch(split, trainer.tokens)
-        criteria, counts = trainer.method.stages[-1].criteria, global_counts(split, instances)
-        terms = loss_terms(trainer.model, batch, counts, criteria, trainer.config.loss, trainer.plan)
-        return float(weighted_sum(terms, trainer.config.loss).detach())
+        batch = whole_batch(split, trainer.setup.encoded.special_tokens)
+        criteria, counts = trainer.setup.method.stages[-1].criteria, global_counts(split, instances)
+        terms = loss_terms(
+            trainer.model, batch, counts, criteria, trainer.setup.config.loss, trainer.setup.forward_plan
+        )
+        return float(weighted_sum(terms, trainer.setup.config.loss).detach())
 
 
 def test_training_lowers_the_objective_of_the_last_stage(
@@ -167,13 +171,10 @@ def test_training_lowers_the_objective_of_the_last_stage(
     changes = {"train__epochs": 8, "train__patience": 8, "train__batch_size": 16, "train__learning_rate": 1e-3}
     config, corpus = prepared(method, model__dropout=0.0, **changes)
     # Dev may call for an early epoch; here the last one is to be looked at.
-    monkeypatch.setattr(Trainer, "_load_best", lambda self: None)
-    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
-    trainer.restore()
-    while not trainer.is_last:
-        trainer.run_stage()
+    monkeypatch.setattr(TrialFiles, "load_best", lambda self, model: None)
+    trainer = last_stage(config, corpus, LocalRuntime(tmp_path))
     before = own_objective(trainer)
-    trainer.run_stage()
+    trainer.train()
     assert own_objective(trainer) < before - 0.01
 
 
@@ -197,10 +198,7 @@ def test_odd_batches_give_finite_losses_and_gradients(
     # Beside them some with gold rationales: without any, methods that learn from them are refused.
     train = (*map(odd, range(4), texts), *corpus.splits["train"])
     corpus = replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(train)})
-    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
-    trainer.restore()
-    while not trainer.is_last:
-        trainer.run_stage()
+    trainer = last_stage(config, corpus, LocalRuntime(tmp_path))
     with torch.no_grad():
         trainer.model.task_model.head.weight.mul_(1e3)
     losses = trainer.learner.gradients([0, 1, 2, 3])
@@ -270,12 +268,9 @@ def test_a_restart_hands_on_what_an_earlier_extractor_had_learned(
 ) -> None:
     monkeypatch.setitem(METHODS, IMITATES_DLM.name, IMITATES_DLM)
     config, corpus = prepared(IMITATES_DLM.name)
-    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
-    trainer.restore()
-    trainer.run_stage()
-    again = Trainer(config, corpus, LocalRuntime(tmp_path))
-    again.restore()
-    assert again.progress.stage == 1
+    trainer = last_stage(config, corpus, LocalRuntime(tmp_path))
+    again = first_stage(config, corpus, LocalRuntime(tmp_path))
+    assert again.state.stage == 1
     for split in ("train", "dev"):
         teacher_scores = again.data[split].teacher_scores
         assert teacher_scores is not None
@@ -287,5 +282,5 @@ def test_another_method_is_one_recipe(seventeenth: str, prepared: Prepared, tmp_
     assert [key for key in WEIGHT_KEYS.values() if get_method(seventeenth).reads(key)] == ["loss.plaus_weight"]
     config, corpus = prepared(seventeenth)
     result = train_trial(config, corpus, LocalRuntime(tmp_path))
-    assert all(math.isfinite(value) for value in result.metrics.values())
-    assert result.metrics["test/sufficiency"] == 0.0
+    assert all(math.isfinite(value) for value in result.metrics.flat().values())
+    assert result.metrics.flat()["test/sufficiency"] == 0.0

@@ -44,12 +44,12 @@ def test_a_loop_over_instances_gives_the_same(instances, thresholds, classes, se
     full = torch.randn(instances, classes, generator=generator) * 3
     part = torch.randn(thresholds, instances, classes, generator=generator) * 3
     values = comprehensiveness(full, part).tolist()
-    for number, whole in enumerate(full.tolist()):
-        best = max(range(classes), key=lambda c: whole[c])
+    for number, full_logits in enumerate(full.tolist()):
+        best = max(range(classes), key=lambda c: full_logits[c])
 
         def chance(logits: list[float], c: int) -> float:
             return math.exp(logits[c]) / sum(math.exp(value) for value in logits)
 
-        drops = [chance(whole, best) - chance(part[k, number].tolist(), best) for k in range(thresholds)]
+        drops = [chance(full_logits, best) - chance(part[k, number].tolist(), best) for k in range(thresholds)]
         assert values[number] == pytest.approx(sum(drops) / (thresholds + 1), abs=1e-9)
         assert -1 <= values[number] <= 1

@@ -6,7 +6,8 @@ from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
 from helpers.tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
 from torch import Tensor
 
-from unirex_ray.data.batching import Batch, SpecialTokens
+from unirex_ray.data.batching import Batch
+from unirex_ray.data.encoded import SpecialTokens
 from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off, gauss_legendre
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan
@@ -27,12 +28,12 @@ def rows_of(batch: Batch, family: str, row: int) -> tuple[Tensor, Tensor | None]
 
 
 def path_ends(model: TaskModel, batch: Batch, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings of a row, and of its baseline: PAD but for the first token and the separators."""
+    """Embeddings of a row, and of its baseline: PAD except on the first token and the separators."""
     table = model.encoder.backbone.get_input_embeddings()
     sep = batch.input_ids[batch.separators][0]
-    blank = torch.where(ids == sep, ids, batch.pad_id)
-    blank[:, 0] = ids[:, 0]
-    return table(ids).detach(), table(blank).detach()
+    baseline_ids = torch.where(ids == sep, ids, batch.pad_id)
+    baseline_ids[:, 0] = ids[:, 0]
+    return table(ids).detach(), table(baseline_ids).detach()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8])
@@ -68,8 +69,8 @@ def test_scores_sum_to_the_difference_that_the_tokens_make(encoders, trained, fa
         for row in range(3):
             ids, types = rows_of(batch, family, row)
             inputs, baseline = path_ends(model, batch, ids)
-            whole, blank = (plain_logits(model, embeds, types)[0, 1] for embeds in (inputs, baseline))
-            assert float(scores[row].sum()) == pytest.approx(float((whole - blank).detach()), abs=2e-3)
+            logit, baseline_logit = (plain_logits(model, embeds, types)[0, 1] for embeds in (inputs, baseline))
+            assert float(scores[row].sum()) == pytest.approx(float((logit - baseline_logit).detach()), abs=2e-3)
     # The sentiment words carry it, and CLS and SEP nothing at all.
     assert scores[:, 0].eq(0).all()
     assert scores[batch.separators].eq(0).all()
@@ -77,7 +78,7 @@ def test_scores_sum_to_the_difference_that_the_tokens_make(encoders, trained, fa
     assert scores.abs().max() > 0
 
 
-def test_neither_plan_nor_company_changes_scores(encoders, trained):
+def test_scores_depend_on_neither_the_plan_nor_the_other_rows(encoders, trained):
     model = trained("bert", "slm").task_model
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((6, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
@@ -93,7 +94,7 @@ def test_neither_plan_nor_company_changes_scores(encoders, trained):
         assert torch.allclose(again, reference, atol=1e-5, rtol=1e-5)
 
 
-def test_nothing_is_left_behind(encoders, trained):
+def test_attribution_leaves_modes_gradients_and_random_state_alone(encoders, trained):
     model = trained("bert", "slm").task_model
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((3, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
@@ -111,7 +112,7 @@ def test_nothing_is_left_behind(encoders, trained):
     model.train()
 
 
-def test_modes_come_back_after_an_error(trained):
+def test_dropout_off_restores_modes_after_an_error(trained):
     model = trained("bert", "slm").task_model
     model.train()
 
@@ -193,8 +194,8 @@ def test_deeplift_is_not_the_plain_gradient_at_the_pooler(encoders, trained):
         inputs.requires_grad_()
         (gradient,) = torch.autograd.grad(plain_logits(model, inputs, types)[0, 0], inputs)
         plain = ((inputs - baseline) * gradient).sum(-1)[0]
-    found = attribute(model, batch, classes, "deeplift", ForwardPlan())[0, : len(plain)]
-    assert float((found - plain).detach().abs().max()) > 1e-3
+    scores = attribute(model, batch, classes, "deeplift", ForwardPlan())[0, : len(plain)]
+    assert float((scores - plain).detach().abs().max()) > 1e-3
 
 
 def test_few_steps_at_a_time_give_the_same_as_all_at_once(encoders, trained):
@@ -260,16 +261,16 @@ def test_scores_that_are_trained_have_the_gradients_of_differences(encoders, tra
     for name, parameter in model.named_parameters():
         if parameter.grad is None or float(parameter.grad.abs().max()) < 1e-3:
             continue
-        place = int(parameter.grad.abs().argmax())
+        index = int(parameter.grad.abs().argmax())
         flat = parameter.data.view(-1)
-        before = float(flat[place])
+        before = float(flat[index])
         sides = []
         for shift in (step, -step):
-            flat[place] = before + shift
+            flat[index] = before + shift
             sides.append(float(total(False)))
-        flat[place] = before
+        flat[index] = before
         difference = (sides[0] - sides[1]) / (2 * step)
-        assert float(parameter.grad.view(-1)[place]) == pytest.approx(difference, rel=2e-2, abs=2e-3), name
+        assert float(parameter.grad.view(-1)[index]) == pytest.approx(difference, rel=2e-2, abs=2e-3), name
         checked += 1
     assert checked > 10
 
@@ -283,5 +284,5 @@ def test_trained_scores_are_the_same_numbers_and_only_ig_has_them(encoders, trai
     assert learned.requires_grad
     assert not plain.requires_grad
     assert torch.allclose(learned.detach(), plain, atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match="only IG can be trained through, but got 'grad'"):
+    with pytest.raises(ValueError, match="only scores of 'ig' can be trained, but got algorithm='grad'"):
         attribute(model, batch, classes, "grad", ForwardPlan(), learn=True)

@@ -32,7 +32,7 @@ def test_positions_begin_where_the_family_begins(encoders, family, first):
     ids = torch.randint(5, 100, (2, MAX_LENGTH))
     zeros = torch.zeros_like(ids)
     states, pooled = encoder(
-        input_ids=ids, positions=torch.arange(MAX_LENGTH).expand(2, -1), token_types=zeros, attention_mask=None
+        input_ids=ids, position_ids=torch.arange(MAX_LENGTH).expand(2, -1), token_types=zeros, attention_mask=None
     )
     plain = AutoModel.from_pretrained(encoders[family]).eval()(input_ids=ids)
     assert torch.allclose(states, plain.last_hidden_state, atol=1e-6)
@@ -48,23 +48,25 @@ def test_padding_changes_nothing(encoders, family):
     width = batch.input_ids.shape[1]
     states, _ = encoder(
         input_ids=batch.input_ids,
-        positions=torch.arange(width).expand(4, -1),
+        position_ids=torch.arange(width).expand(4, -1),
         token_types=batch.token_types,
         attention_mask=batch.attended,
     )
     for row in range(4):
         length = int(batch.lengths[row])
         types = {"token_type_ids": batch.token_types[row : row + 1, :length]} if family == "bert" else {}
-        alone = plain(input_ids=batch.input_ids[row : row + 1, :length], **types).last_hidden_state[0]
-        assert torch.allclose(states[row, :length], alone, atol=1e-5)
+        expected = plain(input_ids=batch.input_ids[row : row + 1, :length], **types).last_hidden_state[0]
+        assert torch.allclose(states[row, :length], expected, atol=1e-5)
 
 
 def test_token_types_matter_where_the_encoder_has_them(encoders):
     for family, has in (("bert", True), ("roberta", False)):
         encoder = load_encoder(ModelConfig(encoder=encoders[family])).eval()
-        ids, places = torch.tensor([[2, 30, 31, 3]]), torch.arange(4)[None]
+        ids, position_ids = torch.tensor([[2, 30, 31, 3]]), torch.arange(4)[None]
         one, other = (
-            encoder(input_ids=ids, positions=places, token_types=torch.full_like(ids, kind), attention_mask=None)[0]
+            encoder(
+                input_ids=ids, position_ids=position_ids, token_types=torch.full_like(ids, kind), attention_mask=None
+            )[0]
             for kind in (0, 1)
         )
         assert torch.equal(one, other) != has
@@ -82,7 +84,7 @@ def test_the_first_layers_of_the_embedded_encoder_are_kept():
         pooled = full.pooler(hidden)
         states, own = encoder(
             input_ids=ids,
-            positions=torch.arange(7)[None],
+            position_ids=torch.arange(7)[None],
             token_types=torch.zeros_like(ids),
             attention_mask=None,
         )
@@ -112,16 +114,16 @@ def test_broken_weights_are_refused(encoders, tmp_path):
         load_encoder(ModelConfig(encoder=str(folder)))
 
 
-def test_dropout_reaches_every_place(encoders):
-    def chances(dropout: float | None) -> set[float]:
+def test_dropout_reaches_every_layer(encoders):
+    def dropouts(dropout: float | None) -> set[float]:
         model = load_encoder(ModelConfig(encoder=encoders["bert"], dropout=dropout)).backbone
-        found = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
+        probabilities = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
         assert model.config.attention_probs_dropout_prob == model.config.hidden_dropout_prob
-        return found
+        return probabilities
 
-    assert chances(None) == {0.1}
-    assert chances(0.0) == {0.0}
-    assert chances(0.3) == {0.3}
+    assert dropouts(None) == {0.1}
+    assert dropouts(0.0) == {0.0}
+    assert dropouts(0.3) == {0.3}
 
 
 def test_dropout_zero_makes_training_deterministic(encoders):
@@ -129,9 +131,9 @@ def test_dropout_zero_makes_training_deterministic(encoders):
     split, tokens = encode(config, tiny_corpus((4, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
     model = RationaleModel(config.model, Design(extractor="slm"), 2).train()
-    once, again = (model.read(batch, ForwardPlan(), "gold") for _ in range(2))
-    assert torch.equal(once[0], again[0])
-    assert torch.equal(once[1], again[1])
+    once, again = (model.extract(batch, ForwardPlan(), "gold") for _ in range(2))
+    assert torch.equal(once.task_logits, again.task_logits)
+    assert torch.equal(once.scores, again.scores)
 
 
 def test_loading_is_in_full_precision_whatever_the_file_holds(encoders, tmp_path):

@@ -26,9 +26,9 @@ def batch_of(encoder: str, choices: int = 1):
 def test_every_extractor_scores_every_token_and_no_padding(encoders, trained, family, extractor, choices):
     model, batch = trained(family, extractor, choices), batch_of(encoders[family], choices)
     with dropout_off(model):
-        reading = model.read(batch, ForwardPlan())
-        (logits,) = model.full_logits(batch, reading, (20,), ForwardPlan())
-        again, scores = model.task_model.full_logits(batch, ForwardPlan()), reading[1]
+        extracted = model.extract(batch, ForwardPlan())
+        (logits,) = model.full_logits(batch, extracted, (20,), ForwardPlan())
+        again, scores = model.task_model.full_logits(batch, ForwardPlan()), extracted.scores
     assert logits.shape == (batch.rows, 1 if choices > 1 else 2)
     assert scores.shape == batch.input_ids.shape
     assert scores.isfinite().all()
@@ -43,7 +43,7 @@ def test_a_row_alone_gets_the_scores_that_it_gets_among_others(encoders, trained
     model, batch = trained("roberta", extractor), batch_of(encoders["roberta"])
     encoder = model.task_model.encoder if extractor == "slm" else model.extractor.encoder
     with dropout_off(model):
-        _, scores = model.read(batch, ForwardPlan(), "predicted")
+        scores = model.extract(batch, ForwardPlan(), "predicted").scores
         for row in range(batch.rows):
             length = int(batch.lengths[row])
             states = encoder.backbone(input_ids=batch.input_ids[row : row + 1, :length]).last_hidden_state
@@ -53,8 +53,8 @@ def test_a_row_alone_gets_the_scores_that_it_gets_among_others(encoders, trained
 def test_attributions_explain_the_gold_label_in_training_and_the_predicted_one_in_evaluation(encoders, trained):
     model, batch = trained("bert", "aa-ig"), batch_of(encoders["bert"])
     with dropout_off(model):
-        logits, predicted = model.read(batch, ForwardPlan(), "predicted")
-        _, gold = model.read(batch, ForwardPlan(), "gold")
+        logits, predicted = model.extract(batch, ForwardPlan(), "predicted")
+        gold = model.extract(batch, ForwardPlan(), "gold").scores
         for scores, classes in ((predicted, class_logits(logits, 1).argmax(-1)), (gold, batch.labels)):
             expected = attribute(model.task_model, batch, classes, "ig", ForwardPlan(), steps=3)
             assert torch.equal(scores, expected)
@@ -64,9 +64,8 @@ def test_attributions_explain_the_gold_label_in_training_and_the_predicted_one_i
 
 def test_several_choices_explain_their_one_scalar(encoders, trained):
     model, batch = trained("bert", "aa-ig", 3), batch_of(encoders["bert"], 3)
-    _, one = model.read(batch, ForwardPlan(), "predicted")
-    _, other = model.read(batch, ForwardPlan(), "gold")
-    assert torch.equal(one, other)
+    predicted, gold = (model.extract(batch, ForwardPlan(), target).scores for target in ("predicted", "gold"))
+    assert torch.equal(predicted, gold)
 
 
 @pytest.mark.parametrize(("kind", "hidden"), [("linear", []), ("mlp-2048-2", [2048] * 2), ("mlp-4096-3", [4096] * 3)])
@@ -88,8 +87,8 @@ def test_shared_and_dual_extractors_share_and_double_the_encoder(encoders):
     assert sum(parameter.numel() for parameter in shared.extractor.parameters()) == head
     assert sum(parameter.numel() for parameter in dual.extractor.parameters()) == encoder - pooler + head
     batch = batch_of(encoders["bert"])
-    reading = dual.read(batch, ForwardPlan(), "gold")
-    logits, scores = dual.full_logits(batch, reading, (20,), ForwardPlan()), reading[1]
+    extracted = dual.extract(batch, ForwardPlan(), "gold")
+    logits, scores = dual.full_logits(batch, extracted, (20,), ForwardPlan()), extracted.scores
     (logits.sum() + scores.sum()).backward()
     assert all(parameter.grad is not None for parameter in dual.parameters())  # nothing idle
 
@@ -105,7 +104,7 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
     with dropout_off(other):
         states, pooled = other.encoder(
             input_ids=batch.input_ids,
-            positions=torch.arange(batch.input_ids.shape[1]).expand(batch.rows, -1),
+            position_ids=torch.arange(batch.input_ids.shape[1]).expand(batch.rows, -1),
             token_types=batch.token_types,
             attention_mask=batch.attended,
         )
@@ -143,10 +142,10 @@ def test_random_scores_are_one_draw_per_instance_and_seed(encoders):
     split, tokens = encode(config, corpus.splits["train"])
     model, batch = model_of(encoders, "rand"), whole_batch(split, tokens)
     scores = model.scores(batch, ForwardPlan())
-    drawn = scores[batch.attended]
-    assert float(drawn.mean()) == pytest.approx(0, abs=0.06)
-    assert float(drawn.std()) == pytest.approx(1, abs=0.06)
-    assert drawn.unique().numel() == drawn.numel()
+    attended_scores = scores[batch.attended]
+    assert float(attended_scores.mean()) == pytest.approx(0, abs=0.06)
+    assert float(attended_scores.std()) == pytest.approx(1, abs=0.06)
+    assert attended_scores.unique().numel() == attended_scores.numel()
     assert not scores[~batch.attended].any()
     few = collate(split, [150, 3], tokens)
     for row, number in enumerate((150, 3)):
@@ -171,51 +170,55 @@ def test_a_selection_is_the_top_of_the_earlier_scores_and_leaves_their_model_alo
     model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=copy.deepcopy(source)).train()
     with dropout_off(source), torch.no_grad():
         expected = source.scores(batch, ForwardPlan())
-    for _ in range(2):  # dropout of the earlier model is off although the whole is in training
+    for _ in range(2):  # dropout of the earlier model is off although this one is in training mode
         scores = model.scores(batch, ForwardPlan())
         for row, length in enumerate(batch.lengths.tolist()):
-            order = sorted(range(1, length), key=lambda place: (-float(expected[row, place]), place))
-            chosen = order[: max(1, round((length - 1) * 0.3))]
-            assert scores[row].nonzero().flatten().tolist() == sorted(chosen)
-    teacher_scores = replace(batch, teacher_scores=-expected)
-    assert not torch.equal(model.scores(teacher_scores, ForwardPlan()), scores)
+            order = sorted(range(1, length), key=lambda token: (-float(expected[row, token]), token))
+            top = order[: max(1, round((length - 1) * 0.3))]
+            assert scores[row].nonzero().flatten().tolist() == sorted(top)
+    with_teacher = replace(batch, teacher_scores=-expected)
+    assert not torch.equal(model.scores(with_teacher, ForwardPlan()), scores)
     assert all(not parameter.requires_grad for parameter in model.extractor.parameters())
     assert all(parameter.requires_grad for parameter in model.task_model.parameters())
 
 
-def test_a_pipeline_reads_its_rationale_closed_up_and_without_it_nothing(encoders, trained):
+def test_a_pipeline_predicts_from_its_rationale_without_gaps_and_from_cls_without_it(encoders, trained):
     earlier, batch = copy.deepcopy(trained("bert", "slm")), batch_of(encoders["bert"])
     design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
     model = RationaleModel(tiny_config(encoders["bert"]).model, design, 2, earlier=earlier)
     predictor = model.task_model
     with dropout_off(model), torch.no_grad():
-        reading = model.read(batch, ForwardPlan())
-        full = model.full_logits(batch, reading, (1, 5, 50), ForwardPlan())
-        without, alone = model.perturbed_logits(batch, reading[1], full, (1, 5, 50), ForwardPlan(), "fresh")
-        assert full.shape == (1, batch.rows, 2)
-        assert without.shape == alone.shape == (3, batch.rows, 2)
+        extracted = model.extract(batch, ForwardPlan())
+        full_logits = model.full_logits(batch, extracted, (1, 5, 50), ForwardPlan())
+        complement_logits, rationale_logits = model.perturbed_logits(
+            batch, extracted.scores, full_logits, (1, 5, 50), ForwardPlan(), "fresh"
+        )
+        assert full_logits.shape == (1, batch.rows, 2)
+        assert complement_logits.shape == rationale_logits.shape == (3, batch.rows, 2)
         for row in range(batch.rows):
-            kept = [0, *reading[1][row].nonzero().flatten().tolist()]
-            for places, found in ((kept, [full[0], *alone]), ([0], list(without))):
+            kept = [0, *extracted.scores[row].nonzero().flatten().tolist()]
+            for columns, results in ((kept, [full_logits[0], *rationale_logits]), ([0], list(complement_logits))):
                 output = predictor.encoder.backbone(
-                    input_ids=batch.input_ids[row, places][None], token_type_ids=batch.token_types[row, places][None]
+                    input_ids=batch.input_ids[row, columns][None], token_type_ids=batch.token_types[row, columns][None]
                 )
                 expected = predictor.head(output.pooler_output)[0]
-                assert all(torch.allclose(logits[row], expected, atol=1e-5) for logits in found)
+                assert all(torch.allclose(logits[row], expected, atol=1e-5) for logits in results)
 
 
 def test_a2r_reads_the_rationale_of_every_threshold(encoders):
     batch = batch_of(encoders["bert"])
     model = model_of(encoders, "dlm", predicts_from="rationale", attention_predictor=True)
     with dropout_off(model), torch.no_grad():
-        reading = model.read(batch, ForwardPlan())
-        full = model.full_logits(batch, reading, (10, 50), ForwardPlan())
-        without, alone = model.perturbed_logits(batch, reading[1], full, (10, 50), ForwardPlan(), "fresh")
-        subsets = perturbed_subsets(batch, reading[1], (10, 50))
+        extracted = model.extract(batch, ForwardPlan())
+        full_logits = model.full_logits(batch, extracted, (10, 50), ForwardPlan())
+        complement_logits, rationale_logits = model.perturbed_logits(
+            batch, extracted.scores, full_logits, (10, 50), ForwardPlan(), "fresh"
+        )
+        subsets = perturbed_subsets(batch, extracted.scores, (10, 50))
         expected = model.task_model.logits(batch, subsets.subsets, ForwardPlan(), positions="fresh")[subsets.index[1]]
-    assert torch.allclose(full, expected, atol=1e-6)
-    assert torch.equal(alone, full)
-    assert torch.equal(without[0], without[1])
+    assert torch.allclose(full_logits, expected, atol=1e-6)
+    assert torch.equal(rationale_logits, full_logits)
+    assert torch.equal(complement_logits[0], complement_logits[1])
 
 
 def test_the_attention_predictor_weighs_states_by_softmax_of_scores(encoders):
@@ -250,9 +253,9 @@ def test_an_imitator_scores_by_its_most_likely_class(encoders):
 
 
 def test_designs_that_make_no_sense_are_refused(encoders):
-    with pytest.raises(ValueError, match="has a top_k_percent"):
+    with pytest.raises(ValueError, match="top_k_percent must be set for 'selection' and for no other"):
         Design(extractor="selection")
-    with pytest.raises(ValueError, match="has a top_k_percent"):
+    with pytest.raises(ValueError, match="top_k_percent must be set for 'selection' and for no other"):
         Design(extractor="dlm", top_k_percent=10)
     with pytest.raises(ValueError, match="builds on an earlier stage"):
         model_of(encoders, "imitation", task_model="earlier")
@@ -261,7 +264,7 @@ def test_designs_that_make_no_sense_are_refused(encoders):
 def test_pooling_by_a_head_trains_the_head_through_attributions(encoders):
     config = override(tiny_config(encoders["bert"]), {"model.pooling": "mlp"})
     model, batch = RationaleModel(config.model, Design(extractor="aa-ig"), 2), batch_of(encoders["bert"])
-    _, scores = model.read(batch, ForwardPlan(), "gold", learn=True)
+    scores = model.extract(batch, ForwardPlan(), "gold", learn=True).scores
     assert scores.shape == batch.input_ids.shape
     scores.sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in model.extractor.parameters() if p.dim() == 2)

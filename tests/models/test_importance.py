@@ -32,10 +32,10 @@ def test_classes_are_those_of_a_loop(data: st.DataObject) -> None:
     scores = torch.tensor(data.draw(st.lists(values, min_size=rows * width, max_size=rows * width))).view(rows, width)
     lengths = torch.tensor(data.draw(st.lists(st.integers(1, width), min_size=rows, max_size=rows)))
     attended = torch.arange(width) < lengths[:, None]
-    found = importance_classes(scores, attended, choices)
+    classes = importance_classes(scores, attended, choices)
     for instance in range(instances):
-        mine = range(instance * choices, (instance + 1) * choices)
-        tokens = [(row, place) for row in mine for place in range(int(lengths[row]))]
+        rows_of_instance = range(instance * choices, (instance + 1) * choices)
+        tokens = [(row, column) for row in rows_of_instance for column in range(int(lengths[row]))]
         all_scores = [float(scores[token]) for token in tokens]
         above, below = [s for s in all_scores if s > 0], [s for s in all_scores if s < 0]
         for token, score in zip(tokens, all_scores, strict=True):
@@ -45,5 +45,5 @@ def test_classes_are_those_of_a_loop(data: st.DataObject) -> None:
                 expected = 4 if score > sum(above) / len(above) else 3
             else:
                 expected = 0 if score < sum(below) / len(below) else 1
-            assert int(found[token]) == expected
-    assert bool((found[~attended] == 2).all())
+            assert int(classes[token]) == expected
+    assert bool((classes[~attended] == 2).all())

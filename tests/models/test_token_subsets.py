@@ -6,7 +6,8 @@ from helpers.tiny import make_split, whole_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirex_ray.data.batching import Batch, SpecialTokens
+from unirex_ray.data.batching import Batch
+from unirex_ray.data.encoded import SpecialTokens
 from unirex_ray.models.token_subsets import ForwardPlan, cut_by_length, encode_subsets, full_subsets, perturbed_subsets
 from unirex_ray.models.top_k import selection_size
 
@@ -39,8 +40,8 @@ def test_cuts_by_hand():
     assert cut_by_length((5, 5, 500), 64, 10_000) == (2, 3)
     assert cut_by_length((5, 6, 7), 64, 10_000) == (3,)
     assert cut_by_length((5, 6, 7), 0, 10_000) == (1, 2, 3)
-    assert cut_by_length((100, 100, 100), 64, 150) == (1, 2, 3)  # each is beyond the budget with another
-    assert cut_by_length((500,), 64, 150) == (1,)  # beyond it alone
+    assert cut_by_length((100, 100, 100), 64, 150) == (1, 2, 3)  # any two exceed the budget
+    assert cut_by_length((500,), 64, 150) == (1,)  # a single input beyond it
     assert cut_by_length((4, 5, 5, 5), 64, 10) == (2, 4)
 
 
@@ -56,7 +57,7 @@ def test_cuts_are_the_cheapest_within_the_budget(lengths, pass_cost, budget):
     assert cost(ordered, cuts, pass_cost) == least_cost(ordered, pass_cost, budget)
 
 
-def made_up(lengths: list[int], seed: int = 0) -> Batch:
+def random_batch(lengths: list[int], seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     rows = [[2, *torch.randint(4, 100, (length - 2,), generator=generator).tolist(), 3] for length in lengths]
     types = [[0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2) for row in rows]
@@ -69,19 +70,19 @@ def made_up(lengths: list[int], seed: int = 0) -> Batch:
     st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True),
     st.integers(0, 10_000),
 )
-def test_views_are_both_sides_of_every_threshold_each_once(lengths, percents, seed):
-    batch = made_up(lengths, seed)
+def test_subsets_are_both_sides_of_every_threshold_each_once(lengths, percents, seed):
+    batch = random_batch(lengths, seed)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(-2, 3, batch.input_ids.shape, generator=generator).float()  # many ties
     perturbed = perturbed_subsets(batch, scores, percents)
     subsets = perturbed.subsets
     distinct = set()
     for row, length in enumerate(lengths):
-        order = sorted(range(1, length), key=lambda place: (-float(scores[row, place]), place))
+        order = sorted(range(1, length), key=lambda token: (-float(scores[row, token]), token))
         for number, percent in enumerate(percents):
             size = selection_size(length - 1, percent)
-            chosen = {0, *order[:size]}
-            for side, expected in enumerate([{0, *(set(range(length)) - chosen)}, chosen]):
+            rationale = {0, *order[:size]}
+            for side, expected in enumerate([{0, *(set(range(length)) - rationale)}, rationale]):
                 subset = int(perturbed.index[side, number, row])
                 assert int(subsets.rows[subset]) == row
                 assert set(subsets.kept[subset].nonzero().flatten().tolist()) == expected
@@ -90,8 +91,8 @@ def test_views_are_both_sides_of_every_threshold_each_once(lengths, percents, se
     assert len(subsets.rows) == len(distinct)  # none is computed twice
 
 
-def test_full_views_are_the_rows():
-    batch = made_up([5, 2, 9])
+def test_full_subsets_are_the_rows():
+    batch = random_batch([5, 2, 9])
     subsets = full_subsets(batch)
     assert subsets.rows.tolist() == [0, 1, 2]
     assert torch.equal(subsets.kept, batch.attended)
@@ -99,14 +100,14 @@ def test_full_views_are_the_rows():
 
 
 def recorded(batch: Batch, plan: ForwardPlan, positions: str) -> tuple[list[dict[str, list[int]]], list[int]]:
-    """What the encoder is shown for every subset, padding and masked tokens left out, and the tokens per pass."""
+    """What the encoder gets for every subset, without padding and masked tokens, and the tokens per pass."""
     scores = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids).float() % 7
     subsets = perturbed_subsets(batch, scores, (5, 20, 50)).subsets
-    shown: list[dict[str, list[int]]] = []
+    inputs: list[dict[str, list[int]]] = []
     passes: list[int] = []
 
-    def encode(ids, places, types, mask, rows):
-        assert ids.shape == places.shape == types.shape
+    def encode(ids, position_ids, types, mask, rows):
+        assert ids.shape == position_ids.shape == types.shape
         passes.append(ids.numel())
         seen = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         if mask is not None:
@@ -114,12 +115,12 @@ def recorded(batch: Batch, plan: ForwardPlan, positions: str) -> tuple[list[dict
         if plan.drop or positions == "fresh":
             assert ids[~seen].eq(batch.pad_id).all()
         for number in range(len(ids)):
-            columns = {"ids": ids, "places": places, "types": types}
-            shown.append({name: column[number][seen[number]].tolist() for name, column in columns.items()})
-        return torch.arange(len(shown) - len(ids), len(shown))[:, None].float()
+            columns = {"ids": ids, "position_ids": position_ids, "types": types}
+            inputs.append({name: column[number][seen[number]].tolist() for name, column in columns.items()})
+        return torch.arange(len(inputs) - len(ids), len(inputs))[:, None].float()
 
     order = encode_subsets(batch, subsets, encode, plan, positions=positions).flatten().int().tolist()
-    return [{**shown[place], "row": int(row)} for place, row in zip(order, subsets.rows, strict=True)], passes
+    return [{**inputs[index], "row": int(row)} for index, row in zip(order, subsets.rows, strict=True)], passes
 
 
 PLANS = [
@@ -135,34 +136,34 @@ PLANS = [
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("positions", ["original", "fresh"])
 def test_the_encoder_sees_the_kept_tokens_in_order_whatever_the_plan(plan, positions):
-    batch = made_up([12, 3, 20, 2, 12])
+    batch = random_batch([12, 3, 20, 2, 12])
     scores = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids).float() % 7
     subsets = perturbed_subsets(batch, scores, (5, 20, 50)).subsets
-    shown, passes = recorded(batch, plan, positions)
-    for number, seen in enumerate(shown):
+    inputs, passes = recorded(batch, plan, positions)
+    for number, seen in enumerate(inputs):
         row, kept = int(subsets.rows[number]), subsets.kept[number]
-        places = kept.nonzero().flatten().tolist()
+        columns = kept.nonzero().flatten().tolist()
         assert seen["row"] == row
-        assert seen["ids"] == batch.input_ids[row, places].tolist()
-        assert seen["types"] == batch.token_types[row, places].tolist()
-        assert seen["places"] == (places if positions == "original" else list(range(len(places))))
+        assert seen["ids"] == batch.input_ids[row, columns].tolist()
+        assert seen["types"] == batch.token_types[row, columns].tolist()
+        assert seen["position_ids"] == (columns if positions == "original" else list(range(len(columns))))
     assert all(tokens <= max(plan.token_budget, 20) for tokens in passes)
 
 
 def test_masking_hides_tokens_and_keeps_them_in_place():
-    batch = made_up([12, 3, 20])
+    batch = random_batch([12, 3, 20])
     masked, _ = recorded(batch, ForwardPlan(drop=False), "original")
     dropped, _ = recorded(batch, ForwardPlan(), "original")
     assert masked == dropped
 
 
 def test_metrics_always_delete():
-    batch = made_up([12, 3, 20])
+    batch = random_batch([12, 3, 20])
     assert recorded(batch, ForwardPlan(drop=False), "fresh") == recorded(batch, ForwardPlan(), "fresh")
 
 
 def test_dropping_computes_the_kept_tokens_alone():
-    batch = made_up([41, 41])
+    batch = random_batch([41, 41])
     _, exact = recorded(batch, ForwardPlan(pass_cost=0), "original")
     subsets = perturbed_subsets(batch, torch.arange(82).view(2, 41).float() % 7, (5, 20, 50)).subsets
     assert sum(exact) == int(subsets.lengths.sum())

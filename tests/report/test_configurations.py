@@ -3,6 +3,7 @@ import io
 from rich.console import Console
 
 from unirex_ray.analysis.selection import Configuration
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.configurations import configuration_rows, print_configurations
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
@@ -15,7 +16,7 @@ def configuration(method: str, index: int, steps: int, *, csd: tuple[float, floa
         metrics = {"test/csd": value, "test/auprc": 50.0, "dev/auprc": 99.0, "time/extraction_s": seconds}
         if method == "aa-ig":
             metrics["test/convergence_delta"] = 1 / steps
-        return TrialRecord(spec=spec, status="completed", metrics=metrics)
+        return TrialRecord(spec=spec, status="completed", metrics=TrialMetrics.from_flat(metrics))
 
     return Configuration(
         method=method,

@@ -22,6 +22,7 @@ from unirex_ray.config import Config, build_config, load_yaml, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.comparison import leaderboard_rows
 from unirex_ray.report.table import to_csv
 from unirex_ray.sweep.run import SweepOutcome, run_sweep
@@ -89,7 +90,9 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
             mine = override(config, {**record.spec.parameters, "method": method, "train.seed": seed})
             mine = get_method(method).resolve(mine)
             expected = fake_trainer.fake_metrics(mine, "dev", 3) | fake_trainer.fake_metrics(mine, "test", 3)
-            assert {k: v for k, v in record.metrics.items() if not k.startswith("time/")} == pytest.approx(expected)
+            assert {k: v for k, v in record.metrics.flat().items() if not k.startswith("time/")} == pytest.approx(
+                expected
+            )
 
     # best_config.yaml is a configuration tree that runs the best trial again
     assert outcome.best is not None
@@ -97,7 +100,7 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     best = next(place.configuration for place in outcome.places if place.best)
     assert (outcome.best.method, outcome.best.train.seed, outcome.best.train.threads) == (best.method, 0, 1)
     again = fake_trainer.fake_metrics(outcome.best, "dev", 3)
-    assert best.records[0].metrics["dev/auprc"] == pytest.approx(again["dev/auprc"])
+    assert best.records[0].metrics.flat()["dev/auprc"] == pytest.approx(again["dev/auprc"])
 
     # only the selected configurations' weights stay
     kept = {path.parent.name.split(outcome.sweep_id)[1] for path in tmp_path.glob("trials/*/best.pt")}
@@ -192,7 +195,9 @@ def expected_board(space: Space, config: Config) -> str:
     while not isinstance(spec := schedule.next(), Signal):
         mine = override(config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
         mine = get_method(spec.method).resolve(mine)
-        schedule.on_complete(spec.trial_id, fake_trainer.fake_metrics(mine, "dev", mine.train.epochs))
+        schedule.on_complete(
+            spec.trial_id, TrialMetrics.from_flat(fake_trainer.fake_metrics(mine, "dev", mine.train.epochs))
+        )
     return to_csv(leaderboard_rows(leaderboard(configurations(schedule.records, seeds=plan.seeds))))
 
 
@@ -270,7 +275,7 @@ def test_methods_share_the_task_model_and_report_their_stages(
     assert len(dlm_p) == 1
 
     # What is shared is equal to the last digit.
-    score = {m: record.metrics["test/task_score"] for (m, _, _), record in trials.items()}
+    score = {m: record.metrics.flat()["test/task_score"] for (m, _, _), record in trials.items()}
     assert score["aa-grad"] == score["aa-ig"] == score["l2e"]
     assert not (tmp_path / "stages").exists()
     assert outcome.best is not None

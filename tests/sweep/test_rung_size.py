@@ -2,8 +2,8 @@
 
 import pytest
 
-from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.sweep.schedule import Plan, Schedule
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
+from unirex_ray.sweep.schedule import Schedule, SweepPlan
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
 METHODS, SEEDS = ("aa-ig", "unirex-slm-fp"), (4, 2)
@@ -11,7 +11,7 @@ METHODS, SEEDS = ("aa-ig", "unirex-slm-fp"), (4, 2)
 
 def rung(reduction: int, size: int = 7) -> Schedule:
     """Two methods' trials, all running, with a rung at epoch 1."""
-    plan = Plan(sweep_id="w", budgets=dict.fromkeys(METHODS, size), seeds=SEEDS, rungs=(1,), reduction=reduction)
+    plan = SweepPlan(sweep_id="w", budgets=dict.fromkeys(METHODS, size), seeds=SEEDS, rungs=(1,), reduction=reduction)
     running = [
         TrialRecord(
             spec=TrialSpec(
@@ -32,7 +32,7 @@ def rung(reduction: int, size: int = 7) -> Schedule:
 
 def reach(schedule: Schedule, number: int, value: float, *, method: str = "aa-ig", seed: int = SEEDS[0]) -> TrialRecord:
     """A trial reports every metric as good as `value`, in [0, 1]."""
-    metrics = {m.on("dev"): value if m.higher_is_better else 1 - value for m in NRG_METRICS}
+    metrics = TrialMetrics(dev={m.key: value if m.higher_is_better else 1 - value for m in NRG_METRICS})
     return schedule.on_report(f"w-{method}-{number:04d}-s{seed}", 1, metrics)
 
 
@@ -73,7 +73,7 @@ def test_other_methods_other_seeds_and_failed_trials_are_not_counted() -> None:
 def test_trials_that_were_stopped_or_have_completed_still_count() -> None:
     schedule = rung(reduction=2)
     reach(schedule, 0, 0.5)
-    schedule.on_complete("w-aa-ig-0000-s4", {"dev/auprc": 1.0})
+    schedule.on_complete("w-aa-ig-0000-s4", TrialMetrics(dev={"auprc": 1.0}))
     assert reach(schedule, 1, 0.1).status == "stopped"
     last = reach(schedule, 2, 0.4)
     assert (last.status, last.tags["rung.1"].split(": ")[1]) == ("running", "rank 2 of 3, the best 2 go on")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unirex_ray.config import Config
-from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.schedule import Schedule, Signal, SweepPlan
 from unirex_ray.sweep.searcher import identity, make_searcher
 from unirex_ray.sweep.space import parse_space
@@ -40,9 +40,9 @@ def build(plan: SweepPlan, kind: str, records: tuple[TrialRecord, ...] = ()) -> 
     return Schedule(plan, searchers, records)
 
 
-def dev_metrics(spec: TrialSpec, epoch: int) -> dict[str, float]:
+def dev_metrics(spec: TrialSpec, epoch: int) -> TrialMetrics:
     rng = random.Random(f"{spec.method} {identity(spec.parameters)} {spec.seed} {epoch}")
-    return {metric.on("dev"): rng.random() for metric in NRG_METRICS}
+    return TrialMetrics(dev={metric.key: rng.random() for metric in NRG_METRICS})
 
 
 @dataclass
@@ -200,8 +200,8 @@ def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
     specs = [s for s in (schedule.next() for _ in range(11)) if s.method == "unirex-dlm-p"]
 
     def report(number: int, value: float) -> TrialRecord:
-        metrics = {m.on("dev"): value if m.higher_is_better else 0.5 for m in NRG_METRICS}
-        return schedule.on_report(specs[number].trial_id, 2, metrics)
+        dev = {metric.key: value if metric.higher_is_better else 0.5 for metric in NRG_METRICS}
+        return schedule.on_report(specs[number].trial_id, 2, TrialMetrics(dev=dev))
 
     assert report(0, 0.5).status == "running"
     low = report(1, 0.4)
@@ -212,15 +212,16 @@ def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
     assert report(2, 0.8).status == "running"
     middle = report(3, 0.7)
     assert middle.tags["rung.2"] == "CNRG 0.6250 at epoch 2: rank 2 of 4, the best 2 go on"
-    assert schedule.on_report(specs[3].trial_id, 2, {"dev/auprc": 0.0}).status == "running"  # judged once
-    assert schedule.on_complete(specs[1].trial_id, {"dev/auprc": 1.0}).status == "stopped"  # too late
+    again = TrialMetrics(dev={"auprc": 0.0})
+    assert schedule.on_report(specs[3].trial_id, 2, again).status == "running"  # judged once
+    assert schedule.on_complete(specs[1].trial_id, again).status == "stopped"  # too late
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
     schedule = build(make_plan(), "random")
     first, second = schedule.next(), schedule.next()
-    failed = schedule.on_complete(first.trial_id, {"dev/auprc": 1.0, "test/auprc": value})
+    failed = schedule.on_complete(first.trial_id, TrialMetrics(dev={"auprc": 1.0}, test={"auprc": value}))
     assert (failed.status, failed.reason) == ("failed", f"test/auprc is {value}")
-    failed = schedule.on_report(second.trial_id, 3, {"dev/auprc": value})
+    failed = schedule.on_report(second.trial_id, 3, TrialMetrics(dev={"auprc": value}))
     assert (failed.status, failed.reason) == ("failed", f"dev/auprc is {value} at epoch 3")

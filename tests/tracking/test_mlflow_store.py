@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from unirex_ray.config import Config, override
 from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, database_file, own_database, resolve_tracking_uri
@@ -50,9 +51,9 @@ def runs(uri: str, experiment: str) -> dict[str, Run]:
 
 def test_layout(store: MlflowStore, uri: str, request: pytest.FixtureRequest) -> None:
     store.open_trial(spec(), params={"train.epochs": 2}, tags={DATA_DIGEST: "abc", "git.version": "v1"})
-    store.log_epoch(spec().trial_id, 1, {"dev/auprc": 60.0})
-    store.log_epoch(spec().trial_id, 2, {"dev/auprc": 50.0})
-    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 60.0})
+    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 60.0}))
+    store.log_epoch(spec().trial_id, 2, TrialMetrics(dev={"auprc": 50.0}))
+    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 60.0}))
     found = runs(uri, request.node.name)
     parent, child = found["s1"], found["aa-ig-0000-s0"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -71,7 +72,7 @@ def test_layout(store: MlflowStore, uri: str, request: pytest.FixtureRequest) ->
 def test_run_status(store: MlflowStore, uri: str, request: pytest.FixtureRequest, status: str, shown: str) -> None:
     store.open_trial(spec(), params={}, tags={})
     assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == "RUNNING"
-    store.finish_trial(spec().trial_id, status, metrics={})  # type: ignore[arg-type]
+    store.finish_trial(spec().trial_id, status, metrics=TrialMetrics())  # type: ignore[arg-type]
     assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == shown
 
 
@@ -79,7 +80,7 @@ def test_a_run_whose_driver_died_between_tag_and_status_is_closed(
     store: MlflowStore, uri: str, request: pytest.FixtureRequest
 ) -> None:
     run_id = store.open_trial(spec(), params={}, tags={})
-    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 1.0})
+    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0}))
     MlflowClient(uri).update_run(run_id, status="RUNNING")
     MlflowStore(uri).open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
     assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == "FINISHED"
@@ -95,8 +96,8 @@ def test_a_failed_sweep_leaves_nothing_running_and_can_go_on(
     again.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
     assert [record.status for record in again.trials()] == ["running"]
     again.open_trial(spec(), params={}, tags={})
-    again.finish_trial(spec().trial_id, "completed", metrics={})
-    again.finish_sweep(metrics={}, tags={})
+    again.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics())
+    again.finish_sweep()
     found = runs(uri, request.node.name)
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert len(found) == 2
@@ -205,12 +206,14 @@ def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(
     store: MlflowStore, uri: str, request: pytest.FixtureRequest
 ) -> None:
     run_id = store.open_trial(spec(), params={}, tags={})
-    store.log_epoch(spec().trial_id, 1, {"dev/loss": 1.0}, stage="task-model")
+    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"loss": 1.0}), stage="task-model")
     again = MlflowStore(uri)
     again.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
     assert again.open_trial(spec(), params={}, tags={}) == run_id
-    again.log_epoch(spec().trial_id, 1, {"dev/loss": 2.0}, stage="task-model")
-    again.log_epoch(spec().trial_id, 1, {"dev/loss": 3.0})  # the last stage counts its epochs from 1 as well
+    again.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"loss": 2.0}), stage="task-model")
+    again.log_epoch(
+        spec().trial_id, 1, TrialMetrics(dev={"loss": 3.0})
+    )  # the last stage counts its epochs from 1 as well
     client = MlflowClient(uri)
     assert [m.value for m in client.get_metric_history(run_id, "stage/task-model/dev/loss")] == [1.0]
     assert [m.value for m in client.get_metric_history(run_id, "epoch/dev/loss")] == [3.0]

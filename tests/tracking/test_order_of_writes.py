@@ -10,15 +10,16 @@ from helpers.memory_store import Backend, MemoryStore
 from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.distributed.job import EpochDone, Job, TrialFailed
-from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
-from unirex_ray.sweep.schedule import Plan, Schedule
+from unirex_ray.sweep.schedule import Schedule, SweepPlan
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import SweepRecord
-from unirex_ray.training.trial import TrialResult
+from unirex_ray.training.state import TrialResult
 
-METRICS = {metric.on(split): 0.5 for metric in NRG_METRICS for split in ("dev", "test")}
+HALVES = {metric.key: 0.5 for metric in NRG_METRICS}
+METRICS = TrialMetrics(dev=HALVES, test=HALVES)
 ARTIFACTS = {"rationales.html", "config.yaml", "rungs.txt"}
 
 
@@ -106,7 +107,7 @@ def test_a_trial_has_ended_only_when_all_else_about_it_is_written(
         if record.status == "running":
             assert run.info.status == "RUNNING"  # MLflow's own follows
         else:
-            assert run.data.metrics == METRICS
+            assert run.data.metrics == METRICS.flat()
             assert (record.status, record.reason) == (status, reason)
     assert statuses[:2] == ["running", "running"]  # before the metrics, and before the status
 
@@ -119,11 +120,11 @@ def test_a_trial_that_was_killed_before_its_status_is_run_and_finished_again(
     run_id = store.open_trial(SPEC, params={}, tags={})
     store._client = Mortal(store._client, writes)  # type: ignore[assignment]
     with pytest.raises(Killed):
-        store.finish_trial(SPEC.trial_id, "completed", metrics={**METRICS, "dev/auprc": 9.0})
+        store.finish_trial(SPEC.trial_id, "completed", metrics=replace(METRICS, dev={**HALVES, "auprc": 9.0}))
 
     again = connect()
     (record,) = again.trials()
-    assert (record.status, record.metrics) == ("running", {})
+    assert (record.status, record.metrics) == ("running", TrialMetrics())
     assert again.open_trial(SPEC, params={}, tags={}) == run_id
     again.finish_trial(SPEC.trial_id, "completed", metrics=METRICS)
     (record,) = seen().trials
@@ -134,20 +135,15 @@ def test_a_sweep_has_ended_only_when_all_else_about_it_is_written(
     connect: Callable[[], MlflowStore], seen: Callable[[], SweepRecord]
 ) -> None:
     store = connect()
-    # More tags than fit into one request.
-    tags = {f"note {number}": "done" for number in range(120)}
     statuses = []
-    for _ in deaths(store, lambda: store.finish_sweep(metrics={"best/cnrg": 0.5}, tags=tags)):
+    for _ in deaths(store, store.finish_sweep):
         sweep = seen()
         run = store._client.get_run(sweep.run_id)
         statuses.append(sweep.status)
         if sweep.status == "running":
             assert run.info.status == "RUNNING"
-        else:
-            assert tags.items() <= sweep.tags.items()
-            assert run.data.metrics == {"best/cnrg": 0.5}
-    assert statuses[:2] == ["running", "running"]
-    connect().finish_sweep(metrics={"best/cnrg": 0.5}, tags={})
+    assert statuses[0] == "running"
+    connect().finish_sweep()
     assert seen().status == "completed"
 
 
@@ -172,7 +168,7 @@ class Recording(MemoryStore):
         self._note("open")
         return super().open_trial(spec, params=params, tags=tags)
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
         self._note(f"epoch {epoch}")
         super().log_epoch(trial_id, epoch, metrics, stage=stage)
 
@@ -181,7 +177,7 @@ class Recording(MemoryStore):
         super().log_text(trial_id, path, text)
 
     def finish_trial(
-        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
     ) -> None:
         self._note(status)
         super().finish_trial(trial_id, status, metrics=metrics, reason=reason)
@@ -196,7 +192,7 @@ class Screen:
     def started(self, spec: TrialSpec) -> None:
         self._events.append("shown: start")
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         self._events.append(f"shown: epoch {epoch}")
 
     def ended(self, record: TrialRecord) -> None:
@@ -214,7 +210,7 @@ def resolve(spec: TrialSpec) -> Config:
 
 def drive(store: Recording) -> Driver:
     """A driver of two trials with a rung at epoch 1, at which one of two goes on; it takes up what the store knows."""
-    plan = Plan(sweep_id="s1", budgets={"aa-ig": 2}, seeds=(0,), rungs=(1,), reduction=2)
+    plan = SweepPlan(sweep_id="s1", budgets={"aa-ig": 2}, seeds=(0,), rungs=(1,), reduction=2)
     return Driver(
         Schedule(plan, {"aa-ig": Counting()}, store.trials(history=True)),
         store,
@@ -234,7 +230,9 @@ def suggested(driver: Driver) -> str:
 
 
 def epoch(value: float) -> EpochDone:
-    return EpochDone(epoch=1, metrics={m.on("dev"): value if m.higher_is_better else 1 - value for m in NRG_METRICS})
+    return EpochDone(
+        epoch=1, metrics=TrialMetrics(dev={m.key: value if m.higher_is_better else 1 - value for m in NRG_METRICS})
+    )
 
 
 def result() -> TrialResult:
@@ -288,7 +286,9 @@ def test_of_a_trial_that_loses_at_a_rung_everything_is_written_before_its_status
     [
         lambda driver, trial_id: driver.take(trial_id, TrialFailed(reason="why")),
         lambda driver, trial_id: driver.take(trial_id, epoch(float("nan"))),
-        lambda driver, trial_id: driver.take(trial_id, replace(result(), metrics={"dev/auprc": float("inf")})),
+        lambda driver, trial_id: driver.take(
+            trial_id, replace(result(), metrics=TrialMetrics(dev={"auprc": float("inf")}))
+        ),
         lambda driver, trial_id: driver.lost(trial_id, "why"),
         lambda driver, trial_id: driver.over(trial_id),
     ],
@@ -315,7 +315,7 @@ def test_a_trial_whose_driver_was_killed_while_writing_is_running_and_is_taken_u
     with pytest.raises(Killed):
         driver.take(trial_id, result())
     (record,) = store.trials()
-    assert (record.status, record.metrics) == ("running", {})
+    assert (record.status, record.metrics) == ("running", TrialMetrics())
 
     again = Recording(store.runs)
     driver = drive(again)

@@ -8,6 +8,7 @@ import pytest
 from helpers.memory_store import Backend, MemoryStore
 
 from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, REASON, SWEEP_ID, RunStore
@@ -56,10 +57,12 @@ def test_a_completed_trial_reads_back(connect: Connect, experiment: str) -> None
     store = connect()
     open_sweep(store, experiment)
     run_id = store.open_trial(spec(), params={"method": "unirex-slm-fp", "train.epochs": 2}, tags={DATA_DIGEST: "abc"})
-    store.log_epoch(spec().trial_id, 1, {"dev/auprc": 40.0, "dev/task_score": 0.0})
-    store.log_epoch(spec().trial_id, 2, {"dev/auprc": 60.0, "dev/task_score": 50.0})
+    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 40.0, "task_score": 0.0}))
+    store.log_epoch(spec().trial_id, 2, TrialMetrics(dev={"auprc": 60.0, "task_score": 50.0}))
     store.finish_trial(
-        spec().trial_id, "completed", metrics={"dev/auprc": 40.0, "test/auprc": 0.0, "time/total_s": 3.5}
+        spec().trial_id,
+        "completed",
+        metrics=TrialMetrics(dev={"auprc": 40.0}, test={"auprc": 0.0}, time={"total_s": 3.5}),
     )
 
     (record,) = connect().sweeps(experiment)[0].trials
@@ -71,7 +74,7 @@ def test_a_completed_trial_reads_back(connect: Connect, experiment: str) -> None
         "data.limit": type(None),
     }
     assert record.status == "completed"
-    assert record.metrics == {"dev/auprc": 40.0, "test/auprc": 0.0, "time/total_s": 3.5}
+    assert record.metrics.flat() == {"dev/auprc": 40.0, "test/auprc": 0.0, "time/total_s": 3.5}
     assert record.history == {}
     assert record.run_id == run_id
     assert record.reason is None
@@ -79,8 +82,8 @@ def test_a_completed_trial_reads_back(connect: Connect, experiment: str) -> None
     assert record.tags[SWEEP_ID] == "s1"
     (with_history,) = store.trials(history=True)
     assert with_history.history == {
-        1: {"dev/auprc": 40.0, "dev/task_score": 0.0},
-        2: {"dev/auprc": 60.0, "dev/task_score": 50.0},
+        1: TrialMetrics(dev={"auprc": 40.0, "task_score": 0.0}),
+        2: TrialMetrics(dev={"auprc": 60.0, "task_score": 50.0}),
     }
 
 
@@ -89,41 +92,41 @@ def test_an_unfinished_trial_has_a_reason_and_no_metrics(connect: Connect, exper
     store = connect()
     open_sweep(store, experiment)
     store.open_trial(spec(), params={}, tags={})
-    store.log_epoch(spec().trial_id, 1, {"dev/auprc": 40.0})
-    store.finish_trial(spec().trial_id, status, metrics={"dev/auprc": 40.0}, reason="why")  # type: ignore[arg-type]
+    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 40.0}))
+    store.finish_trial(spec().trial_id, status, metrics=TrialMetrics(dev={"auprc": 40.0}), reason="why")
     (record,) = store.trials()
-    assert (record.status, record.metrics, record.reason) == (status, {}, "why")
+    assert (record.status, record.metrics, record.reason) == (status, TrialMetrics(), "why")
 
 
 def test_a_killed_driver_continues_its_runs(connect: Connect, experiment: str) -> None:
     store = connect()
     sweep = open_sweep(store, experiment)
     first = store.open_trial(spec(0), params={"train.epochs": 3}, tags={})
-    store.log_epoch(spec(0).trial_id, 1, {"dev/auprc": 10.0})
+    store.log_epoch(spec(0).trial_id, 1, TrialMetrics(dev={"auprc": 10.0}))
 
     resumed = connect()
     assert open_sweep(resumed, experiment) == sweep
     (record,) = resumed.trials(history=True)
     assert record.status == "running"
-    assert record.history == {1: {"dev/auprc": 10.0}}
+    assert record.history == {1: TrialMetrics(dev={"auprc": 10.0})}
     assert resumed.open_trial(spec(0), params={"train.epochs": 3, "train.seed": 0}, tags={}) == first
-    resumed.log_epoch(spec(0).trial_id, 1, {"dev/auprc": 99.0})
-    resumed.log_epoch(spec(0).trial_id, 2, {"dev/auprc": 20.0})
-    resumed.finish_trial(spec(0).trial_id, "completed", metrics={"dev/auprc": 20.0})
+    resumed.log_epoch(spec(0).trial_id, 1, TrialMetrics(dev={"auprc": 99.0}))
+    resumed.log_epoch(spec(0).trial_id, 2, TrialMetrics(dev={"auprc": 20.0}))
+    resumed.finish_trial(spec(0).trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 20.0}))
     (record,) = resumed.trials(history=True)
-    assert record.history == {1: {"dev/auprc": 10.0}, 2: {"dev/auprc": 20.0}}
+    assert record.history == {1: TrialMetrics(dev={"auprc": 10.0}), 2: TrialMetrics(dev={"auprc": 20.0})}
 
 
 def test_a_failed_trial_can_be_tried_again(connect: Connect, experiment: str) -> None:
     store = connect()
     open_sweep(store, experiment)
     first = store.open_trial(spec(), params={}, tags={})
-    store.finish_trial(spec().trial_id, "failed", metrics={}, reason="worker lost")
+    store.finish_trial(spec().trial_id, "failed", metrics=TrialMetrics(), reason="worker lost")
     assert store.open_trial(spec(), params={}, tags={}) == first
     (record,) = store.trials()
     assert (record.status, record.reason) == ("running", None)
     assert REASON not in record.tags
-    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 1.0})
+    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0}))
     assert [r.status for r in store.trials()] == ["completed"]
 
 
@@ -143,13 +146,12 @@ def test_sweeps_of_an_experiment(connect: Connect, experiment: str) -> None:
     store = connect()
     open_sweep(store, experiment, "s1")
     store.open_trial(spec(), params={}, tags={})
-    store.finish_sweep(metrics={"best/cnrg": 0.5}, tags={"note": "done"})
+    store.finish_sweep()
     open_sweep(store, experiment, "s2")
     store.fail_sweep("out of memory")
     open_sweep(connect(), f"another {experiment}", "s3")
     one, two = connect().sweeps(experiment)
     assert (one.sweep_id, one.status, one.seeds, len(one.trials)) == ("s1", "completed", (0, 1), 1)
-    assert one.tags["note"] == "done"
     assert one.tags[DATA_DIGEST] == "abc"
     assert (two.sweep_id, two.status, two.trials) == ("s2", "failed", ())
     assert two.tags[REASON] == "out of memory"
@@ -168,11 +170,11 @@ def test_scores_are_written_back(connect: Connect, experiment: str) -> None:
     store = connect()
     open_sweep(store, experiment)
     run_id = store.open_trial(spec(), params={}, tags={})
-    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 1.0})
-    store.log_scores(run_id, {"nrg/cnrg": 0.25})
-    store.log_scores(run_id, {"nrg/cnrg": 0.125})
+    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0}))
+    store.log_scores(run_id, {"cnrg": 0.25})
+    store.log_scores(run_id, {"cnrg": 0.125})
     (record,) = store.trials()
-    assert record.metrics == {"dev/auprc": 1.0, "nrg/cnrg": 0.125}
+    assert record.metrics.flat() == {"dev/auprc": 1.0, "nrg/cnrg": 0.125}
 
 
 def test_artifacts(connect: Connect, experiment: str, tmp_path: Path) -> None:
@@ -200,12 +202,12 @@ def test_epochs_of_earlier_stages_stay_beside_the_history(connect: Connect, expe
     store = connect()
     open_sweep(store, experiment)
     store.open_trial(spec(), params={}, tags={})
-    store.log_epoch(spec().trial_id, 1, {"dev/task_score": 10.0}, stage="first")
-    store.log_epoch(spec().trial_id, 1, {"dev/auprc": 20.0})
-    store.finish_trial(spec().trial_id, "completed", metrics={"dev/auprc": 20.0})
+    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"task_score": 10.0}), stage="first")
+    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 20.0}))
+    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 20.0}))
     (record,) = store.trials(history=True)
-    assert record.history == {1: {"dev/auprc": 20.0}}
-    assert record.metrics == {"dev/auprc": 20.0}
+    assert record.history == {1: TrialMetrics(dev={"auprc": 20.0})}
+    assert record.metrics.flat() == {"dev/auprc": 20.0}
 
 
 def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect, experiment: str) -> None:
@@ -219,7 +221,7 @@ def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect
         digest="def",
         split="test",
         labels="negative: no, positive: yes",
-        metrics={"test/comprehensiveness": 0.25, "test/task_score": 0.0},
+        metrics=TrialMetrics(test={"comprehensiveness": 0.25, "task_score": 0.0}),
     )
     other = replace(one, trial_id="s1-aa-ig-0000-s1", seed=1)
     elsewhere = replace(one, corpus=f"another of {experiment}")
@@ -233,8 +235,10 @@ def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect
     assert connect().evaluations("nothing") == []
     # An evaluation is neither a sweep nor a trial, and the same one again takes the place of the first.
     assert [(sweep.sweep_id, sweep.trials) for sweep in connect().sweeps(one.corpus)] == [("s1", ())]
-    connect().log_evaluation(replace(one, metrics={"test/task_score": 50.0}), params={}, tags={}, texts={})
+    connect().log_evaluation(
+        replace(one, metrics=TrialMetrics(test={"task_score": 50.0})), params={}, tags={}, texts={}
+    )
     found = connect().evaluations(experiment)
     assert sorted(evaluation.trial_id for evaluation in found) == sorted(e.trial_id for e in (one, other, elsewhere))
     (again,) = [e for e in found if (e.trial_id, e.corpus) == (one.trial_id, one.corpus)]
-    assert again.metrics == {"test/task_score": 50.0}
+    assert again.metrics.flat() == {"test/task_score": 50.0}

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unirex_ray.config import LossConfig
-from unirex_ray.data.batching import Batch, SpecialTokens, collate
+from unirex_ray.data.batching import Batch, collate
 from unirex_ray.data.corpora.reviews import make_reviews
-from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder
+from unirex_ray.models.extractor import ExtractorOutput
 from unirex_ray.models.rationale_model import Design, RationaleModel, dropping_error
 from unirex_ray.models.task_model import TaskModel, class_logits
 from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
@@ -23,14 +24,14 @@ TOLERANCE = 1e-5
 
 
 class GivenScores(nn.Module):
-    """An extractor whose scores are given, and learn."""
+    """An extractor whose scores are its parameters."""
 
     def __init__(self, scores: Tensor) -> None:
         super().__init__()
         self.scores = nn.Parameter(scores)
 
-    def read(self, task_model, batch, plan, target, *, learn):
-        return task_model.full_logits(batch, plan), self.scores
+    def extract(self, task_model, batch, plan, target, *, learn):
+        return ExtractorOutput(task_model.full_logits(batch, plan), self.scores)
 
 
 def losses_and_gradients(
@@ -39,30 +40,30 @@ def losses_and_gradients(
     batch: Batch,
     plan: ForwardPlan,
     config: LossConfig,
-    wanted: tuple[str, ...] = (*CRITERIA, "loss"),
+    differentiated: tuple[str, ...] = (*CRITERIA, "loss"),
 ) -> tuple[dict[str, float], dict[str, list[Tensor]]]:
-    """Every loss and their weighted sum, and the gradients of the wanted ones."""
+    """Every loss and their weighted sum, and the gradients of the `differentiated` ones."""
     counts = global_counts(split, range(len(split)))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     terms = loss_terms(model, batch, counts, CRITERIA, config, plan)
     terms_and_sum = {**terms, "loss": weighted_sum(terms, config)}
     gradients = {}
-    for name in wanted:
-        found = torch.autograd.grad(
+    for name in differentiated:
+        grads = torch.autograd.grad(
             terms_and_sum[name], parameters, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        gradients[name] = list(found)
+        gradients[name] = list(grads)
     return {name: float(term.detach()) for name, term in terms_and_sum.items()}, gradients
 
 
-def assert_same(left, right, *, tolerance: float = TOLERANCE) -> None:
-    for name, value in left[0].items():
-        assert value == pytest.approx(right[0][name], rel=tolerance, abs=tolerance), name
-    norms = {name: float(flat(gradients).norm()) for name, gradients in right[1].items()}
-    for name, gradients in left[1].items():
+def assert_same(results, expected, *, tolerance: float = TOLERANCE) -> None:
+    for name, value in results[0].items():
+        assert value == pytest.approx(expected[0][name], rel=tolerance, abs=tolerance), name
+    norms = {name: float(flat(gradients).norm()) for name, gradients in expected[1].items()}
+    for name, gradients in results[1].items():
         # comp and suff subtract gradients as large as the task's, and rounding is relative to those.
         scale = max(norms[name], norms.get("task", 0.0))
-        assert float((flat(gradients) - flat(right[1][name])).norm()) <= tolerance * scale, name
+        assert float((flat(gradients) - flat(expected[1][name])).norm()) <= tolerance * scale, name
 
 
 def flat(gradients: list[Tensor]) -> Tensor:
@@ -149,7 +150,7 @@ def test_dropped_equals_masked_for_the_embedded_encoder_after_training(embedded,
     model, split, batch = embedded
     config = LossConfig(top_k_percents=percents)
     with dropout_off(model), torch.no_grad():
-        scores = model.read(batch, ForwardPlan(), "gold")[1]
+        scores = model.extract(batch, ForwardPlan(), "gold").scores
         subsets = perturbed_subsets(batch, scores, percents).subsets
         logits = [model.task_model.logits(batch, subsets, ForwardPlan(drop=drop)) for drop in (True, False)]
     assert float((logits[0] - logits[1]).abs().max()) < TOLERANCE
@@ -179,7 +180,7 @@ def test_streaming_changes_nothing_with_dropout_on(encoders, trained, extractor,
         weighted_sum(terms, config.loss).backward()
         gradients.append([torch.zeros(1) if p.grad is None else p.grad.clone() for p in model.parameters()])
     model.zero_grad()
-    assert all(torch.equal(left, right) for left, right in zip(*gradients, strict=True))
+    assert all(torch.equal(kept, streamed) for kept, streamed in zip(*gradients, strict=True))
     assert any(float(gradient.abs().sum()) > 0 for gradient in gradients[0])
 
 
@@ -188,21 +189,21 @@ def test_streaming_keeps_no_activations_of_a_pass(encoders, trained):
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((6, 1, 1)).splits["train"])
     batch = whole_batch(split, tokens)
 
-    def held(stream: bool) -> int:
+    def saved(stream: bool) -> int:
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
             model.task_model.full_logits(batch, ForwardPlan(stream=stream))
         return sum(sizes)
 
-    assert held(True) < held(False) / 10
+    assert saved(True) < saved(False) / 10
 
 
 class IgnoresPositions(Encoder):
-    """Takes position ids, and does not use them: positions follow from the place in the row."""
+    """Accepts position ids, but numbers the tokens of a row by itself."""
 
-    def forward(self, *, positions, **rest):
-        fresh = torch.arange(positions.shape[1]).expand_as(positions)
-        return super().forward(positions=fresh, **rest)
+    def forward(self, *, position_ids, **rest):
+        fresh = torch.arange(position_ids.shape[1]).expand_as(position_ids)
+        return super().forward(position_ids=fresh, **rest)
 
 
 class ShiftsWithLength(Encoder):
@@ -221,7 +222,7 @@ def test_an_encoder_that_is_not_exact_is_found_out(encoders, trained):
     for kind in (IgnoresPositions, ShiftsWithLength):
         other = TaskModel(kind(model.encoder.backbone, model.encoder.backbone.config), 2)
         assert dropping_error(other, batch) > 1e-4
-    other.encoder.takes_positions = False
+    other.encoder.takes_position_ids = False
     assert dropping_error(other, batch) == float("inf")
 
 

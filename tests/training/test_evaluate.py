@@ -14,6 +14,7 @@ from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training import evaluate
 from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.explain import explain_instances
 from unirex_ray.training.runtime import LocalRuntime
 
 
@@ -109,7 +110,7 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
 def evaluator_of(model, tokens, runtime, *, choices: int = 1, task: str = "accuracy", plan: ForwardPlan | None = None):
     return Evaluator(
         model=model,
-        tokens=tokens,
+        special_tokens=tokens,
         classes=choices if choices > 1 else 2,
         task_metric=task,
         plan=plan or ForwardPlan(),
@@ -184,13 +185,12 @@ def test_evaluation_is_the_same_twice_although_dropout_is_configured(encoders, t
 
 
 @pytest.mark.parametrize("choices", [1, 3])
-def test_highlights_show_scores_gold_and_selection(encoders, trained, tmp_path, choices):
+def test_highlights_show_scores_gold_and_selection(encoders, trained, choices):
     model = trained("bert", "slm", choices)
     corpus = tiny_corpus((1, 1, 5), choices=choices, pair=choices == 1, gold=0.6, seed=4)
     instances = corpus.splits["test"]
     split, tokens = encode(tiny_config(encoders["bert"]), instances)
-    evaluator = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)
-    shown = evaluator.highlight(split, instances, corpus.labels, top_k_percent=20)
+    shown = explain_instances(model, split, instances, corpus.labels, tokens, ForwardPlan(), top_k_percent=20)
     assert [item.id for item in shown] == [item.id for item in instances]
     expected = naive_metrics(model, split, "slm", tokens.pad_id, tokens.sep_id, "accuracy")
     hits = [item.predicted == item.label for item in shown]
@@ -211,18 +211,17 @@ def test_highlights_show_scores_gold_and_selection(encoders, trained, tmp_path, 
             assert len(chosen) <= size
             rest = [token.score for token in seen.tokens if not token.selected]
             assert not chosen or not rest or min(token.score for token in chosen) >= max(rest)
-    hidden = evaluator.highlight(split, instances, corpus.labels, known_label=False)
+    hidden = explain_instances(model, split, instances, corpus.labels, tokens, ForwardPlan(), known_label=False)
     assert {item.label for item in hidden} == {None}
 
 
-def test_a_rationale_with_a_size_of_its_own_is_shown_as_it_is(encoders, trained, tmp_path):
+def test_a_rationale_with_a_size_of_its_own_is_shown_as_it_is(encoders, trained):
     design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
     config = tiny_config(encoders["bert"])
     model = RationaleModel(config.model, design, 2, earlier=copy.deepcopy(trained("bert", "slm")))
     corpus = tiny_corpus((1, 1, 5))
     split, tokens = encode(config, corpus.splits["test"])
-    shown = evaluator_of(model, tokens, LocalRuntime(tmp_path)).highlight(
-        split, corpus.splits["test"], corpus.labels, top_k_percent=90
-    )
+    instances = corpus.splits["test"]
+    shown = explain_instances(model, split, instances, corpus.labels, tokens, ForwardPlan(), top_k_percent=90)
     assert {item.top_k_percent for item in shown} == {30}
     assert all(token.selected == (token.score == 1.0) for item in shown for token in item.inputs[0].tokens)

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from helpers.tiny import Group, tiny_config, tiny_corpus
+from helpers.tiny import Group, first_stage, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config, override
-from unirex_ray.training.trial import Trainer
+from unirex_ray.training.stage import StageTrainer
 
 STILL = 1e-30  # a learning rate at which no weight moves
 
@@ -23,7 +23,7 @@ class Text(NamedTuple):
     gold: list[bool]
 
 
-def train_texts(trainer: Trainer) -> list[Text]:
+def train_texts(trainer: StageTrainer) -> list[Text]:
     model, split = trainer.model.eval(), trainer.learner.data["train"]
     texts = []
     for number, label in enumerate(split.labels.tolist()):
@@ -48,15 +48,13 @@ def plausibility(batch: Sequence[Text]) -> float:
     return mean([weight * math.log1p(math.exp(-s)) if is_gold else math.log1p(math.exp(s)) for s, is_gold in tokens])
 
 
-def trained_epoch(config: Config, folder: Path, world: int = 1) -> tuple[Trainer, dict[str, float]]:
+def trained_epoch(config: Config, folder: Path, world: int = 1) -> tuple[StageTrainer, dict[str, float]]:
     """A trainer after one epoch, and the training losses that it reports."""
     corpus, group = tiny_corpus((18, 3, 3), gold=1.0), Group(world, folder)
-    trainers = [Trainer(config, corpus, group.runtime(rank)) for rank in range(world)]
-    for trainer in trainers:
-        trainer.restore()
-    group.run(lambda rank: trainers[rank].run_stage())
+    trainers = [first_stage(config, corpus, group.runtime(rank)) for rank in range(world)]
+    group.run(lambda rank: trainers[rank].train())
     [(_, metrics)] = group.reports[0]
-    return trainers[0], {key: value for key, value in metrics.items() if key.startswith("train/")}
+    return trainers[0], dict(metrics.train)
 
 
 @pytest.fixture
@@ -83,9 +81,9 @@ def test_the_losses_of_an_epoch_are_means_over_the_instances_that_its_batches_dr
     assert [len(batch) for batch in batches] == [6, 6, 6, 6, 4]
     task = mean([text.entropy for batch in batches for text in batch])
     plaus = sum(len(batch) * plausibility(batch) for batch in batches) / 28
-    assert logged["train/task_loss"] == pytest.approx(task, rel=1e-5)
-    assert logged["train/plaus_loss"] == pytest.approx(plaus, rel=1e-5)
-    assert logged["train/loss"] == pytest.approx(task + 0.7 * plaus, rel=1e-5)
+    assert logged["task_loss"] == pytest.approx(task, rel=1e-5)
+    assert logged["plaus_loss"] == pytest.approx(plaus, rel=1e-5)
+    assert logged["loss"] == pytest.approx(task + 0.7 * plaus, rel=1e-5)
     # Other means are other numbers.
     assert task != pytest.approx(mean([text.entropy for text in texts]), rel=1e-3)
     assert task != pytest.approx(mean([mean([text.entropy for text in batch]) for batch in batches]), rel=1e-3)

@@ -12,7 +12,9 @@ from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.trial import Trainer, TrialResult, train_trial
+from unirex_ray.training.stage import StageTrainer
+from unirex_ray.training.state import TrialResult
+from unirex_ray.training.trial import train_trial
 
 # By stage. Were the first stage's last epoch its best, it would write its weights again whenever it ends.
 DEV_SCORES = ((50.0, 60.0, 55.0), (60.0, 70.0, 65.0))
@@ -46,7 +48,7 @@ class Mortal(LocalRuntime):
         return call
 
     def report(self, metrics, *, epoch, stage=""):
-        self.reports.append((stage, epoch, dict(metrics)))
+        self.reports.append((stage, epoch, metrics.flat()))
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Undisturbed:
     weights: dict[str, torch.Tensor]
 
     @property
-    def handing_on(self) -> int:
+    def between_stages(self) -> int:
         """Number of the write between the stages."""
         return self.runtime.written.index((LAST, EPOCHS)) + 1
 
@@ -72,7 +74,7 @@ def run(config: Config, corpus: Corpus, runtime: LocalRuntime) -> TrialResult:
 
 
 def lasting(result: TrialResult) -> dict[str, float]:
-    return {key: value for key, value in result.metrics.items() if not key.startswith("time/")}
+    return {key: value for key, value in result.metrics.flat().items() if not key.startswith("time/")}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -83,19 +85,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module", params=["fresh", "l2e"])
 def undisturbed(request, encoders, tmp_path_factory) -> Iterator[Undisturbed]:
-    evaluate = Trainer._evaluate
+    evaluate = StageTrainer.evaluate
 
     def scripted(self, split, *rest):
         metrics = evaluate(self, split, *rest)
         if split == "dev":
-            metrics["dev/task_score"] = DEV_SCORES[self.progress.stage][self.progress.epoch]
+            metrics["task_score"] = DEV_SCORES[self.state.stage][self.state.epoch]
         return metrics
 
     config = tiny_config(encoders["bert"], method=request.param, train__epochs=EPOCHS, train__batch_size=7)
     assert config.train.checkpoint_steps is None
     corpus, folder = tiny_corpus((14, 7, 5)), tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_evaluate", scripted)
+        patch.setattr(StageTrainer, "evaluate", scripted)
         runtime = Mortal(folder)
         result = run(config, corpus, runtime)
         yield Undisturbed(config, corpus, runtime, result, weights(folder))
@@ -134,7 +136,7 @@ def test_killed_right_after_any_write_a_trial_goes_on_to_the_same_numbers(undist
 
 
 def test_killed_between_two_stages_a_trial_goes_on_to_the_same_numbers(undisturbed, tmp_path):
-    killed = assert_goes_on(undisturbed, tmp_path, before=undisturbed.handing_on)
+    killed = assert_goes_on(undisturbed, tmp_path, before=undisturbed.between_stages)
     assert len(killed.reports) == EPOCHS
 
 

@@ -46,12 +46,12 @@ def test_cross_entropy_of_extreme_logits_is_finite():
 def test_margins_by_hand():
     full = torch.tensor([0.5, 0.5])
     # differences CE_full - CE_comp: -0.2 and -2.5 (beyond the margin of 1), 0.4 and -1.0
-    without = torch.tensor([[0.7, 0.1], [3.0, 1.5]])
-    assert comprehensiveness_loss(full, without, "diff", 1.0).tolist() == pytest.approx([-1.35, -0.3])
-    assert comprehensiveness_loss(full, without, "margin", 1.0).tolist() == pytest.approx([0.4, 0.7])
+    perturbed = torch.tensor([[0.7, 0.1], [3.0, 1.5]])
+    assert comprehensiveness_loss(full, perturbed, "diff", 1.0).tolist() == pytest.approx([-1.35, -0.3])
+    assert comprehensiveness_loss(full, perturbed, "margin", 1.0).tolist() == pytest.approx([0.4, 0.7])
     # differences CE_suff - CE_full: 0.2 and 2.5, -0.4 (beyond the margin of 0.1) and 1.0
-    assert sufficiency_loss(full, without, "diff", 0.1).tolist() == pytest.approx([1.35, 0.3])
-    assert sufficiency_loss(full, without, "margin", 0.1).tolist() == pytest.approx([1.45, 0.55])
+    assert sufficiency_loss(full, perturbed, "diff", 0.1).tolist() == pytest.approx([1.35, 0.3])
+    assert sufficiency_loss(full, perturbed, "margin", 0.1).tolist() == pytest.approx([1.45, 0.55])
 
 
 def test_bce_by_hand():
@@ -97,13 +97,13 @@ def test_faithfulness_losses_are_those_of_a_loop_over_instances(inputs, kind, ma
     comp = comprehensiveness_loss(ce_full, ce_other, kind, margin)
     suff = sufficiency_loss(ce_full, ce_other, kind, margin)
     for number, label in enumerate(labels.tolist()):
-        whole = naive_cross_entropy(full[number].tolist(), label)
-        assert float(ce_full[number]) == pytest.approx(whole, abs=1e-12)
+        entropy = naive_cross_entropy(full[number].tolist(), label)
+        assert float(ce_full[number]) == pytest.approx(entropy, abs=1e-12)
         comps, suffs = [], []
         for logits in other[:, number].tolist():
             part = naive_cross_entropy(logits, label)
-            comps.append(whole - part if kind == "diff" else max(-margin, whole - part) + margin)
-            suffs.append(part - whole if kind == "diff" else max(-margin, part - whole) + margin)
+            comps.append(entropy - part if kind == "diff" else max(-margin, entropy - part) + margin)
+            suffs.append(part - entropy if kind == "diff" else max(-margin, part - entropy) + margin)
         assert float(comp[number]) == pytest.approx(sum(comps) / len(comps), abs=1e-12)
         assert float(suff[number]) == pytest.approx(sum(suffs) / len(suffs), abs=1e-12)
 
@@ -170,25 +170,27 @@ def naive_kl(p: list[float], q: list[float]) -> float:
 
 
 def test_mae_by_hand():
-    full, alone = torch.tensor([0.5, 0.5]), torch.tensor([[0.7, 0.1], [3.0, 1.5]])
-    assert sufficiency_loss(full, alone, "mae", 0.1).tolist() == pytest.approx([(0.2 + 2.5) / 2, (0.4 + 1.0) / 2])
+    full, rationale = torch.tensor([0.5, 0.5]), torch.tensor([[0.7, 0.1], [3.0, 1.5]])
+    assert sufficiency_loss(full, rationale, "mae", 0.1).tolist() == pytest.approx([(0.2 + 2.5) / 2, (0.4 + 1.0) / 2])
 
 
 def test_kl_by_hand():
     # p = (3/4, 1/4) on the rationale, q = (1/2, 1/2) on the text: 3/4 log(3/2) + 1/4 log(1/2)
-    full, alone = torch.tensor([[0.0, 0.0]]), torch.tensor([[[math.log(3.0), 0.0]]])
+    full, rationale = torch.tensor([[0.0, 0.0]]), torch.tensor([[[math.log(3.0), 0.0]]])
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert sufficiency_kl(full, alone).tolist() == pytest.approx([expected])
+    assert sufficiency_kl(full, rationale).tolist() == pytest.approx([expected])
     # The other way round it is another number: log 2 - 1/2 log 3 + ...
-    assert sufficiency_kl(alone[0], full[None]).tolist() == pytest.approx([0.5 * math.log(2 / 3) + 0.5 * math.log(2)])
+    assert sufficiency_kl(rationale[0], full[None]).tolist() == pytest.approx(
+        [0.5 * math.log(2 / 3) + 0.5 * math.log(2)]
+    )
 
 
 def test_agreement_by_hand():
-    # p = (3/4, 1/4), q = (1/4, 3/4), their middle (1/2, 1/2): both divergences are 3/4 log(3/2) + 1/4 log(1/2)
-    one, other = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[0.0, math.log(3.0)]])
+    # p = (3/4, 1/4), q = (1/4, 3/4), their mixture (1/2, 1/2): both divergences are 3/4 log(3/2) + 1/4 log(1/2)
+    rationale, attention = torch.tensor([[[math.log(3.0), 0.0]]]), torch.tensor([[0.0, math.log(3.0)]])
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert agreement_loss(one, other).tolist() == pytest.approx([expected])
-    assert agreement_loss(one, one[0]).tolist() == pytest.approx([0.0], abs=1e-7)
+    assert agreement_loss(rationale, attention).tolist() == pytest.approx([expected])
+    assert agreement_loss(rationale, rationale[0]).tolist() == pytest.approx([0.0], abs=1e-7)
     # Predictors that exclude each other are log 2 apart.
     sure = torch.tensor([[1e4, -1e4]])
     assert agreement_loss(sure[None], -sure).tolist() == pytest.approx([math.log(2)])
@@ -229,14 +231,14 @@ def test_divergences_are_those_of_a_loop_over_instances(inputs):
     mae = sufficiency_loss(cross_entropy(full, labels), cross_entropy(other, labels), "mae", 0.1)
     for number, label in enumerate(labels.tolist()):
         q = naive_softmax(full[number].tolist())
-        whole = naive_cross_entropy(full[number].tolist(), label)
+        entropy = naive_cross_entropy(full[number].tolist(), label)
         kls, divergences, errors = [], [], []
         for logits in other[:, number].tolist():
             p = naive_softmax(logits)
-            middle = [(one + two) / 2 for one, two in zip(p, q, strict=True)]
+            mixture = [(one + two) / 2 for one, two in zip(p, q, strict=True)]
             kls.append(naive_kl(p, q))
-            divergences.append((naive_kl(p, middle) + naive_kl(q, middle)) / 2)
-            errors.append(abs(naive_cross_entropy(logits, label) - whole))
+            divergences.append((naive_kl(p, mixture) + naive_kl(q, mixture)) / 2)
+            errors.append(abs(naive_cross_entropy(logits, label) - entropy))
         assert float(kl[number]) == pytest.approx(sum(kls) / len(kls), abs=1e-10)
         assert float(agreement[number]) == pytest.approx(sum(divergences) / len(divergences), abs=1e-10)
         assert float(mae[number]) == pytest.approx(sum(errors) / len(errors), abs=1e-10)
@@ -261,26 +263,26 @@ def token_rows(draw):
 def test_plausibility_is_that_of_a_loop_over_tokens(inputs, margin):
     scores, gold, attended = inputs
     scores.requires_grad_()
-    found = {
+    losses = {
         "kl": plausibility_kl(scores, gold, attended),
         "linear": plausibility_linear(scores, gold, attended, None),
         "linear_margin": plausibility_linear(scores, gold, attended, margin),
     }
     for row, length in enumerate(attended.sum(1).tolist()):
         values, flags = scores[row, :length].tolist(), gold[row, :length].tolist()
-        expected = dict.fromkeys(found, 0.0)
+        expected = dict.fromkeys(losses, 0.0)
         if any(flags):
             top = max(values)
             normaliser = top + math.log(sum(math.exp(value - top) for value in values))
             share = 1 / sum(flags)
-            chosen = [value for value, flag in zip(values, flags, strict=True) if flag]
-            expected["kl"] = sum(share * (math.log(share) - (value - normaliser)) for value in chosen)
+            gold_values = [value for value, flag in zip(values, flags, strict=True) if flag]
+            expected["kl"] = sum(share * (math.log(share) - (value - normaliser)) for value in gold_values)
             terms = [-value if flag else value for value, flag in zip(values, flags, strict=True)]
             expected["linear"] = sum(terms) / length
             expected["linear_margin"] = sum(max(-margin, term) + margin for term in terms) / length
         for name, value in expected.items():
-            assert float(found[name][row].detach()) == pytest.approx(value, rel=1e-9, abs=1e-9), name
-    for terms in found.values():
+            assert float(losses[name][row].detach()) == pytest.approx(value, rel=1e-9, abs=1e-9), name
+    for terms in losses.values():
         (gradient,) = torch.autograd.grad(terms.sum(), scores, retain_graph=True)
         assert gradient.isfinite().all()
         assert not gradient[~attended].any()

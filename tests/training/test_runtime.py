@@ -1,5 +1,6 @@
 import torch
 
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.memory import disable_malloc_trim
 from unirex_ray.training.runtime import LocalRuntime
 
@@ -10,7 +11,7 @@ def test_a_plain_process_works_alone_and_prints_epochs(tmp_path, capsys):
     tensor = torch.tensor([1.0, 2.0])
     runtime.all_reduce(tensor)
     assert tensor.tolist() == [1.0, 2.0]
-    runtime.report({"dev/auprc": 51.23456, "dev/sufficiency": 0.0}, epoch=2)
+    runtime.report(TrialMetrics(dev={"auprc": 51.23456, "sufficiency": 0.0}), epoch=2)
     assert capsys.readouterr().out == "epoch 2  dev/auprc 51.23  dev/sufficiency 0\n"
 
 

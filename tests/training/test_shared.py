@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.tiny import Group, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config, override
@@ -16,8 +17,10 @@ from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.models.rationale_model import Design
 from unirex_ray.training.learner import Learner
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.shared import stage_lock
-from unirex_ray.training.trial import Trainer, TrialResult, train_trial
+from unirex_ray.training.setup import prepare_trial
+from unirex_ray.training.shared import stage_identity, stage_lock
+from unirex_ray.training.state import TrialResult
+from unirex_ray.training.trial import train_trial
 
 
 class SharingRuntime(LocalRuntime):
@@ -54,7 +57,7 @@ def epochs(monkeypatch) -> list[str]:
 
 
 def lasting(result: TrialResult) -> dict[str, float]:
-    return {key: value for key, value in result.metrics.items() if not key.startswith("time/")}
+    return {key: value for key, value in result.metrics.flat().items() if not key.startswith("time/")}
 
 
 def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, epochs, tmp_path):
@@ -70,7 +73,7 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
         epochs[:] = trained
         assert lasting(together) == lasting(alone)
         assert (together.epoch, together.highlights) == (alone.epoch, alone.highlights)
-        assert together.metrics["time/wait_s"] < 5
+        assert together.metrics.flat()["time/wait_s"] < 5
     assert epochs == ["task-model"] * 2 + ["imitate"] * 2 + ["predict"] * 2 + ["dlm-p"] * 2 + ["predict"] * 2 + (
         ["joint"] * 2
     )
@@ -78,6 +81,11 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
     assert len(reports["aa-ig"]) == 1  # taken over: evaluated once with an extractor of its own
     assert reports["l2e"] == reports["fresh"] == [("", 1), ("", 2)]
     assert len(list((tmp_path / "stages").iterdir())) == 2
+
+
+def first_identity(config: Config, corpus: Corpus) -> str:
+    setup = prepare_trial(config, corpus, torch.device("cpu"))
+    return stage_identity(setup, setup.method.stages[0])
 
 
 @pytest.mark.parametrize(
@@ -93,19 +101,19 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
         ({"method": "unirex-dlm-p"}, False),
     ],
 )
-def test_what_a_stage_learns_decides_whether_it_is_the_same(config, corpus, tmp_path, changes, same):
+def test_what_a_stage_learns_decides_whether_it_is_the_same(config, corpus, changes, same):
     def identity(changes) -> str:
-        return Trainer(override(config, changes), corpus, LocalRuntime(tmp_path))._stage_identity()
+        return first_identity(override(config, changes), corpus)
 
     assert (identity({"method": "aa-ig"}) == identity({"method": "aa-ig", **changes})) == same
-    other = Trainer(override(config, {"method": "aa-ig"}), tiny_corpus((16, 8, 8), seed=1), LocalRuntime(tmp_path))
-    assert other._stage_identity() != identity({"method": "aa-ig"})
+    other = first_identity(override(config, {"method": "aa-ig"}), tiny_corpus((16, 8, 8), seed=1))
+    assert other != identity({"method": "aa-ig"})
 
 
-def test_a_stage_of_dlm_p_depends_on_its_head_and_its_weight(config, corpus, tmp_path):
+def test_a_stage_of_dlm_p_depends_on_its_head_and_its_weight(config, corpus):
     def identity(method: str, **changes) -> str:
         mine = override(config, {"method": method, **{key.replace("__", "."): v for key, v in changes.items()}})
-        return Trainer(mine, corpus, LocalRuntime(tmp_path))._stage_identity()
+        return first_identity(mine, corpus)
 
     reference = identity("unirex-dlm-p")
     assert identity("fresh-p", loss__comp_weight=0.3, model__ig_steps=9) == reference
@@ -113,11 +121,11 @@ def test_a_stage_of_dlm_p_depends_on_its_head_and_its_weight(config, corpus, tmp
         assert identity("fresh-p", **changes) != reference
 
 
-def test_the_whole_design_is_part_of_what_a_stage_learns(config, corpus, tmp_path, monkeypatch):
+def test_the_whole_design_is_part_of_what_a_stage_learns(config, corpus, monkeypatch):
     def identity(design: Design, *criteria) -> str:
         stage = Stage(name="shared", criteria=criteria, design=design, shared=True)
         monkeypatch.setitem(METHODS, "probe", Method(name="probe", label="Probe", stages=(stage,)))
-        return Trainer(override(config, {"method": "probe"}), corpus, LocalRuntime(tmp_path))._stage_identity()
+        return first_identity(override(config, {"method": "probe"}), corpus)
 
     designs = (
         Design(extractor="dlm"),

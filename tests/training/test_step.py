@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers.tiny import FAMILIES, Group, encode, make_split, relative_difference, tiny_config, tiny_corpus
+from helpers.tiny import FAMILIES, Group, encode, first_stage, make_split, relative_difference, tiny_config, tiny_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,8 +17,8 @@ from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.stage import StageTrainer
 from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
-from unirex_ray.training.trial import Trainer
 
 CRITERIA = ("task", "comp", "suff", "plaus")
 
@@ -31,7 +31,7 @@ def naive_losses(model: RationaleModel, split: EncodedSplit, instances, config: 
     def run(row: int, hidden: set[int]):
         part = slice(int(split.offsets[row]), int(split.offsets[row + 1]))
         ids = split.input_ids[part][None].long()
-        mask = torch.tensor([[int(place not in hidden) for place in range(ids.shape[1])]])
+        mask = torch.tensor([[int(token not in hidden) for token in range(ids.shape[1])]])
         types = {"token_type_ids": split.token_types[part][None].long()} if has_types else {}
         output = backbone(input_ids=ids, attention_mask=mask, **types)
         logits = model.task_model.head(output.pooler_output)[0].tolist()
@@ -48,30 +48,31 @@ def naive_losses(model: RationaleModel, split: EncodedSplit, instances, config: 
     for instance in instances:
         label = int(split.labels[instance])
         rows = range(instance * choices, (instance + 1) * choices)
-        whole = [run(row, set()) for row in rows]
-        full = entropy(joined([logits for logits, _ in whole]), label)
+        outputs = [run(row, set()) for row in rows]
+        full_logits = joined([logits for logits, _ in outputs])
+        full = entropy(full_logits, label)
         sums["task"] += full / len(instances)
         for percent in config.top_k_percents:
-            inside, outside = [], []
-            for row, (_, scores) in zip(rows, whole, strict=True):
-                order = sorted(range(1, len(scores)), key=lambda place: (-scores[place], place))
-                chosen = set(order[: max(1, round((len(scores) - 1) * percent / 100))])
-                outside.append(run(row, chosen)[0])
-                inside.append(run(row, set(order) - chosen)[0])
-            comp = full - entropy(joined(outside), label)
-            suff = entropy(joined(inside), label) - full
+            rationale, complement = [], []
+            for row, (_, scores) in zip(rows, outputs, strict=True):
+                order = sorted(range(1, len(scores)), key=lambda token: (-scores[token], token))
+                top = set(order[: max(1, round((len(scores) - 1) * percent / 100))])
+                complement.append(run(row, top)[0])
+                rationale.append(run(row, set(order) - top)[0])
+            comp = full - entropy(joined(complement), label)
+            suff = entropy(joined(rationale), label) - full
             if config.comp == "margin":
                 comp = max(-config.comp_margin, comp) + config.comp_margin
             if config.suff == "kl":
-                p, q = (softmax(joined(results)) for results in (inside, [logits for logits, _ in whole]))
-                suff = sum(left * math.log(left / right) for left, right in zip(p, q, strict=True))
+                pairs = zip(softmax(joined(rationale)), softmax(full_logits), strict=True)
+                suff = sum(p * math.log(p / q) for p, q in pairs)
             elif config.suff == "mae":
                 suff = abs(suff)
             elif config.suff != "diff":
                 suff = max(-config.suff_margin, suff) + config.suff_margin
             sums["comp"] += comp / len(config.top_k_percents) / len(instances)
             sums["suff"] += suff / len(config.top_k_percents) / len(instances)
-        for row, (_, scores) in zip(rows, whole, strict=True):
+        for row, (_, scores) in zip(rows, outputs, strict=True):
             gold = split.gold[int(split.offsets[row]) : int(split.offsets[row + 1])].tolist()
             if any(gold):
                 gold_rows.append((scores, gold))
@@ -197,10 +198,10 @@ def test_any_split_of_a_batch_sums_to_the_whole(encoders, trained, family, cuts,
         return sums, gradients
 
     with dropout_off(model):
-        whole, gradients = run([order])
+        expected, gradients = run([order])
         edges = [0, *sorted(cuts), 8]
         parts, summed = run([order[start:end] for start, end in pairwise(edges)])
-    assert parts == pytest.approx(whole, rel=1e-5, abs=1e-6)
+    assert parts == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert relative_difference(summed, gradients) < 5e-6
 
 
@@ -210,21 +211,19 @@ def test_workers_and_micro_batches_give_the_gradients_of_one_process(encoders, t
     corpus = tiny_corpus((12, 3, 3), choices=choices, gold=0.5)
     instances = [3, 1, 7, 10]  # less than five workers: one of them has nothing to do
 
-    def trainer(runtime, **overrides) -> Trainer:
+    def stage_of(runtime, **overrides) -> StageTrainer:
         config = tiny_config(encoders["roberta"], method="unirex-slm-fp", model__dropout=0.0, **overrides)
-        made = Trainer(config, corpus, runtime)
-        made.restore()
-        return made
+        return first_stage(config, corpus, runtime)
 
-    alone = trainer(LocalRuntime(tmp_path / "alone"))
-    expected = alone.learner.gradients(instances)
+    single = stage_of(LocalRuntime(tmp_path / "single"))
+    expected = single.learner.gradients(instances)
     group = Group(world, tmp_path / "group")
-    trainers = [trainer(group.runtime(rank), train__micro_batch_size=micro) for rank in range(world)]
+    trainers = [stage_of(group.runtime(rank), train__micro_batch_size=micro) for rank in range(world)]
     shares = group.run(lambda rank: trainers[rank].learner.gradients(instances))
     for name, value in expected.items():
         total = sum(float(losses.get(name, 0.0)) for losses in shares)
         assert total == pytest.approx(float(value), rel=2e-6, abs=2e-6)
-    gradients = [parameter.grad for parameter in alone.learner.parameters]
+    gradients = [parameter.grad for parameter in single.learner.parameters]
     for worker in trainers:
         assert relative_difference([parameter.grad for parameter in worker.learner.parameters], gradients) < 2e-6
     assert all(

@@ -3,13 +3,15 @@ import json
 import math
 import shutil
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import Group, tiny_config, tiny_corpus
+from helpers.tiny import Group, first_stage, stages, tiny_config, tiny_corpus
 from transformers import ModernBertConfig, ModernBertModel
 
 from unirex_ray.config import Config, build_config, load_yaml, override
@@ -18,12 +20,14 @@ from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.models.rationale_model import Design, build_stage
-from unirex_ray.training import learner, trial
+from unirex_ray.training import learner, setup, stage, trial
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.learner import Learner, TrainingError
 from unirex_ray.training.runtime import LocalRuntime
-from unirex_ray.training.trial import Trainer, TrialResult, train_trial
+from unirex_ray.training.setup import trial_identity
+from unirex_ray.training.state import TrialResult
+from unirex_ray.training.trial import final_result, train_trial
 
 TWO_STAGES = Method(
     name="two-stages",
@@ -64,7 +68,7 @@ class Recorder(LocalRuntime):
         return call
 
     def report(self, metrics, *, epoch, stage=""):
-        self.reports.append((epoch, dict(metrics)))
+        self.reports.append((epoch, metrics.flat()))
 
 
 def run(config: Config, corpus: Corpus, runtime: LocalRuntime) -> TrialResult:
@@ -74,7 +78,7 @@ def run(config: Config, corpus: Corpus, runtime: LocalRuntime) -> TrialResult:
 
 
 def lasting(metrics) -> dict[str, float]:
-    return {key: value for key, value in metrics.items() if not key.startswith("time/")}
+    return {key: value for key, value in metrics.flat().items() if not key.startswith("time/")}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -129,9 +133,13 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
     assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, RESULT}
     assert build_config(load_yaml(folder / CONFIG)) == override(config, {"loss.suff": "margin"})
     assert result.perturbation == "dropped"
-    assert result.metrics["time/total_s"] >= result.metrics["time/train_s"] + result.metrics["time/evaluate_s"] > 0
+    assert (
+        result.metrics.flat()["time/total_s"]
+        >= result.metrics.flat()["time/train_s"] + result.metrics.flat()["time/evaluate_s"]
+        > 0
+    )
     best = runtime.reports[result.epoch - 1][1]
-    assert all(result.metrics[key] == value for key, value in best.items() if key.startswith("dev/"))
+    assert all(result.metrics.flat()[key] == value for key, value in best.items() if key.startswith("dev/"))
     assert best["dev/task_score"] == max(metrics["dev/task_score"] for _, metrics in runtime.reports)
     total = {key: value for key, value in runtime.reports[0][1].items() if key.startswith("train/")}
     assert total["train/loss"] == pytest.approx(sum(value for key, value in total.items() if key != "train/loss"))
@@ -151,8 +159,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, cor
 
 def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch):
     folder, _, result = undisturbed
-    monkeypatch.setattr(Trainer, "run_stage", lambda self: pytest.fail("it runs again"))
-    monkeypatch.setattr(Evaluator, "__call__", lambda *_, **__: pytest.fail("it is evaluated again"))
+    monkeypatch.setattr(trial, "prepare_trial", lambda *_: pytest.fail("it runs again"))
     runtime = Recorder(folder)
     again = run(config, corpus, runtime)
     assert again == result
@@ -192,8 +199,7 @@ def test_gold_batches_and_batches_of_like_length_go_on_where_they_were(config, c
 
 def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(config, corpus, tmp_path):
     config = override(config, {"data.gold_percent": 20.0, "model.dropout": 0.0})
-    scarce = Trainer(config, corpus, Recorder(tmp_path / "scarce"))
-    scarce.restore()
+    scarce = first_stage(config, corpus, Recorder(tmp_path / "scarce"))
     chosen = set(scarce.learner.epochs.gold)
     assert len(chosen) == 4
     stripped = [
@@ -203,8 +209,7 @@ def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(conf
         for number, instance in enumerate(corpus.splits["train"])
     ]
     without = replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(stripped)})
-    plain = Trainer(override(config, {"data.gold_percent": 100.0}), without, Recorder(tmp_path / "plain"))
-    plain.restore()
+    plain = first_stage(override(config, {"data.gold_percent": 100.0}), without, Recorder(tmp_path / "plain"))
     for batch in scarce.learner.epochs.batches(0):
         assert len(chosen & set(batch)) == 3  # of a batch of 7
         found, expected = scarce.learner.gradients(batch), plain.learner.gradients(batch)
@@ -216,18 +221,16 @@ def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(conf
 def test_methods_that_learn_from_no_rationale_do_not_read_how_many_there_are(config, corpus, tmp_path):
     fewer = override(config, {"method": "unirex-aa-f", "data.gold_percent": 5.0})
     trainers = [
-        Trainer(override(fewer, {"data.gold_percent": percent}), corpus, Recorder(tmp_path / str(percent)))
+        first_stage(override(fewer, {"data.gold_percent": percent}), corpus, Recorder(tmp_path / str(percent)))
         for percent in (5.0, 100.0)
     ]
-    for trainer in trainers:
-        trainer.restore()
-    assert trainers[0].identity == trainers[1].identity
+    assert trial_identity(trainers[0].setup.config, corpus) == trial_identity(trainers[1].setup.config, corpus)
     assert trainers[0].learner.epochs.batches(1) == trainers[1].learner.epochs.batches(1)
 
 
 def test_gold_batches_of_one_have_no_room(config, corpus, tmp_path):
     with pytest.raises(UserError, match=r"data\.gold_percent = 5 .* train\.batch_size = 1 leaves no room"):
-        Trainer(override(config, {"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, Recorder(tmp_path))
+        first_stage(override(config, {"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, Recorder(tmp_path))
 
 
 def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corpus, undisturbed, tmp_path):
@@ -243,11 +246,10 @@ def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corp
         run(other, corpus, Recorder(tmp_path))
 
 
-def test_a_finished_trial_without_its_weights_is_refused(config, corpus, tmp_path):
-    run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path))
+def test_a_finished_trial_is_read_back_without_its_weights(config, corpus, tmp_path):
+    result = run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path))
     (tmp_path / BEST).unlink()
-    with pytest.raises(UserError, match=f"has lost its {BEST}"):
-        run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path))
+    assert run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path)) == result
 
 
 def scripted(monkeypatch, scores: list[float]) -> list[tuple[int, dict[str, torch.Tensor]]]:
@@ -282,7 +284,7 @@ def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch,
     assert [size for size, _ in seen] == [5] * epochs + [7]
     assert [epoch for epoch, _ in runtime.reports] == list(range(1, epochs + 1))
     assert result.epoch == best
-    assert result.metrics["dev/task_score"] == scores[best - 1]
+    assert result.metrics.flat()["dev/task_score"] == scores[best - 1]
     assert_equal_weights(seen[-1][1], seen[best - 1][1])
     assert_equal_weights(seen[-1][1], weights(tmp_path))
     if epochs != best:
@@ -318,7 +320,7 @@ def test_weights_that_are_not_finite_end_the_trial(config, corpus, monkeypatch, 
         torch.nn.init.constant_(model.task_model.head.weight, math.nan)
         return model
 
-    monkeypatch.setattr(trial, "build_stage", broken)
+    monkeypatch.setattr(stage, "build_stage", broken)
     with pytest.raises(TrainingError, match=r"train/\w+ became nan"):
         run(config, corpus, Recorder(tmp_path))
 
@@ -337,7 +339,7 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
 
     def spy(metrics, *, epoch, stage):
         report(metrics, epoch=epoch, stage=stage)
-        if "train/task_loss" in metrics:
+        if "task_loss" in metrics.train:
             first.update(weights(tmp_path))
 
     runtime.report = spy
@@ -352,7 +354,7 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
     moved = [name for name in start if not torch.equal(first[name], end[name])]
     assert moved
     assert all(name.startswith("extractor.") for name in moved)
-    assert result.metrics["dev/task_score"] == runtime.reports[-1][1]["dev/task_score"]
+    assert result.metrics.flat()["dev/task_score"] == runtime.reports[-1][1]["dev/task_score"]
 
 
 @pytest.mark.parametrize("method", [TWO_STAGES.name, "l2e", "fresh-p"])
@@ -392,21 +394,22 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
         with building:  # threads share one random state, which processes do not
             return build_stage(*arguments, **options)
 
-    monkeypatch.setattr(trial, "build_stage", build_alone)
+    monkeypatch.setattr(stage, "build_stage", build_alone)
     corpus = tiny_corpus((13, 7, 7), choices=choices)
     changes = {"method": method, "model__dropout": 0.0, "train__epochs": 2, "train__batch_size": 7}
     changes |= {key.replace(".", "__"): value for key, value in scarce.items()}
     config = tiny_config(encoders["roberta"], train__learning_rate=1e-3, **changes)
     alone = run(config, corpus, Recorder(tmp_path / "alone"))
     group = Group(3, tmp_path / "group")
-    trainers = [Trainer(config, corpus, group.runtime(rank)) for rank in range(3)]
+    workers = [stages(config, corpus, group.runtime(rank)) for rank in range(3)]
+    first_stages = [next(worker) for worker in workers]
 
     def work(rank: int) -> TrialResult:
-        trainer = trainers[rank]
-        trainer.restore()
-        while trainer.progress.stage < len(trainer.method.stages):
-            trainer.run_stage()
-        return trainer.finish()
+        for trainer in chain([first_stages[rank]], workers[rank]):
+            trainer.train()
+        result = final_result(trainer, time.perf_counter())
+        trainer.files.finish(result, trainer.setup.config, trainer.setup.card)
+        return result
 
     results = group.run(work)
     assert all(lasting(result.metrics) == lasting(results[0].metrics) for result in results)
@@ -417,20 +420,20 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
 
 def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp_path):
     def answer(error: float) -> None:
-        monkeypatch.setattr(trial, "_DROPPING_ERRORS", {})
-        monkeypatch.setattr(trial, "dropping_error", lambda model, batch: error)
+        monkeypatch.setattr(setup, "_DROPPING_ERRORS", {})
+        monkeypatch.setattr(setup, "dropping_error", lambda model, batch: error)
 
     answer(1.0)
-    assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
+    assert not first_stage(config, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
     answer(math.nan)
-    assert not Trainer(config, corpus, LocalRuntime(tmp_path)).plan.drop
+    assert not first_stage(config, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
     dropped, masked = (override(config, {"train.perturbation": choice}) for choice in ("dropped", "masked"))
-    assert not Trainer(masked, corpus, LocalRuntime(tmp_path)).plan.drop
+    assert not first_stage(masked, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
     with pytest.raises(UserError, match="not the same as masking"):
-        Trainer(dropped, corpus, LocalRuntime(tmp_path))
+        first_stage(dropped, corpus, LocalRuntime(tmp_path))
     answer(0.0)
-    assert Trainer(dropped, corpus, LocalRuntime(tmp_path)).plan.drop
-    assert not Trainer(masked, corpus, LocalRuntime(tmp_path)).plan.drop
+    assert first_stage(dropped, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
+    assert not first_stage(masked, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
 
 
 def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, corpus, tmp_path):
@@ -447,8 +450,8 @@ def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, cor
     by_length = sorted(corpus.splits["train"], key=lambda instance: len(instance.inputs[0].segments[0]))
     short = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(by_length[:4])})
     mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(by_length)})
-    assert Trainer(tiny_config(str(folder)), short, LocalRuntime(tmp_path)).plan.drop
-    assert not Trainer(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).plan.drop
+    assert first_stage(tiny_config(str(folder)), short, LocalRuntime(tmp_path)).setup.forward_plan.drop
+    assert not first_stage(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).setup.forward_plan.drop
 
 
 def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
@@ -470,13 +473,12 @@ def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
 def test_every_method_runs_in_half_precision_and_in_micro_batches(config, corpus, tmp_path, method):
     changes = {"method": method, "train.precision": "bf16", "train.micro_batch_size": 3, "train.epochs": 1}
     result = run(override(config, changes), corpus, Recorder(tmp_path))
-    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert all(math.isfinite(value) for value in result.metrics.flat().values())
 
 
 def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
     config = override(config, {"train.epochs": 5, "train.warmup": 0.2, "train.learning_rate": 1e-2})
-    trainer = Trainer(config, corpus, LocalRuntime(tmp_path))
-    trainer.restore()
+    trainer = first_stage(config, corpus, LocalRuntime(tmp_path))
     rates = []
     for _ in range(15):
         rates.append(trainer.learner.optimizer.param_groups[0]["lr"])
@@ -498,13 +500,13 @@ def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeyp
     run(config, corpus, Recorder(tmp_path / "first"))
     second_of_two = Recorder(tmp_path / "second")
     second_of_two.rank, second_of_two.world = 1, 2
-    with pytest.raises(UserError, match="has lost"):  # only the first worker writes
+    with pytest.raises(UserError, match=r"has no best\.pt any more"):  # only the first worker writes
         run(config, corpus, second_of_two)
     assert len(seeds) == len(set(seeds)) == 12
 
 
 def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config, corpus, tmp_path):
     with pytest.raises(UserError, match=r"data\.max_length = 97: .* takes at most 96 tokens"):
-        Trainer(override(config, {"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
-    trainer = Trainer(override(config, {"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
+        first_stage(override(config, {"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
+    trainer = first_stage(override(config, {"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
     assert int(trainer.data["train"].lengths.max()) == 8

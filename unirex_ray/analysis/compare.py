@@ -25,8 +25,6 @@ from unirex_ray.tracking.store import (
     SweepRecord,
 )
 
-NRG_PREFIX = "nrg/"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -84,13 +82,13 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
     grouped: dict[str, list[Configuration]] = defaultdict(list)
     for sweep in sweeps:
         name = sweep.sweep_id if several else ""
-        for method, found in configurations(sweep.trials, seeds=sweep.seeds, sweep=name).items():
-            grouped[method] += found
+        for method, of_method in configurations(sweep.trials, seeds=sweep.seeds, sweep=name).items():
+            grouped[method] += of_method
     selected = select_variants(grouped, weights)
     if not selected:
         raise UserError(
             f"nothing to compare on {experiment!r}: no configuration has completed all seeds of its sweep; "
-            "finish a sweep with python jobs/sweep.py --resume"
+            "finish a sweep with --resume"
         )
     population = score_methods(selected, "test", weights)
     complete = {m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()}
@@ -124,9 +122,9 @@ def in_table_order(methods: Iterable[str]) -> list[str]:
 
 
 def score_metrics(scores: Scores) -> dict[str, float]:
-    """NRG as logged metrics: `nrg/cnrg`, `nrg/fnrg`, `nrg/pnrg` where there is one, `nrg/tnrg`, one per raw metric."""
+    """NRG by key: `cnrg`, `fnrg`, `pnrg` where there is one, `tnrg`, and one per raw metric."""
     named = {"cnrg": scores.cnrg, "fnrg": scores.fnrg, "pnrg": scores.pnrg, "tnrg": scores.tnrg, **scores.relative}
-    return {NRG_PREFIX + key: value for key, value in named.items() if value is not None}
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def write_back(store: RunStore, comparison: Comparison) -> None:
@@ -143,8 +141,8 @@ def write_back(store: RunStore, comparison: Comparison) -> None:
     every = [c for of_method in comparison.variants.values() for c in of_method]
     for record in (record for configuration in every for record in configuration.records):
         assert record.run_id is not None, record.spec.trial_id
-        old = {key: math.nan for key in record.metrics if key.startswith(NRG_PREFIX)}
-        if scores := {**old, **current.get(record.run_id, {})}:
+        outdated = dict.fromkeys(record.metrics.nrg, math.nan)
+        if scores := {**outdated, **current.get(record.run_id, {})}:
             store.log_scores(record.run_id, scores)
 
 

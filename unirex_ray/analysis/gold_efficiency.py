@@ -106,8 +106,8 @@ def gold_efficiency(
     return GoldEfficiency(percents=tuple(percents), curves=curves, unknown=unknown)
 
 
-def _by_percent(method: str, found: Iterable[Configuration]) -> dict[float | None, list[Configuration]]:
-    measured = [configuration for configuration in found if AUPRC.key in configuration.mean("test")]
+def _by_percent(method: str, variants: Iterable[Configuration]) -> dict[float | None, list[Configuration]]:
+    measured = [configuration for configuration in variants if AUPRC.key in configuration.mean("test")]
     if method in METHODS and not METHODS[method].reads(GOLD_PERCENT):
         return {None: measured} if measured else {}
     groups: dict[float | None, list[Configuration]] = defaultdict(list)
@@ -118,12 +118,12 @@ def _by_percent(method: str, found: Iterable[Configuration]) -> dict[float | Non
 
 
 def _point(percent: float | None, group: Sequence[Configuration], weights: Weights) -> Point:
-    (chosen,) = select_variants({group[0].method: group}, weights).values()
+    (selected,) = select_variants({group[0].method: group}, weights).values()
     return Point(
         percent=percent,
-        auprc=chosen.mean("test")[AUPRC.key],
-        std=chosen.std("test")[AUPRC.key],
-        seeds=tuple(record.spec.seed for record in chosen.records),
-        configuration=chosen.key,
+        auprc=selected.mean("test")[AUPRC.key],
+        std=selected.std("test")[AUPRC.key],
+        seeds=tuple(record.spec.seed for record in selected.records),
+        configuration=selected.key,
         candidates=len(group),
     )

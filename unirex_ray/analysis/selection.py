@@ -37,21 +37,16 @@ class Configuration:
         """Unique within the method: `index`, or `sweep:index`."""
         return f"{self.sweep}:{self.index}" if self.sweep else str(self.index)
 
-    def mean(self, split: Group) -> dict[str, float]:
-        """Metric key without split -> mean over the completed seeds."""
-        return mean_over_seeds(self._rows(split))
+    def mean(self, group: Group) -> dict[str, float]:
+        """Mean over the completed seeds, by metric key."""
+        return mean_over_seeds(self._rows(group))
 
-    def std(self, split: Group) -> dict[str, float]:
-        """Metric key without split -> standard deviation over the completed seeds (n - 1; nan for one seed)."""
-        return std_over_seeds(self._rows(split))
+    def std(self, group: Group) -> dict[str, float]:
+        """Standard deviation over the completed seeds (n - 1; nan for one seed), by metric key."""
+        return std_over_seeds(self._rows(group))
 
-    def _rows(self, split: Group) -> list[dict[str, float]]:
-        prefix = f"{split}/"
-        return [
-            {key.removeprefix(prefix): value for key, value in record.metrics.items() if key.startswith(prefix)}
-            for record in self.records
-            if record.status == "completed"
-        ]
+    def _rows(self, group: Group) -> list[Mapping[str, float]]:
+        return [record.metrics.of(group) for record in self.records if record.status == "completed"]
 
 
 def configurations(

@@ -46,7 +46,7 @@ TASK_NAMES = {
 }
 
 _TARGETS = ("yelp", "amazon", "stormfront", "offenseval", "irony")
-_Place = tuple[str, str, Split]
+CorpusKey = tuple[str, str, Split]
 """Corpus, digest and split."""
 
 
@@ -112,14 +112,14 @@ def transfer_rows(comparison: Comparison, evaluations: Iterable[Evaluation]) -> 
         for row in comparison.rows
         for record in row.configuration.records
     ]
-    selected = {each.trial_id for each in at_home}
+    selected = {evaluation.trial_id for evaluation in at_home}
     elsewhere = [
-        each
-        for each in evaluations
-        if each.trial_id in selected
-        and (each.trained_on, each.trained_digest) == own
-        and (each.corpus, each.digest) != own
-        and each.split == "test"
+        evaluation
+        for evaluation in evaluations
+        if evaluation.trial_id in selected
+        and (evaluation.trained_on, evaluation.trained_digest) == own
+        and (evaluation.corpus, evaluation.digest) != own
+        and evaluation.split == "test"
     ]
     seeds = {row.method: [record.spec.seed for record in row.configuration.records] for row in comparison.rows}
     return _rows([*at_home, *elsewhere], seeds) if elsewhere else ()
@@ -136,31 +136,30 @@ def evaluation_rows(evaluations: Iterable[Evaluation]) -> tuple[TransferRow, ...
 
 def _rows(evaluations: Sequence[Evaluation], seeds: Mapping[str, Sequence[int]]) -> tuple[TransferRow, ...]:
     # Of a trial that was evaluated twice, the later one counts.
-    latest = {(_place(each), each.trial_id): each for each in evaluations}
-    places: dict[_Place, dict[str, list[Evaluation]]] = defaultdict(lambda: defaultdict(list))
-    for (place, _), each in latest.items():
-        places[place][each.method].append(each)
-    order = list(
-        dict.fromkeys([*(each.trained_on for each in evaluations), *_TARGETS, *(name for name, _, _ in places)])
-    )
-    states = Counter(corpus for corpus, _ in {(corpus, digest) for corpus, digest, _ in places})
+    latest = {(_corpus_key(evaluation), evaluation.trial_id): evaluation for evaluation in evaluations}
+    by_corpus: dict[CorpusKey, dict[str, list[Evaluation]]] = defaultdict(lambda: defaultdict(list))
+    for (key, _), evaluation in latest.items():
+        by_corpus[key][evaluation.method].append(evaluation)
+    trained_on = (evaluation.trained_on for evaluation in evaluations)
+    order = list(dict.fromkeys([*trained_on, *_TARGETS, *(corpus for corpus, _, _ in by_corpus)]))
+    states = Counter(corpus for corpus, _ in {(corpus, digest) for corpus, digest, _ in by_corpus})
     rows = []
-    for place in sorted(places, key=lambda place: order.index(place[0])):
-        by_method = places[place]
-        dataset = _dataset(*place, several=states[place[0]] > 1)
-        task_metric = _behind_the_task_score([each for found in by_method.values() for each in found])
+    for key in sorted(by_corpus, key=lambda key: order.index(key[0])):
+        by_method = by_corpus[key]
+        dataset = _dataset(*key, several=states[key[0]] > 1)
+        task_metric = _task_metric([e for of_method in by_method.values() for e in of_method])
         for method in in_table_order(by_method):
             rows.append(_row(dataset, by_method[method], seeds.get(method, ()), task_metric))
     return tuple(rows)
 
 
-def _row(dataset: str, found: Sequence[Evaluation], wanted: Sequence[int], task_metric: str) -> TransferRow:
-    first, seeds = found[0], sorted(each.seed for each in found)
+def _row(dataset: str, evaluations: Sequence[Evaluation], wanted_seeds: Sequence[int], task_metric: str) -> TransferRow:
+    first, seeds = evaluations[0], sorted(evaluation.seed for evaluation in evaluations)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{first.method} on {dataset} must have one trial per seed, but has the seeds {seeds}")
     values = [
-        {metric.key: value for metric in TRANSFER_METRICS if (value := _value(each, metric)) is not None}
-        for each in found
+        {metric.key: value for metric in TRANSFER_METRICS if (value := _value(evaluation, metric)) is not None}
+        for evaluation in evaluations
     ]
     at_home = (first.corpus, first.digest) == (first.trained_on, first.trained_digest)
     return TransferRow(
@@ -174,13 +173,13 @@ def _row(dataset: str, found: Sequence[Evaluation], wanted: Sequence[int], task_
         mean=mean_over_seeds(values),
         std=std_over_seeds(values),
         seeds=tuple(seeds),
-        missing=tuple(seed for seed in wanted if seed not in seeds),
-        labels=() if at_home else tuple(dict.fromkeys(each.labels for each in found)),
+        missing=tuple(seed for seed in wanted_seeds if seed not in seeds),
+        labels=() if at_home else tuple(dict.fromkeys(evaluation.labels for evaluation in evaluations)),
         task_metric=task_metric,
     )
 
 
-def _place(evaluation: Evaluation) -> _Place:
+def _corpus_key(evaluation: Evaluation) -> CorpusKey:
     return evaluation.corpus, evaluation.digest, evaluation.split
 
 
@@ -188,17 +187,18 @@ def _dataset(corpus: str, digest: str, split: Split, *, several: bool) -> str:
     return corpus + (f" ({digest[:8]})" if several else "") + ("" if split == "test" else f", {split}")
 
 
-def _behind_the_task_score(found: Sequence[Evaluation]) -> str:
-    same = [
+def _task_metric(evaluations: Sequence[Evaluation]) -> str:
+    """Label of the metric that the task score repeats in all evaluations; empty where that cannot be told."""
+    labels = [
         metric.label
         for metric in (ACCURACY, MACRO_F1, BINARY_F1)
-        if all(_equal(_value(each, metric), _value(each, TASK_SCORE)) for each in found)
+        if all(_equal(_value(evaluation, metric), _value(evaluation, TASK_SCORE)) for evaluation in evaluations)
     ]
-    return same[0] if len(same) == 1 else ""
+    return labels[0] if len(labels) == 1 else ""
 
 
 def _value(evaluation: Evaluation, metric: Metric) -> float | None:
-    return evaluation.metrics.get(metric.on(evaluation.split))
+    return evaluation.metrics.of(evaluation.split).get(metric.key)
 
 
 def _equal(one: float | None, other: float | None) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,7 @@ class Batch:
         return replace(self, **moved)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpecialTokens:
-    """What batching needs to know of a tokenizer."""
-
-    pad_id: int
-    sep_id: int
-
-
-def collate(split: EncodedSplit, instances: Sequence[int], tokens: SpecialTokens) -> Batch:
+def collate(split: EncodedSplit, instances: Sequence[int], special_tokens: SpecialTokens) -> Batch:
     """Pad instances to the longest of their rows."""
     choices = split.choices
     rows = [instance * choices + choice for instance in instances for choice in range(choices)]
@@ -91,7 +83,7 @@ def collate(split: EncodedSplit, instances: Sequence[int], tokens: SpecialTokens
         out[inside] = column[where].to(dtype)
         return out
 
-    input_ids = padded(split.input_ids, tokens.pad_id, torch.long)
+    input_ids = padded(split.input_ids, special_tokens.pad_id, torch.long)
     return Batch(
         input_ids=input_ids,
         token_types=padded(split.token_types, 0, torch.long),
@@ -99,8 +91,8 @@ def collate(split: EncodedSplit, instances: Sequence[int], tokens: SpecialTokens
         labels=split.labels[list(instances)],
         gold=padded(split.gold, 0, torch.bool),
         has_gold=split.has_gold[rows],
-        separators=(input_ids == tokens.sep_id) & inside,
-        pad_id=tokens.pad_id,
+        separators=(input_ids == special_tokens.sep_id) & inside,
+        pad_id=special_tokens.pad_id,
         choices=choices,
         ids=tuple(split.ids[instance] for instance in instances),
         teacher_scores=None if split.teacher_scores is None else padded(split.teacher_scores, 0, torch.float32),

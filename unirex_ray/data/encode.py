@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from unirex_ray.data.cache import cache_folder, read_splits, refuse_unwritable, write_splits
 from unirex_ray.data.columns import Strings
-from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
+from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.schema import SPLITS, Corpus, Split
@@ -93,8 +93,7 @@ def encode_corpus(
         task_metric=corpus.task_metric,
         multi_choice=corpus.multi_choice,
         splits=stored[0],
-        pad_id=backend.pad_id,
-        sep_id=backend.sep_id,
+        special_tokens=SpecialTokens(pad_id=backend.pad_id, sep_id=backend.sep_id),
         max_length=length,
         digest=digest,
         notes=(*corpus.notes, *stored[1]),

@@ -70,12 +70,19 @@ class EncodedSplit:
         return f"{first + second} tokens are cut{from_where}{lost}; the {kept} ones are kept"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+    """Ids of a tokenizer's PAD and SEP (or EOS) tokens."""
+
+    pad_id: int
+    sep_id: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedCorpus:
     """Three tokenised splits. Their tensors may be mapped from a file: treat them as read-only.
 
     Attributes:
-        pad_id, sep_id: ids of the PAD and the SEP (or EOS) token.
         max_length: the limit, in tokens per row, that was applied.
         digest: of the corpus (`Corpus.digest`).
         notes: the corpus' own, and how many rows were cut.
@@ -86,8 +93,12 @@ class EncodedCorpus:
     task_metric: TaskMetric
     multi_choice: bool
     splits: Mapping[Split, EncodedSplit]
-    pad_id: int
-    sep_id: int
+    special_tokens: SpecialTokens
     max_length: int
     digest: str
     notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        """What an instance is predicted as one of: a label, or a choice."""
+        return self.splits["train"].choices if self.multi_choice else len(self.labels)

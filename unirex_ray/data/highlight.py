@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.instance import Instance
@@ -104,3 +105,15 @@ def highlight_gold(
         return HighlightedInstance(id=instance.id, inputs=tuple(inputs), label=labels[instance.label])
 
     return tuple(map(shown, numbers))
+
+
+def highlights_from_json(stored: Sequence[Mapping[str, Any]]) -> tuple[HighlightedInstance, ...]:
+    """What `dataclasses.asdict` made of highlighted instances, after its way through JSON."""
+
+    def read_input(content: Mapping[str, Any]) -> HighlightedInput:
+        tokens = tuple(HighlightedToken(**token) for token in content["tokens"])
+        return HighlightedInput(**{**content, "segments": tuple(content["segments"]), "tokens": tokens})
+
+    return tuple(
+        HighlightedInstance(**{**content, "inputs": tuple(map(read_input, content["inputs"]))}) for content in stored
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime
-from unirex_ray.training.trial import TrialResult
+from unirex_ray.training.state import TrialResult
 
 Trainer = Callable[[Config, Corpus, Runtime], TrialResult]
 
@@ -39,10 +40,14 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone:
-    """A trial's dev metrics after an epoch; of a stage that others follow, its name and what it has of them."""
+    """A trial's losses and dev metrics after an epoch.
+
+    Attributes:
+        stage: name of a stage that others follow; empty for the last one.
+    """
 
     epoch: int
-    metrics: Mapping[str, float]
+    metrics: TrialMetrics
     stage: str = ""
 
 

@@ -13,7 +13,8 @@ from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
 from unirex_ray.distributed.train_runtime import fit_group
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import LocalRuntime, print_epoch
-from unirex_ray.training.trial import TrialResult, train_trial
+from unirex_ray.training.state import TrialResult
+from unirex_ray.training.trial import train_trial
 
 
 def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:

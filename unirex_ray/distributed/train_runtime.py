@@ -19,6 +19,7 @@ from torch import Tensor
 
 from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
 from unirex_ray.distributed.tune_runtime import send, shared_corpus
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.learner import TrainingError
 
 _POLL_SECONDS = 0.2
@@ -37,9 +38,9 @@ class TrainRuntime:
         """Sum `tensor` over all workers, in place."""
         dist.all_reduce(tensor)
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
+    def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
         """Hand on an epoch's metrics; rank 0's are taken."""
-        train.report({MESSAGE: EpochDone(epoch=epoch, metrics=dict(metrics), stage=stage)})
+        train.report({MESSAGE: EpochDone(epoch=epoch, metrics=metrics, stage=stage)})
 
 
 class _Forward(train.UserCallback):  # type: ignore[misc]

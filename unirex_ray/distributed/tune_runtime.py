@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
+from unirex_ray.metrics.table import TrialMetrics
 
 
 class TuneRuntime:
@@ -28,9 +28,9 @@ class TuneRuntime:
     def all_reduce(self, tensor: Tensor) -> None:
         """Nothing to sum: there is one worker."""
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
+    def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
         """Send an epoch's metrics; does not return where the sweep stops the trial."""
-        send(EpochDone(epoch=epoch, metrics=dict(metrics), stage=stage))
+        send(EpochDone(epoch=epoch, metrics=metrics, stage=stage))
 
 
 def run_in_actor(config: dict[str, Any], *, corpus: list[ray.ObjectRef], trainer: Trainer) -> None:

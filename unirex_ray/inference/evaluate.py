@@ -11,20 +11,20 @@ from pathlib import Path
 import torch
 
 from unirex_ray.config import Config, flatten, to_yaml
-from unirex_ray.data.batching import SpecialTokens
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.highlight import HighlightedInstance
 from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
 from unirex_ray.inference.find import TrainedModel
 from unirex_ray.inference.labels import labels_in_words, match_labels
-from unirex_ray.models.token_subsets import ForwardPlan
+from unirex_ray.metrics.table import EXTRACTION_S, TrialMetrics
 from unirex_ray.report.html import rationale_page
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import GIT_VERSION, RunStore
-from unirex_ray.training.evaluate import HIGHLIGHTS, Evaluator
-from unirex_ray.training.runtime import LocalRuntime, uses_bf16
+from unirex_ray.training.evaluate import make_evaluator
+from unirex_ray.training.explain import HIGHLIGHTS, explain_instances
+from unirex_ray.training.runtime import LocalRuntime, forward_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def check_fit(trained: TrainedModel, corpus: Corpus, split: Split) -> None:
         )
     extractor = trained.card.designs[-1].extractor
     if extractor in ("gold", "inv") and not corpus.has_gold(split):
-        raise UserError(f"{trained.name} scores tokens by their gold rationale, which {corpus.name}, {split} has not")
+        raise UserError(f"{trained.name} scores tokens by their gold rationale, and {corpus.name}, {split} has none")
 
 
 def evaluate(
@@ -64,14 +64,14 @@ def evaluate(
     config: Config,
     *,
     split: Split = "test",
-    given: Mapping[str, str] | None = None,
+    label_map: Mapping[str, str] | None = None,
 ) -> Iterator[Evaluated]:
     """All metrics of each model on a corpus, one model after the other.
 
     Texts are cut as in training, and never to more than the corpus' own limit.
 
     Args:
-        given: see `match_labels`.
+        label_map: see `match_labels`.
 
     Raises:
         UserError: before the first model is read, where one of them does not fit.
@@ -79,7 +79,7 @@ def evaluate(
     class_map = []
     for trained in models:
         check_fit(trained, corpus, split)
-        class_map.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, given))
+        class_map.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, label_map))
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     runtime = LocalRuntime(config.output, gpu=config.train.gpu)
@@ -99,21 +99,15 @@ def _evaluated(
     length = config.data.max_length or min(card.max_length, corpus.max_length or card.max_length)
     encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=config.data.cache)
     data = encoded.splits[split]
-    evaluator = Evaluator(
-        model=model.to(runtime.device),
-        tokens=SpecialTokens(pad_id=encoded.pad_id, sep_id=encoded.sep_id),
-        classes=data.choices if corpus.multi_choice else len(corpus.labels),
-        task_metric=corpus.task_metric,
-        plan=ForwardPlan(token_budget=config.train.token_budget),
-        runtime=runtime,
-        bf16=uses_bf16(config.train, runtime.device),
-        class_map=class_map,
-    )
-    metrics = {f"{split}/{key}": value for key, value in evaluator(data).items()}
+    plan = forward_plan(config.train, runtime.device)
+    evaluator = make_evaluator(model.to(runtime.device), encoded, config, plan, runtime, class_map=class_map)
+    metrics = evaluator(data)
     for key, value in metrics.items():
         if not math.isfinite(value):
-            raise UserError(f"{trained.name}: {key} is {value} on {corpus.name}; the model is damaged, train it again")
-    metrics["time/extraction_s"] = evaluator.stopwatch.per_instance
+            raise UserError(
+                f"{trained.name}: {split}/{key} is {value} on {corpus.name}; the model is damaged, train it again"
+            )
+    seconds = {EXTRACTION_S.key: evaluator.stopwatch.per_instance}
     evaluation = Evaluation(
         trial_id=trained.trial_id,
         method=card.method,
@@ -124,9 +118,17 @@ def _evaluated(
         digest=corpus.digest(),
         split=split,
         labels=labels_in_words(card.labels, corpus.labels, class_map),
-        metrics=metrics,
+        metrics=TrialMetrics(**{split: metrics}, time=seconds),
     )
-    highlights = evaluator.highlight(data, corpus.splits[split][:HIGHLIGHTS], corpus.labels)
+    highlights = explain_instances(
+        model,
+        data,
+        corpus.splits[split][:HIGHLIGHTS],
+        corpus.labels,
+        encoded.special_tokens,
+        plan,
+        class_map=class_map,
+    )
     if runtime.device.type == "cuda":
         del model, evaluator
         torch.cuda.empty_cache()
@@ -134,29 +136,35 @@ def _evaluated(
     return Evaluated(evaluation=evaluation, highlights=highlights, notes=notes)
 
 
-def record(store: RunStore, found: Evaluated, config: Config, folder: str) -> None:
+def record(store: RunStore, evaluated: Evaluated, config: Config, folder: str) -> None:
     """Put an evaluation into the store, with all that is needed to repeat it.
 
     Args:
         folder: that the model was found in.
     """
-    done = found.evaluation
-    title = f"{done.method}, seed {done.seed}, trained on {done.trained_on}: {done.corpus}, {done.split}"
+    evaluation = evaluated.evaluation
+    title = (
+        f"{evaluation.method}, seed {evaluation.seed}, trained on {evaluation.trained_on}: "
+        f"{evaluation.corpus}, {evaluation.split}"
+    )
     data = {key: value for key, value in flatten(config.model_dump(mode="json")) if key.startswith("data.")}
     store.log_evaluation(
-        done,
+        evaluation,
         params={"model": folder, **data},
         tags={GIT_VERSION: code_version()},
-        texts={"rationales.html": rationale_page(found.highlights, title=title), "config.yaml": to_yaml(config)},
+        texts={"rationales.html": rationale_page(evaluated.highlights, title=title), "config.yaml": to_yaml(config)},
     )
 
 
-def write_evaluations(output: Path, done: Sequence[Evaluation], config: Config, folder: str) -> Path:
+def write_evaluations(output: Path, evaluations: Sequence[Evaluation], config: Config, folder: str) -> Path:
     """Write evaluations of a folder's models on one split of one corpus, with the configuration; returns the file."""
-    first = done[0]
+    first = evaluations[0]
     parts = ("evaluation", Path(folder).absolute().name, first.corpus, first.digest[:8], first.split)
     file = output / f"{'-'.join(parts)}.json"
-    content = {"config": config.model_dump(mode="json"), "evaluations": [asdict(evaluation) for evaluation in done]}
+    content = {
+        "config": config.model_dump(mode="json"),
+        "evaluations": [{**asdict(evaluation), "metrics": evaluation.metrics.flat()} for evaluation in evaluations],
+    }
     file.write_text(json.dumps(content, indent=2), encoding="utf-8")
     return file
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
-from unirex_ray.data.batching import SpecialTokens
 from unirex_ray.data.encode import encode_split
+from unirex_ray.data.encoded import SpecialTokens
 from unirex_ray.data.highlight import HighlightedInstance
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.errors import UserError
 from unirex_ray.models.store import load_model
 from unirex_ray.models.token_subsets import ForwardPlan
-from unirex_ray.training.evaluate import Evaluator
-from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.explain import explain_instances
 
 
 def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None = None) -> HighlightedInstance:
@@ -30,19 +29,23 @@ def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None 
     if card.multi_choice:
         raise UserError(f"{str(folder)!r} chooses between several inputs; explain takes one text")
     if model.design.extractor in ("gold", "inv"):
-        raise UserError(f"{str(folder)!r} scores tokens by their gold rationale, which --text has not")
+        raise UserError(f"{str(folder)!r} scores tokens by their gold rationale, and --text has none")
     if threads is not None:
         torch.set_num_threads(threads)
     instance = Instance(id="text", inputs=(Input(segments=(text,)),), label=0)
     truncation: Any = card.truncation
     split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=truncation)
-    evaluator = Evaluator(
-        model=model,
-        tokens=SpecialTokens(pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id),
-        classes=len(card.labels),
-        task_metric="accuracy",
-        plan=ForwardPlan(),
-        runtime=LocalRuntime(folder),
+    special_tokens = SpecialTokens(
+        pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id
     )
-    (shown,) = evaluator.highlight(split, (instance,), card.labels, top_k_percent=top_k_percent, known_label=False)
-    return shown
+    (explained,) = explain_instances(
+        model,
+        split,
+        (instance,),
+        card.labels,
+        special_tokens,
+        ForwardPlan(),
+        top_k_percent=top_k_percent,
+        known_label=False,
+    )
+    return explained

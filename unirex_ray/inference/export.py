@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from unirex_ray.analysis.compare import NRG_PREFIX
 from unirex_ray.analysis.selection import Configuration, configurations, select_best, select_variants
-from unirex_ray.config import Config, build_config, to_yaml
+from unirex_ray.config import Config, to_yaml
+from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
 from unirex_ray.files import writable_folder
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import RationaleModel, build_model
-from unirex_ray.models.store import ModelCard, read_card, save_model
+from unirex_ray.models.store import ModelCard, save_model
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
-from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.state import completed_model
 
 SETTINGS = "best_config.yaml"
 PROVENANCE = "provenance.json"
+_SPLITS: tuple[Split, ...] = ("dev", "test")
 _PACKAGES = ("torch", "transformers", "tokenizers", "captum", "ray", "optuna", "mlflow", "numpy")
 
 
@@ -51,20 +50,18 @@ def select_trial(sweeps: Sequence[SweepRecord], weights: tuple[float, float, flo
     Raises:
         UserError: if no configuration is complete.
     """
-    found: dict[str, list[Configuration]] = {}
+    candidates: dict[str, list[Configuration]] = {}
     for sweep in sweeps:
-        for name, configs in configurations(sweep.trials, seeds=sweep.seeds, sweep=sweep.sweep_id).items():
-            found.setdefault(name, []).extend(configs)
-    selected = select_variants(found, weights)
+        for name, of_method in configurations(sweep.trials, seeds=sweep.seeds, sweep=sweep.sweep_id).items():
+            candidates.setdefault(name, []).extend(of_method)
+    selected = select_variants(candidates, weights)
     if method is not None:
         selected = {name: configuration for name, configuration in selected.items() if name == method}
     best = select_best(selected, weights)
     if best is None:
         what = f"method {method!r}" if method else "the sweeps"
-        raise UserError(
-            f"no configuration of {what} has completed all its seeds; finish it with jobs/sweep.py --resume"
-        )
-    record = max(best.records, key=lambda record: record.metrics[TASK_SCORE.on("dev")])
+        raise UserError(f"no configuration of {what} has completed all its seeds; finish the sweep with --resume")
+    record = max(best.records, key=lambda record: record.metrics.dev[TASK_SCORE.key])
     return Selected(record=record, configuration=best, sweep=next(s for s in sweeps if s.sweep_id == best.sweep))
 
 
@@ -81,34 +78,22 @@ def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str)
     if any(writable_folder(folder, "folder").iterdir()):
         raise UserError(f"{str(folder)!r} is not empty; choose another --folder")
     store = CheckpointStore(output / "trials" / record.spec.trial_id)
-    found = trained_in(store)
-    if found is None:
+    completed = completed_model(store)
+    if completed is None:
         raise UserError(
             f"the weights of trial {record.spec.trial_id} are not in {store.folder}; give the sweep's --output, "
             f"or train it again: its configuration is in MLflow run {record.run_id}"
         )
-    config, model, card = found
+    config, model, card = completed
     save_model(folder, model, load_tokenizer(config.model), config.model, card)
     (folder / SETTINGS).write_text(to_yaml(config), encoding="utf-8")
     # NRG depends on what else was compared: raw metrics are what this trial is known by.
-    metrics = {key: value for key, value in sorted(record.metrics.items()) if not key.startswith(NRG_PREFIX)}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    metrics = replace(record.metrics, nrg={}).flat()
+    (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2), encoding="utf-8")
     provenance = provenance_of(selected, tracking_uri)
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2), encoding="utf-8")
     (folder / "README.md").write_text(model_card(selected, config, card, provenance), encoding="utf-8")
     return config
-
-
-def trained_in(store: CheckpointStore) -> tuple[Config, RationaleModel, ModelCard] | None:
-    """A completed trial's configuration, model and card; None where one of its files is missing."""
-    weights, result, text = store.load(BEST), store.read(RESULT), store.read(CONFIG)
-    if weights is None or result is None or text is None:
-        return None
-    config = build_config(yaml.safe_load(text))
-    card = read_card(json.loads(result)["card"])
-    model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
-    model.load_state_dict(weights["model"])
-    return config, model, card
 
 
 def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
@@ -133,7 +118,7 @@ def model_card(selected: Selected, config: Config, card: ModelCard, provenance: 
     method, record = get_method(config.method), selected.record
     rows = "\n".join(
         f"| {metric.label} ({'higher' if metric.higher_is_better else 'lower'} is better) "
-        + "".join(f"| {_shown(record.metrics.get(metric.on(split)), metric.decimals)} " for split in ("dev", "test"))
+        + "".join(f"| {_shown(record.metrics.of(split).get(metric.key), metric.decimals)} " for split in _SPLITS)
         + "|"
         for metric in METRICS
     )

@@ -13,14 +13,15 @@ from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, one_line
-from unirex_ray.inference.export import PROVENANCE, SETTINGS, trained_in
+from unirex_ray.inference.export import PROVENANCE, SETTINGS
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
 from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
 from unirex_ray.tracking.records import trial_name
 from unirex_ray.tracking.store import database_file, database_uri
-from unirex_ray.training.checkpoint import RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.state import completed_card, completed_model
 
 Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
 
@@ -63,7 +64,7 @@ class Models:
 
 
 def find_models(folder: Path) -> Models:
-    """The model that `jobs/export_best.py` wrote, or all seeds of the configurations that a sweep selected.
+    """An exported model, or all seeds of the configurations that a sweep selected.
 
     Raises:
         UserError: if the folder is neither, or incomplete.
@@ -74,7 +75,7 @@ def find_models(folder: Path) -> Models:
         return _swept(folder)
     raise UserError(
         f"{str(folder)!r} is neither an exported model (no {MODEL}) nor the output of a sweep (no {SWEEP}); "
-        "write one with python jobs/export_best.py"
+        "export a model first, or give the output of a sweep"
     )
 
 
@@ -114,7 +115,7 @@ def _there(uri: str | None, output: Path) -> str | None:
 
 def _swept(folder: Path) -> Models:
     if not (folder / LEADERBOARD).is_file():
-        raise UserError(f"the sweep in {str(folder)!r} has not finished: python jobs/sweep.py --resume ends it")
+        raise UserError(f"the sweep in {str(folder)!r} has not finished; finish it with --resume")
     try:
         begun = json.loads(_text(folder / SWEEP))
         sweep_id, settings = begun["sweep_id"], begun["settings"]
@@ -138,18 +139,17 @@ def _swept(folder: Path) -> Models:
 
 def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:
     store = CheckpointStore(folder / "trials" / trial_id)
-    result = store.read(RESULT)
-    if result is None:
-        raise UserError(f"{store.folder} has no {RESULT}; give the folder that the sweep wrote")
+    card = completed_card(store)
+    if card is None:
+        raise UserError(f"{store.folder} holds no completed trial; give the folder that the sweep wrote")
 
     def load() -> Loaded:
-        found = trained_in(store)
-        if found is None:
+        completed = completed_model(store)
+        if completed is None:
             raise UserError(f"the weights of trial {trial_id} are not in {store.folder}; train it again")
-        config, model, _ = found
+        config, model, _ = completed
         return model.eval(), load_tokenizer(config.model)
 
-    card = read_card(json.loads(result)["card"])
     return TrainedModel(
         card=card, trial_id=trial_id, seed=seed, trained_on=trained_on, trained_digest=digest, load=load
     )
@@ -161,11 +161,11 @@ def of_method(models: Sequence[TrainedModel], method: str | None) -> tuple[Train
     Raises:
         UserError: if there is none of that method.
     """
-    chosen = tuple(trained for trained in models if method in (None, trained.card.method))
-    if not chosen:
-        there = dict.fromkeys(trained.card.method for trained in models)
-        raise UserError(f"method = {method!r}: there are models of {', '.join(there)}")
-    return chosen
+    of_that_method = tuple(trained for trained in models if method in (None, trained.card.method))
+    if not of_that_method:
+        methods = dict.fromkeys(trained.card.method for trained in models)
+        raise UserError(f"method = {method!r}: there are models of {', '.join(methods)}")
+    return of_that_method
 
 
 def _text(file: Path) -> str:

@@ -9,7 +9,7 @@ from unirex_ray.tracking.records import SAME_LABELS
 
 
 def match_labels(
-    model: Sequence[str], corpus: Sequence[str], given: Mapping[str, str] | None = None
+    model: Sequence[str], corpus: Sequence[str], label_map: Mapping[str, str] | None = None
 ) -> tuple[int, ...]:
     """Which of a corpus' classes each of a model's stands for.
 
@@ -18,21 +18,23 @@ def match_labels(
     positive for ironic.
 
     Args:
-        given: model's label -> corpus' label, for every label of the model; several may stand for one.
+        label_map: model's label -> corpus' label, for every label of the model; several may stand for one.
 
     Raises:
         UserError: for a given label that there is not, or is missing; where nothing is given and the numbers differ, or
             only some of the names are in both.
     """
-    if given is not None:
-        unknown = [f"{name!r} (the model has {', '.join(model)})" for name in given if name not in model]
-        unknown += [f"{name!r} (the corpus has {', '.join(corpus)})" for name in given.values() if name not in corpus]
-        missing = [name for name in model if name not in given]
+    if label_map is not None:
+        unknown = [f"{name!r} (the model has {', '.join(model)})" for name in label_map if name not in model]
+        unknown += [
+            f"{name!r} (the corpus has {', '.join(corpus)})" for name in label_map.values() if name not in corpus
+        ]
+        missing = [name for name in model if name not in label_map]
         if unknown or missing:
             raise UserError(
                 f"--map: unknown label {unknown[0]}" if unknown else f"--map lacks the model's label {missing[0]!r}"
             )
-        return tuple(corpus.index(given[name]) for name in model)
+        return tuple(corpus.index(label_map[name]) for name in model)
     for same in (str, str.casefold):
         ours, theirs = [same(name) for name in model], [same(name) for name in corpus]
         if len(set(ours)) == len(ours) and sorted(ours) == sorted(theirs):

@@ -1,4 +1,4 @@
-"""The methods of the paper: each one a short recipe over shared parts."""
+"""The methods of the paper, each a short recipe of shared parts."""
 
 from unirex_ray.methods.recipe import Method, Stage
 from unirex_ray.methods.registry import METHODS, get_method

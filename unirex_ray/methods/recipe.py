@@ -1,4 +1,4 @@
-"""What a method is made of."""
+"""Recipes: a method is one or more stages, a stage is a sum of losses on a model's design."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from unirex_ray.config import Config, override
 from unirex_ray.models.rationale_model import Design, ExtractorKind
 
 Criterion = Literal["task", "comp", "suff", "plaus", "imitation", "attention", "agreement"]
-"""The losses that a stage can sum up; `training.step` holds their terms.
+"""The losses that a stage can sum up; `training.step` computes them.
 
-task: cross entropy of F_task. comp, suff, plaus: UNIREX's. imitation: L2E's cross entropy on classes of importance.
-attention, agreement: A2R's cross entropy of its second predictor, and divergence of the two.
+task: cross entropy of F_task. comp, suff, plaus: UNIREX's. imitation: L2E's cross entropy on importance classes.
+attention, agreement: cross entropy of A2R's second predictor, and divergence of the two predictors.
 """
 
 WEIGHT_KEYS: dict[Criterion, str] = {
@@ -49,11 +49,11 @@ class Stage:
     """One round of training to early stopping.
 
     Attributes:
-        name: shown, and part of what is reported of all stages but the last.
+        name: for display, and in the reports of all stages but the last.
         criteria: the losses that are summed, e.g. L = L_task + a_c L_comp + a_s L_suff + a_p L_plaus.
-        design: the model that learns.
-        shared: whether other methods or configurations have the same stage, so that a sweep trains it once; of a
-            method's first stage alone.
+        design: architecture of the model that is trained.
+        shared: whether other methods or configurations have the same stage, so that a sweep trains it once; only a
+            method's first stage can be shared.
     """
 
     name: str
@@ -63,20 +63,20 @@ class Stage:
 
     @property
     def trains_task_model(self) -> bool:
-        """Whether F_task learns; a stage that leaves it as it is stops early by its own loss on dev."""
+        """Whether F_task is trained; a stage that freezes it stops early by its own loss on dev."""
         return self.design.task_model == "new"
 
     @property
     def uses_scores(self) -> bool:
-        """Whether what is learned depends on the extractor."""
+        """Whether the trained weights depend on the extractor."""
         return self.criteria != ("task",) or self.design.predicts_from == "rationale"
 
     def reads(self, key: str) -> bool:
-        """Whether a dotted configuration key means anything to this stage."""
+        """Whether a dotted configuration key has an effect on this stage."""
         return key not in _OPTIONAL or key in (*self._criterion_keys, *_EXTRACTOR_KEYS.get(self.design.extractor, ()))
 
     def learns_from(self, key: str) -> bool:
-        """Whether a dotted configuration key can change what this stage, as a method's first one, learns."""
+        """Whether a dotted configuration key can change the weights that this stage learns as a method's first one."""
         if key in ("method", "model.convergence_delta"):
             return False
         return self.reads(key) if self.uses_scores else key not in _OPTIONAL or key in self._criterion_keys
@@ -94,7 +94,7 @@ class Method:
     Attributes:
         label: the row's name in the paper.
         stages: run in order; the last one's model is the method's.
-        defaults: loss options that are the method's own where the configuration leaves them open.
+        defaults: the method's values of loss options that the configuration leaves open.
         in_global_nrg: whether `compare` counts it among the methods by default (SPEC, global scope).
     """
 
@@ -106,11 +106,11 @@ class Method:
 
     def __post_init__(self) -> None:
         if any(stage.shared for stage in self.stages[1:]):
-            raise ValueError(f"only a first stage can be shared: later ones build on what was before, but got {self}")
+            raise ValueError(f"only a first stage can be shared, as later ones build on earlier ones, but got {self}")
 
     @property
     def criteria(self) -> frozenset[Criterion]:
-        """Every loss that some stage uses."""
+        """Losses of all stages."""
         return frozenset(criterion for stage in self.stages for criterion in stage.criteria)
 
     @property
@@ -119,12 +119,12 @@ class Method:
         return "plaus" in self.criteria
 
     def reads(self, key: str) -> bool:
-        """Whether a dotted configuration key means anything to the method, e.g. a loss weight only with its loss."""
+        """Whether a dotted configuration key has an effect on the method, e.g. a loss weight only with its loss."""
         return any(stage.reads(key) for stage in self.stages)
 
     def resolve(self, config: Config) -> Config:
-        """`config` with the loss options that it leaves open set as this method has them."""
-        own = {"loss.suff": "margin", **self.defaults}
-        given = config.model_dump(mode="json")
-        open_keys = {key: value for key, value in own.items() if given["loss"][key.removeprefix("loss.")] is None}
-        return override(config, open_keys) if open_keys else config
+        """`config` with the loss options that it leaves open set to this method's defaults."""
+        defaults = {"loss.suff": "margin", **self.defaults}
+        loss = config.model_dump(mode="json")["loss"]
+        missing = {key: value for key, value in defaults.items() if loss[key.removeprefix("loss.")] is None}
+        return override(config, missing) if missing else config

@@ -14,14 +14,14 @@ def _joint(name: str, label: str, extractor: ExtractorKind, *criteria: Criterion
 
 
 def _task_model(extractor: ExtractorKind) -> Stage:
-    """F_task alone; attributions only read it, so that the same one serves all of them."""
+    """F_task alone; attributions only read it, so all of them share the same one."""
     return Stage(name="task-model", criteria=("task",), design=Design(extractor=extractor), shared=True)
 
 
-def _select_predict(name: str, label: str, *more: Criterion) -> Method:
-    """A2R: the extractor's rationales are predicted from, and it learns through a second predictor's attention."""
+def _select_predict(name: str, label: str, *extra_criteria: Criterion) -> Method:
+    """A2R: F_task predicts from the rationale; the extractor learns through a second predictor's attention."""
     design = Design(extractor="dlm", predicts_from="rationale", attention_predictor=True)
-    stage = Stage(name="select-predict", criteria=("task", "attention", "agreement", *more), design=design)
+    stage = Stage(name="select-predict", criteria=("task", "attention", "agreement", *extra_criteria), design=design)
     return Method(name=name, label=label, stages=(stage,))
 
 
@@ -63,10 +63,10 @@ METHODS = {
 
 
 def get_method(name: str) -> Method:
-    """Look a method up.
+    """Look up a method by name.
 
     Raises:
-        UserError: for an unknown name, listing the known ones.
+        UserError: for an unknown name; lists the known ones.
     """
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}{did_you_mean(name, METHODS)}; choose one of {', '.join(METHODS)}")

@@ -1,4 +1,4 @@
-"""Comprehensiveness and sufficiency (DeYoung et al. 2020), summed up over thresholds by AOPC.
+"""Comprehensiveness and sufficiency (DeYoung et al. 2020), aggregated over thresholds by AOPC.
 
 Shapes: B instances, K thresholds, C classes.
 """
@@ -14,25 +14,25 @@ def aopc(differences: Tensor) -> Tensor:
     return differences.sum(0) / (differences.shape[0] + 1)
 
 
-def comprehensiveness(full: Tensor, without: Tensor) -> Tensor:
+def comprehensiveness(full_logits: Tensor, complement_logits: Tensor) -> Tensor:
     r"""AOPC of p_ŷ(x) - p_ŷ(x \ r^(k)), in [-1, 1]; higher is better.
 
     Args:
-        full: logits on x [B, C], or on the input of each threshold [K, B, C]; ŷ is their arg max.
-        without: logits on x \ r^(k) [K, B, C].
+        full_logits: on x [B, C], or on the input of each threshold [K, B, C]; ŷ is their arg max.
+        complement_logits: on x \ r^(k) [K, B, C].
 
     Returns:
         Per instance [B], double precision.
     """
-    return aopc(_confidence(full, full) - _confidence(without, full))
+    return aopc(_confidence(full_logits, full_logits) - _confidence(complement_logits, full_logits))
 
 
-def sufficiency(full: Tensor, alone: Tensor) -> Tensor:
+def sufficiency(full_logits: Tensor, rationale_logits: Tensor) -> Tensor:
     """AOPC of p_ŷ(x) - p_ŷ(r^(k)), in [-1, 1]; lower is better. Arguments as for `comprehensiveness`."""
-    return aopc(_confidence(full, full) - _confidence(alone, full))
+    return aopc(_confidence(full_logits, full_logits) - _confidence(rationale_logits, full_logits))
 
 
-def _confidence(logits: Tensor, full: Tensor) -> Tensor:
-    """Probability of the class that is predicted on the full input [..., B]."""
-    predicted = full.argmax(-1).expand(logits.shape[:-1])
+def _confidence(logits: Tensor, full_logits: Tensor) -> Tensor:
+    """Probability of the class predicted on the full input [..., B]."""
+    predicted = full_logits.argmax(-1).expand(logits.shape[:-1])
     return torch.softmax(logits.double(), -1).gather(-1, predicted[..., None]).squeeze(-1)

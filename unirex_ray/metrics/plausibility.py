@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def auprc(scores: NDArray[np.floating], gold: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall curve by the trapezoid rule, equal scores being one threshold; in [0, 1].
+    """Area under the precision-recall curve by the trapezoid rule, equal scores share one threshold; in [0, 1].
 
     Equals scikit-learn's `auc(recall, precision)` of `precision_recall_curve` (ERASER), not average precision.
 
@@ -28,14 +28,14 @@ def auprc(scores: NDArray[np.floating], gold: NDArray[np.bool_]) -> float:
 
 
 def token_f1(scores: NDArray[np.floating], gold: NDArray[np.bool_]) -> float:
-    """Macro-F1 over the classes "in the rationale" and "not in it", tokens with score > 0 being in; in [0, 1].
+    """Macro-F1 over the classes "in the rationale" and "not in it", where tokens with a score > 0 are in; in [0, 1].
 
     Args:
         scores: any real numbers [n].
         gold: both classes present [n].
     """
-    chosen = scores > 0
-    wrong = np.count_nonzero(chosen != gold)
-    inside = np.count_nonzero(chosen & gold)
+    predicted = scores > 0
+    wrong = np.count_nonzero(predicted != gold)
+    inside = np.count_nonzero(predicted & gold)
     outside = len(gold) - wrong - inside
     return (2 * inside / (2 * inside + wrong) + 2 * outside / (2 * outside + wrong)) / 2

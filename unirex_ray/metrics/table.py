@@ -1,15 +1,14 @@
-"""The one table of metrics: key, direction, desideratum. Everything that names or ranks a metric reads it."""
+"""The one table of metrics: key, direction, desideratum. Everything that names, logs or ranks a metric reads it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from unirex_ray.data.schema import Split
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal, Self
 
 Desideratum = Literal["faithfulness", "plausibility", "task"]
-Group = Literal["train", "dev", "test", "time"]
-"""What a trial's metrics belong to: a split, or the seconds that it took."""
+Group = Literal["train", "dev", "test", "time", "nrg"]
+"""What a logged metric belongs to, and how its key begins: a split, the seconds that were spent, or a comparison."""
 
 METRIC_TOP_K_PERCENTS = (1, 5, 10, 20, 50)
 """K of the faithfulness metrics, in percent (paper, section 4.1); fixed, so that results compare."""
@@ -20,7 +19,7 @@ class Metric:
     """A raw metric.
 
     Attributes:
-        key: name within a split; logged as `split/key`.
+        key: name within its group; logged as `group/key`.
         label: column header.
         higher_is_better: direction; False for sufficiency.
         desideratum: whose NRG it enters; None for metrics that are reported only.
@@ -33,9 +32,9 @@ class Metric:
     desideratum: Desideratum | None
     decimals: int
 
-    def on(self, split: Split) -> str:
+    def on(self, group: Group) -> str:
         """The logged key, e.g. `dev/comprehensiveness`."""
-        return f"{split}/{self.key}"
+        return f"{group}/{self.key}"
 
 
 COMPREHENSIVENESS = Metric(
@@ -69,3 +68,88 @@ METRICS = (
 )
 NRG_METRICS = tuple(metric for metric in METRICS if metric.desideratum is not None)
 """The five raw metrics that CNRG sums up. `task_score` repeats the corpus' own task metric (see `TaskMetric`)."""
+
+STAGE_LOSS = Metric(key="stage_loss", label="Stage loss", higher_is_better=False, desideratum=None, decimals=4)
+"""On dev, of a stage that leaves the task model as it is: what stops it early."""
+
+TRAINING_LOSSES = tuple(
+    Metric(key=key, label=label, higher_is_better=False, desideratum=None, decimals=4)
+    for key, label in (
+        ("loss", "Loss"),
+        ("task_loss", "Task loss"),
+        ("comp_loss", "Comp loss"),
+        ("suff_loss", "Suff loss"),
+        ("plaus_loss", "Plaus loss"),
+        ("imitation_loss", "Imitation loss"),
+        ("attention_loss", "Attention loss"),
+        ("agreement_loss", "Agreement loss"),
+    )
+)
+"""Means over an epoch: the weighted sum, and each criterion by itself."""
+
+
+def _seconds(key: str, label: str) -> Metric:
+    return Metric(key=key, label=label, higher_is_better=False, desideratum=None, decimals=2)
+
+
+TRAIN_S = _seconds("train_s", "Training (s)")
+EVALUATE_S = _seconds("evaluate_s", "Evaluation (s)")
+WAIT_S = _seconds("wait_s", "Waiting for a shared stage (s)")
+TOTAL_S = _seconds("total_s", "Total (s)")
+EXTRACTION_S = _seconds("extraction_s", "Extraction per instance (s)")
+
+NRG_SCORES = tuple(
+    Metric(key=key, label=key.upper(), higher_is_better=True, desideratum=None, decimals=3)
+    for key in ("cnrg", "fnrg", "pnrg", "tnrg")
+)
+"""Beside them a comparison logs the relative gain of each of `NRG_METRICS`, by its key."""
+
+LOGGED: Mapping[Group, tuple[Metric, ...]] = {
+    "train": TRAINING_LOSSES,
+    "dev": (*METRICS, STAGE_LOSS),
+    "test": METRICS,
+    "time": (TRAIN_S, EVALUATE_S, WAIT_S, TOTAL_S, EXTRACTION_S),
+    "nrg": (*NRG_SCORES, *NRG_METRICS),
+}
+"""Every metric that is ever logged, by group."""
+
+_FORMER_KEYS = {"dev/own_loss": STAGE_LOSS.on("dev")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialMetrics:
+    """Metrics of a trial, of one of its epochs or of an evaluation, parted by group; keys as in `LOGGED`.
+
+    Attributes:
+        train: losses of an epoch; metrics where the train split was evaluated.
+        time: seconds.
+        nrg: what the latest comparison wrote back.
+    """
+
+    train: Mapping[str, float] = field(default_factory=dict)
+    dev: Mapping[str, float] = field(default_factory=dict)
+    test: Mapping[str, float] = field(default_factory=dict)
+    time: Mapping[str, float] = field(default_factory=dict)
+    nrg: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, group: Group) -> Mapping[str, float]:
+        """The metrics of one group by key."""
+        values: Mapping[str, float] = getattr(self, group)
+        return values
+
+    def flat(self) -> dict[str, float]:
+        """All of them by logged key, e.g. `dev/auprc`."""
+        return {f"{part.name}/{key}": value for part in fields(self) for key, value in getattr(self, part.name).items()}
+
+    @classmethod
+    def from_flat(cls, logged: Mapping[str, float]) -> Self:
+        """Part what `flat` gave, or a store returns; keys of earlier versions get their present names.
+
+        Keys of no group, which others may have logged, are left out.
+        """
+        groups: dict[str, dict[str, float]] = {part.name: {} for part in fields(cls)}
+        for key, value in logged.items():
+            group, _, name = _FORMER_KEYS.get(key, key).partition("/")
+            if group in groups:
+                groups[group][name] = value
+        return cls(**groups)

@@ -1,4 +1,4 @@
-"""Task performance from a confusion matrix [C, C], gold classes in rows, predicted ones in columns."""
+"""Task performance from a confusion matrix [C, C], with gold classes in rows and predicted ones in columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attribution of the task model's logit to its tokens (AA extractors).
+"""Attribution of a task logit to the tokens (AA extractors).
 
 Shapes: R rows, T tokens, H hidden size, O task outputs, S integration steps.
 """
@@ -26,7 +26,7 @@ from unirex_ray.models.token_subsets import ForwardPlan, encode_subsets, full_su
 Algorithm = Literal["grad", "input_x_grad", "deeplift", "ig"]
 
 _Extra = tuple[Tensor, Tensor, Tensor | None]
-"""Positions, token types and attention mask, each [R, T]."""
+"""Position ids, token types and attention mask, each [R, T]."""
 
 
 def attribute(
@@ -42,25 +42,25 @@ def attribute(
 ) -> Tensor:
     """Attribute one logit per row to the word embeddings, and pool over the hidden dimension.
 
-    The baseline of IG and DeepLIFT is the PAD embedding, with CLS and SEP kept. Dropout is off. Scores do not depend on
-    how a batch is cut.
+    The baseline of IG and DeepLIFT is the PAD embedding, except on CLS and SEP. Dropout is off. Scores do not depend on
+    how a batch is cut into sub-batches.
 
     Args:
         classes: whose logit to attribute [R] (0 for multi-choice's single scalar).
-        steps: S, of IG.
-        pool: [r, t, H] to [r, t]; sums by default.
-        learn: keep the graph, so that the scores can be trained (second-order gradients; IG alone).
+        steps: S, the integration steps of IG.
+        pool: reduces the hidden dimension, [r, t, H] to [r, t]; by default the sum.
+        learn: keep the graph, so that the scores can be trained (second-order gradients; only IG).
 
     Returns:
         Scores [R, T], any real number (`grad`: at least 0), 0 on padding; of IG and DeepLIFT 0 on CLS and SEP as well.
     """
     if learn and algorithm != "ig":
-        raise ValueError(f"only IG can be trained through, but got {algorithm!r}")
+        raise ValueError(f"only scores of 'ig' can be trained, but got {algorithm=}")
     logits = _EmbeddedTaskModel(task_model)
 
-    def score(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+    def score(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
         inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=learn)
-        target, extra = classes[rows], (places, types, mask)
+        target, extra = classes[rows], (position_ids, types, mask)
         if algorithm == "ig":
             dimensions = _integrated_gradients(
                 logits, inputs, baseline, target, extra, steps=steps, budget=plan.token_budget, learn=learn
@@ -72,8 +72,8 @@ def attribute(
             scores = scores.masked_fill(~mask, 0.0)
         return F.pad(scores, (0, batch.input_ids.shape[1] - scores.shape[1]))
 
-    at_once = {"ig": steps, "deeplift": 2}.get(algorithm, 1)
-    narrow = replace(plan, token_budget=max(1, plan.token_budget // at_once), drop=True, stream=False)
+    copies = {"ig": steps, "deeplift": 2}.get(algorithm, 1)  # of every token in one encoder pass
+    narrow = replace(plan, token_budget=max(1, plan.token_budget // copies), drop=True, stream=False)
     # Fused attention has no second derivative.
     kernel = sdpa_kernel(SDPBackend.MATH) if learn else nullcontext()
     with dropout_off(task_model), torch.enable_grad(), kernel:
@@ -85,7 +85,7 @@ def attribute(
 def convergence_delta(
     task_model: TaskModel, batch: Batch, classes: Tensor, scores: Tensor, plan: ForwardPlan
 ) -> Tensor:
-    """How far sum-pooled IG is from complete: |sum of scores - (F(x) - F(baseline))|, at least 0; lower is better [R].
+    """|sum of scores - (F(x) - F(baseline))| [R]: how far sum-pooled IG is from complete; at least 0, lower is better.
 
     Args:
         classes: whose logit `scores` attribute [R].
@@ -93,15 +93,17 @@ def convergence_delta(
     """
     logits = _EmbeddedTaskModel(task_model)
 
-    def difference(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+    def logit_difference(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
         ends = _path_ends(task_model, batch, ids, rows, learn=False)
-        whole, blank = (logits(end, places, types, mask).gather(1, classes[rows][:, None])[:, 0] for end in ends)
-        made: Tensor = whole - blank
-        return made
+        logit, baseline_logit = (
+            logits(end, position_ids, types, mask).gather(1, classes[rows][:, None])[:, 0] for end in ends
+        )
+        difference: Tensor = logit - baseline_logit
+        return difference
 
     with dropout_off(task_model):
-        made = encode_subsets(batch, full_subsets(batch), difference, replace(plan, drop=True))
-    error: Tensor = (scores.double().sum(1) - made.double()).abs()
+        differences = encode_subsets(batch, full_subsets(batch), logit_difference, replace(plan, drop=True))
+    error: Tensor = (scores.double().sum(1) - differences.double()).abs()
     return error
 
 
@@ -114,14 +116,14 @@ def gauss_legendre(steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 @contextmanager
 def dropout_off(module: nn.Module) -> Iterator[None]:
-    """Evaluate `module` inside the block, and put every part back into the mode it was in."""
-    modes = [(part, part.training) for part in module.modules()]
+    """Put `module` into evaluation mode inside the block, then restore the mode of every submodule."""
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for submodule, training in modes:
+            submodule.training = training
 
 
 class _EmbeddedTaskModel(nn.Module):
@@ -131,21 +133,21 @@ class _EmbeddedTaskModel(nn.Module):
         super().__init__()
         self.task_model = task_model
 
-    def forward(self, embeds: Tensor, places: Tensor, types: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, embeds: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None) -> Tensor:
         """Logits [R, O] of embeddings [R, T, H]."""
         states, pooled = self.task_model.encoder(
-            inputs_embeds=embeds, positions=places, token_types=types, attention_mask=mask
+            inputs_embeds=embeds, position_ids=position_ids, token_types=types, attention_mask=mask
         )
-        return self.task_model.read(states, pooled)
+        return self.task_model.logits_from_states(states, pooled)
 
 
 def _path_ends(task_model: TaskModel, batch: Batch, ids: Tensor, rows: Tensor, *, learn: bool) -> tuple[Tensor, Tensor]:
     """Word embeddings of a text and of its baseline [r, t, H]."""
     table = task_model.encoder.word_embeddings
     inputs = table(ids) if learn else table(ids).detach()
-    kept = batch.separators[rows, : ids.shape[1]].clone()
-    kept[:, 0] = True
-    return inputs, torch.where(kept[..., None], inputs, table.weight[batch.pad_id].detach())
+    special = batch.separators[rows, : ids.shape[1]].clone()
+    special[:, 0] = True  # CLS
+    return inputs, torch.where(special[..., None], inputs, table.weight[batch.pad_id].detach())
 
 
 def _integrated_gradients(
@@ -159,38 +161,40 @@ def _integrated_gradients(
     budget: int,
     learn: bool,
 ) -> Tensor:
-    """IG per dimension [R, T, H]; as many steps go through one forward and one backward pass as the budget allows."""
+    """IG per dimension [R, T, H]; one forward and backward pass takes as many steps as the budget allows."""
     device = inputs.device
     nodes, weights = (torch.tensor(values, device=device)[:, None, None, None] for values in gauss_legendre(steps))
-    at_once = max(1, budget // (inputs.shape[0] * inputs.shape[1]))
+    steps_per_pass = max(1, budget // (inputs.shape[0] * inputs.shape[1]))
     mean = torch.zeros_like(inputs)
-    for start in range(0, steps, at_once):
-        alpha, weight = nodes[start : start + at_once], weights[start : start + at_once]
+    for start in range(0, steps, steps_per_pass):
+        alpha, weight = nodes[start : start + steps_per_pass], weights[start : start + steps_per_pass]
         path = (baseline + alpha * (inputs - baseline)).flatten(0, 1)
         path = path if path.requires_grad else path.requires_grad_()
         size = len(alpha)
         repeated = [None if part is None else part.repeat(size, 1) for part in extra]
-        chosen = logits(path, *repeated).gather(1, target.repeat(size)[:, None]).sum()
-        (gradient,) = torch.autograd.grad(chosen, path, create_graph=learn)
+        target_logits = logits(path, *repeated).gather(1, target.repeat(size)[:, None])
+        (gradient,) = torch.autograd.grad(target_logits.sum(), path, create_graph=learn)
         mean = mean + (weight * gradient.view(size, *inputs.shape)).sum(0)
     return (inputs - baseline) * mean
 
 
 def _saliency(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tensor, extra: _Extra) -> Tensor:
-    found: Tensor = Saliency(logits).attribute(inputs, target=target, abs=True, additional_forward_args=extra)
-    return found
+    attributions: Tensor = Saliency(logits).attribute(inputs, target=target, abs=True, additional_forward_args=extra)
+    return attributions
 
 
 def _input_x_gradient(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tensor, extra: _Extra) -> Tensor:
-    found: Tensor = InputXGradient(logits).attribute(inputs, target=target, additional_forward_args=extra)
-    return found
+    attributions: Tensor = InputXGradient(logits).attribute(inputs, target=target, additional_forward_args=extra)
+    return attributions
 
 
 def _deeplift(logits: nn.Module, inputs: Tensor, baseline: Tensor, target: Tensor, extra: _Extra) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Setting forward, backward hooks")
-        found: Tensor = DeepLift(logits).attribute(inputs, baseline, target=target, additional_forward_args=extra)
-    return found
+        attributions: Tensor = DeepLift(logits).attribute(
+            inputs, baseline, target=target, additional_forward_args=extra
+        )
+    return attributions
 
 
 _CAPTUM: dict[str, Callable[[nn.Module, Tensor, Tensor, Tensor, _Extra], Tensor]] = {

@@ -1,4 +1,4 @@
-"""Loading encoders, and the one way in which everything calls them.
+"""Load encoders and tokenizers, and call every encoder through one signature.
 
 Shapes: R rows, T tokens, H hidden size.
 """
@@ -9,6 +9,8 @@ import hashlib
 import importlib.util
 import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,8 @@ class Encoder(nn.Module):
     Attributes:
         hidden_size: H.
         max_length: longest input in tokens.
-        first_position: position id of the first token (RoBERTa starts behind its padding id).
-        takes_positions: whether original positions can be kept when tokens are dropped.
+        first_position: the backbone's position id of the first token (RoBERTa starts after its padding id).
+        takes_position_ids: whether tokens can keep their positions when others are dropped.
     """
 
     def __init__(self, backbone: Any, config: Any) -> None:
@@ -47,9 +49,8 @@ class Encoder(nn.Module):
         self.backbone: Any = backbone
         self.hidden_size: int = config.hidden_size
         parameters = inspect.signature(backbone.forward).parameters
-        self.takes_positions = "position_ids" in parameters
-        has_types = getattr(config, "type_vocab_size", 0) > 1
-        self._takes_types = "token_type_ids" in parameters and has_types
+        self.takes_position_ids = "position_ids" in parameters
+        self._takes_token_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
         self.first_position = 0
         for name, module in backbone.named_modules():
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
     def forward(
         self,
         *,
-        positions: Tensor,
+        position_ids: Tensor,
         token_types: Tensor,
         attention_mask: Tensor | None,
         input_ids: Tensor | None = None,
@@ -76,35 +77,35 @@ class Encoder(nn.Module):
         """Run the encoder on ids or on word embeddings.
 
         Args:
-            positions: position of each token, from 0 [R, T].
+            position_ids: from 0 whatever the family; `first_position` is added here [R, T].
             token_types: segment of each token [R, T].
             attention_mask: True where attended [R, T]; None where every token is.
 
         Returns:
             Token states [R, T, H] and the encoder's own pooled first token [R, H], if it has a pooler.
         """
-        extra: dict[str, Tensor] = {}
-        if self.takes_positions:
-            extra["position_ids"] = positions + self.first_position
-        if self._takes_types:
-            extra["token_type_ids"] = token_types
+        optional: dict[str, Tensor] = {}
+        if self.takes_position_ids:
+            optional["position_ids"] = position_ids + self.first_position
+        if self._takes_token_types:
+            optional["token_type_ids"] = token_types
         output = self.backbone(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=None if attention_mask is None else attention_mask.long(),
-            **extra,
+            **optional,
         )
         return output.last_hidden_state, getattr(output, "pooler_output", None)
 
 
 def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
-    """Load the encoder of a configuration, its first `layers` layers and its dropout.
+    """Load the encoder that `config` names, with the first `config.layers` layers and with `config.dropout`.
 
     Args:
-        weights: read them; without, the encoder can be asked what it takes, and computes nothing.
+        weights: False leaves the weights on the meta device: the attributes are right, but nothing can be computed.
 
     Raises:
-        UserError: if it cannot be found or read, or has fewer layers than asked for.
+        UserError: if the encoder cannot be found or read, or has fewer layers than `config.layers`.
     """
     name, revision = _locate(config)
     options = {"revision": revision, "trust_remote_code": config.trust_remote_code}
@@ -122,7 +123,7 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
                     if "drop" in key and isinstance(value, float | int) and not isinstance(value, bool):
                         setattr(settings, key, config.dropout)
             if settings.model_type == "big_bird":
-                # Block-sparse attention would make dropping inexact, and the library leaves it for good on short input.
+                # Block-sparse attention makes dropping inexact, and the first short input switches it off for good.
                 settings.attention_type = "original_full"
             if weights:
                 backbone = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
@@ -145,10 +146,10 @@ def bare_encoder(folder: Path, *, trust_remote_code: bool = False) -> Encoder:
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """Load the tokenizer that belongs to a configuration's encoder.
+    """Load the tokenizer of the encoder that `config` names.
 
     Raises:
-        UserError: if it cannot be found.
+        UserError: if it cannot be found or read.
     """
     name, revision = _locate(config)
     with _quiet():
@@ -170,9 +171,9 @@ def _locate(config: ModelConfig) -> tuple[str, str | None]:
 
 @lru_cache(maxsize=1)
 def embedded_folder() -> Path | None:
-    """The embedded encoder's folder, its files checked; None where its package is not installed.
+    """Folder of the embedded encoder; None if its package is not installed.
 
-    The package's code is never imported: only its files are trusted, by their SHA-256.
+    The package's code is never imported; its files are checked against their SHA-256.
 
     Raises:
         UserError: if a file is missing or differs.
@@ -188,15 +189,15 @@ def embedded_folder() -> Path | None:
     return folder
 
 
-class _quiet:  # noqa: N801
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep the library's loading reports and progress bars off the terminal."""
-
-    def __enter__(self) -> None:
-        self._verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        transformers_logging.set_verbosity(self._verbosity)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
         if os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") != "1":
             transformers_logging.enable_progress_bar()

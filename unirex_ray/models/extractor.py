@@ -1,4 +1,4 @@
-"""F_ext: where importance scores come from.
+"""F_ext: the extractors of importance scores.
 
 Shapes: R rows, T tokens, O task outputs.
 """
@@ -6,7 +6,7 @@ Shapes: R rows, T tokens, O task outputs.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,14 +23,24 @@ from unirex_ray.models.token_subsets import ForwardPlan, encode_subsets, full_su
 from unirex_ray.models.top_k import selection_sizes, token_ranks
 
 Target = Literal["gold", "predicted"]
-Reading = tuple[Tensor | None, Tensor]
-"""Task logits of whole rows [R, O], where they came along, and importance scores [R, T], finite, 0 on padding."""
+
+
+class ExtractorOutput(NamedTuple):
+    """What an extractor computes from whole rows.
+
+    Attributes:
+        task_logits: the task model's [R, O]; None where the extractor does not run it.
+        scores: importance [R, T], finite, 0 on padding.
+    """
+
+    task_logits: Tensor | None
+    scores: Tensor
 
 
 class Extractor(Protocol):
     """Scores the tokens of whole rows."""
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -38,17 +48,17 @@ class Extractor(Protocol):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
-        """Importance scores, and the task model's logits where its pass is shared or needed.
+    ) -> ExtractorOutput:
+        """Importance scores, and task logits where the extractor runs the task model on the text.
 
         Args:
             target: the class that attributions explain: gold in training losses, predicted in evaluation.
-            learn: whether a loss is going to train the scores; a graph that is costly is built only then.
+            learn: whether a loss trains the scores; attributions build their costly graph only then.
         """
 
 
 class AttributionExtractor(nn.Module):
-    """AA: the task model's own attributions; nothing of its own to train, but for the head that may pool them.
+    """AA: attributions of the task model; only the head that may pool them has weights.
 
     Args:
         head: kind of the `TokenHead` that pools the hidden dimension; None: sum.
@@ -59,7 +69,7 @@ class AttributionExtractor(nn.Module):
         self.algorithm, self.steps = algorithm, steps
         self.head = None if head is None else TokenHead(hidden_size, head)
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -67,7 +77,7 @@ class AttributionExtractor(nn.Module):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
+    ) -> ExtractorOutput:
         """See `Extractor`."""
         logits = None if target == "gold" else task_model.full_logits(batch, plan)
         scores = attribute(
@@ -80,40 +90,42 @@ class AttributionExtractor(nn.Module):
             pool=self.head,
             learn=learn,
         )
-        return logits, scores
+        return ExtractorOutput(logits, scores)
 
 
 def attributed_classes(logits: Tensor | None, batch: Batch) -> Tensor:
-    """Whose logit attributions explain [R]: the scalar of each choice, else the predicted or (None) the gold label."""
+    """Class whose logit is explained [R]: 0 for multi-choice, else the predicted or (without logits) the gold one."""
     if batch.choices > 1:
         return torch.zeros(batch.rows, dtype=torch.long, device=batch.labels.device)
     return batch.labels if logits is None else logits.argmax(-1)
 
 
 class TokenClassifier(nn.Module):
-    """An encoder of its own, and a head with one or several outputs on every token."""
+    """An encoder separate from the task model's, with a head of one or several outputs on every token."""
 
     def __init__(self, encoder: Encoder, head: str, outputs: int = 1) -> None:
         super().__init__()
         self.encoder = encoder
         if getattr(encoder.backbone, "pooler", None) is not None:
-            encoder.backbone.pooler = None  # it would never be used or trained
+            encoder.backbone.pooler = None  # never used or trained
         self.head = TokenHead(encoder.hidden_size, head, outputs)
 
     def token_logits(self, batch: Batch, plan: ForwardPlan) -> Tensor:
-        """The head's output on every token of whole rows, 0 on padding [R, T] or [R, T, outputs]."""
+        """Output of the head on every token of whole rows, 0 on padding [R, T] or [R, T, outputs]."""
 
-        def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
-            states, _pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
-            return _spread(self.head(states).float(), mask, batch)
+        def encode(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
+            states, _pooled = self.encoder(
+                input_ids=ids, position_ids=position_ids, token_types=types, attention_mask=mask
+            )
+            return _pad_to_batch(self.head(states).float(), mask, batch)
 
         return encode_subsets(batch, full_subsets(batch), encode, plan)
 
 
 class DualExtractor(TokenClassifier):
-    """DLM: an encoder of its own, and a head on every token."""
+    """DLM: a separate encoder with a head on every token."""
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -121,18 +133,18 @@ class DualExtractor(TokenClassifier):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
+    ) -> ExtractorOutput:
         """See `Extractor`."""
-        return None, self.token_logits(batch, plan)
+        return ExtractorOutput(None, self.token_logits(batch, plan))
 
 
 class ImitationExtractor(TokenClassifier):
-    """L2E's: sorts every token into classes of importance; its score is the most likely class, -2 to 2."""
+    """L2E: classifies every token by importance; the score is the most likely class, from -2 to 2."""
 
     def __init__(self, encoder: Encoder, head: str) -> None:
         super().__init__(encoder, head, IMPORTANCE_CLASSES)
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -140,10 +152,10 @@ class ImitationExtractor(TokenClassifier):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
+    ) -> ExtractorOutput:
         """See `Extractor`."""
         scores = self.token_logits(batch, plan).argmax(-1).float() - IMPORTANCE_CLASSES // 2
-        return None, scores.masked_fill(~batch.attended, 0.0)
+        return ExtractorOutput(None, scores.masked_fill(~batch.attended, 0.0))
 
 
 class SharedExtractor(nn.Module):
@@ -153,7 +165,7 @@ class SharedExtractor(nn.Module):
         super().__init__()
         self.head = TokenHead(hidden_size, head)
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -161,28 +173,30 @@ class SharedExtractor(nn.Module):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
+    ) -> ExtractorOutput:
         """See `Extractor`."""
 
-        def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
-            states, pooled = task_model.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
-            scores = _spread(self.head(states).float(), mask, batch)
-            return torch.cat([task_model.read(states, pooled).float(), scores], dim=1)
+        def encode(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
+            states, pooled = task_model.encoder(
+                input_ids=ids, position_ids=position_ids, token_types=types, attention_mask=mask
+            )
+            scores = _pad_to_batch(self.head(states).float(), mask, batch)
+            return torch.cat([task_model.logits_from_states(states, pooled).float(), scores], dim=1)
 
-        both = encode_subsets(batch, full_subsets(batch), encode, plan)
-        return both[:, : task_model.outputs], both[:, task_model.outputs :]
+        columns = encode_subsets(batch, full_subsets(batch), encode, plan)
+        return ExtractorOutput(columns[:, : task_model.outputs], columns[:, task_model.outputs :])
 
 
 class RandomExtractor(nn.Module):
-    """Rand: standard normal scores, one draw per instance and seed, whatever the batch that it comes in."""
+    """Rand: standard normal scores, drawn from the seed and the instance's id alone, whatever its batch."""
 
     seed: Tensor
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.register_buffer("seed", torch.tensor(seed))  # goes with the weights
+        self.register_buffer("seed", torch.tensor(seed))  # saved with the weights
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -190,15 +204,15 @@ class RandomExtractor(nn.Module):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
+    ) -> ExtractorOutput:
         """See `Extractor`."""
         scores = torch.zeros(batch.input_ids.shape)
         for row, length in enumerate(batch.lengths.tolist()):
             instance, choice = divmod(row, batch.choices)
             key = f"{int(self.seed)}/{choice}/{batch.ids[instance]}"
-            draw = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
-            scores[row, :length] = torch.from_numpy(draw.standard_normal(length))
-        return None, scores.to(batch.input_ids.device)
+            generator = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+            scores[row, :length] = torch.from_numpy(generator.standard_normal(length))
+        return ExtractorOutput(None, scores.to(batch.input_ids.device))
 
 
 class GoldExtractor(nn.Module):
@@ -208,7 +222,7 @@ class GoldExtractor(nn.Module):
         super().__init__()
         self.inverted = inverted
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -216,23 +230,24 @@ class GoldExtractor(nn.Module):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
+    ) -> ExtractorOutput:
         """See `Extractor`."""
-        return None, ((batch.attended & ~batch.gold) if self.inverted else batch.gold).float()
+        scores = (batch.attended & ~batch.gold) if self.inverted else batch.gold
+        return ExtractorOutput(None, scores.float())
 
 
 class SelectionExtractor(nn.Module):
-    """FRESH's: 1 on the top-k% tokens of an earlier stage's extractor, 0 elsewhere.
+    """FRESH: 1 on the top-k% tokens by the scores of an earlier stage, 0 elsewhere.
 
     Args:
-        source: the earlier stage's model; it stays as it is.
+        source: the earlier stage's model, which is frozen.
     """
 
     def __init__(self, source: nn.Module, top_k_percent: int) -> None:
         super().__init__()
         self.source, self.top_k_percent = source.requires_grad_(False), top_k_percent
 
-    def read(
+    def extract(
         self,
         task_model: TaskModel,
         batch: Batch,
@@ -240,18 +255,18 @@ class SelectionExtractor(nn.Module):
         target: Target = "predicted",
         *,
         learn: bool = False,
-    ) -> Reading:
-        """See `Extractor`; takes the earlier stage's scores from the batch where they are on it."""
+    ) -> ExtractorOutput:
+        """See `Extractor`; selects by `batch.teacher_scores`, or by scores of `source` where there are none."""
         scores = batch.teacher_scores
         if scores is None:
             with dropout_off(self.source), torch.no_grad():
                 scores = self.source.scores(batch, plan)  # type: ignore[operator]
         sizes = selection_sizes(batch.lengths, [self.top_k_percent])[0]
-        return None, (token_ranks(scores, batch.lengths) < sizes[:, None]).float()
+        return ExtractorOutput(None, (token_ranks(scores, batch.lengths) < sizes[:, None]).float())
 
 
-def _spread(scores: Tensor, mask: Tensor | None, batch: Batch) -> Tensor:
-    """Widen a sub-batch's scores [r, t, ...] to the batch's width, 0 on padding."""
+def _pad_to_batch(scores: Tensor, mask: Tensor | None, batch: Batch) -> Tensor:
+    """Pad the scores of a sub-batch [r, t, ...] to the batch's width [r, T, ...], 0 on padding."""
     if mask is not None:
         scores = scores.masked_fill(~(mask if scores.dim() == 2 else mask[..., None]), 0.0)
     missing = batch.input_ids.shape[1] - scores.shape[1]

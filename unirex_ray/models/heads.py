@@ -26,9 +26,9 @@ class TokenHead(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(width if depth else hidden_size, outputs))
 
     def forward(self, states: Tensor) -> Tensor:
-        """States [R, T, H] to scores [R, T] or [R, T, outputs], in single precision under autocast as well."""
+        """States [R, T, H] to scores [R, T] or [R, T, outputs], in single precision even under autocast."""
         hidden = self.layers[:-1](states)
-        # Half precision has so few values that tokens would tie, and ties go to the first of them.
+        # In half precision tokens would tie, and ties go to the first of them.
         with torch.autocast(states.device.type, enabled=False):
             scores: Tensor = self.layers[-1](hidden.float())
         return scores.squeeze(-1) if self.outputs == 1 else scores

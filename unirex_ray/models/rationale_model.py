@@ -1,7 +1,7 @@
 """Task model and extractor together, as a stage of a method's recipe asks for them.
 
-Shapes: B instances, R rows, T tokens, K thresholds, O task outputs; F: 1 where one input is predicted from, K where
-r^(k) is.
+Shapes: B instances, R rows, T tokens, K thresholds, O task outputs, F inputs per row that F_task predicts from: 1 (the
+text, or one rationale) or K (the rationale of every threshold).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from unirex_ray.models.extractor import (
     AttributionExtractor,
     DualExtractor,
     Extractor,
+    ExtractorOutput,
     GoldExtractor,
     ImitationExtractor,
     RandomExtractor,
-    Reading,
     SelectionExtractor,
     SharedExtractor,
     Target,
@@ -40,14 +40,14 @@ ExtractorKind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a stage's model is made of.
+    """Architecture of a stage's model.
 
     Attributes:
-        extractor: where scores come from. `imitation` and `selection` build on an earlier stage's scores.
-        predicts_from: what F_task reads: the text, or (select-predict pipelines) the rationale closed up.
-        top_k_percent: the one threshold of `selection`; else rationales are taken at every threshold of K.
-        task_model: a new one, or the earlier stage's, which then stays as it is.
-        attention_predictor: whether A2R's second predictor trains along.
+        extractor: computes the scores. `imitation` and `selection` build on an earlier stage's scores.
+        predicts_from: the input of F_task: the text, or (select-predict pipelines) the rationale without gaps.
+        top_k_percent: the one threshold of `selection`; other rationales have every threshold of K.
+        task_model: a new one, or the earlier stage's, frozen.
+        attention_predictor: whether A2R's second predictor is trained as well.
     """
 
     extractor: ExtractorKind
@@ -57,19 +57,19 @@ class Design:
     attention_predictor: bool = False
 
     def rationales(self, top_k_percents: Sequence[int]) -> tuple[int, ...]:
-        """Thresholds of the rationales that F_task predicts from, of K or its own; none where it reads the text."""
+        """Thresholds of the rationales that F_task predicts from: K or `top_k_percent`; none where it is the text."""
         if self.predicts_from == "text":
             return ()
         return tuple(top_k_percents) if self.top_k_percent is None else (self.top_k_percent,)
 
     @property
     def reads_earlier_scores(self) -> bool:
-        """Whether the extractor builds on the scores that an earlier stage's gives."""
+        """Whether the extractor builds on an earlier stage's scores."""
         return self.extractor in ("selection", "imitation")
 
     def __post_init__(self) -> None:
         if (self.extractor == "selection") != (self.top_k_percent is not None):
-            raise ValueError(f"selection, and nothing else, has a top_k_percent, but got {self}")
+            raise ValueError(f"top_k_percent must be set for 'selection' and for no other extractor, but got {self}")
 
 
 class RationaleModel(nn.Module):
@@ -77,9 +77,9 @@ class RationaleModel(nn.Module):
 
     Args:
         outputs: number of classes, or 1 for multi-choice.
-        seed: of what an extractor draws by itself (rand).
+        seed: of the scores that the extractor `rand` draws.
         earlier: the earlier stage's model, for designs that build on one.
-        make_encoder: makes each encoder that the design needs; pre-trained by default.
+        make_encoder: called for each encoder of the design; loads a pre-trained one by default.
     """
 
     task_model: TaskModel
@@ -101,7 +101,7 @@ class RationaleModel(nn.Module):
         if design.task_model == "new":
             self.task_model = TaskModel(make_encoder(config), outputs)
         else:
-            self.task_model = _needed(earlier).task_model.requires_grad_(False)
+            self.task_model = _required(earlier).task_model.requires_grad_(False)
         self.extractor = self._make_extractor(config, seed, earlier, make_encoder)
         self.attention_predictor = None
         if design.attention_predictor:
@@ -111,7 +111,6 @@ class RationaleModel(nn.Module):
         self, config: ModelConfig, seed: int, earlier: RationaleModel | None, make: EncoderFactory
     ) -> nn.Module:
         hidden_size, kind = self.task_model.encoder.hidden_size, self.design.extractor
-        rationales = self.design.rationales(())
         head = None if config.pooling == "sum" else "mlp-2048-2"
         makers: dict[ExtractorKind, Callable[[], nn.Module]] = {
             "aa-grad": lambda: AttributionExtractor("grad", 1, hidden_size),
@@ -121,66 +120,67 @@ class RationaleModel(nn.Module):
             "dlm": lambda: DualExtractor(make(config), config.head),
             "slm": lambda: SharedExtractor(hidden_size, config.head),
             "imitation": lambda: ImitationExtractor(make(config), config.head),
-            "selection": lambda: SelectionExtractor(_needed(earlier), *rationales),
+            "selection": lambda: SelectionExtractor(_required(earlier), *self.design.rationales(())),
             "rand": lambda: RandomExtractor(seed),
             "gold": lambda: GoldExtractor(),
             "inv": lambda: GoldExtractor(inverted=True),
         }
         return makers[kind]()
 
-    def read(self, batch: Batch, plan: ForwardPlan, target: Target = "predicted", *, learn: bool = False) -> Reading:
-        """Task logits on the text [R, O], where they came along, and importance scores [R, T] (see `Extractor`)."""
+    def extract(
+        self, batch: Batch, plan: ForwardPlan, target: Target = "predicted", *, learn: bool = False
+    ) -> ExtractorOutput:
+        """Importance scores, and task logits on the text where the extractor computes them (see `Extractor`)."""
         extractor: Extractor = self.extractor  # type: ignore[assignment]
-        return extractor.read(self.task_model, batch, plan, target, learn=learn)
+        return extractor.extract(self.task_model, batch, plan, target, learn=learn)
 
     def scores(self, batch: Batch, plan: ForwardPlan) -> Tensor:
         """Importance scores for the predicted class [R, T]."""
-        return self.read(batch, plan)[1]
+        return self.extract(batch, plan).scores
 
     def full_logits(
-        self, batch: Batch, reading: Reading | None, top_k_percents: Sequence[int], plan: ForwardPlan
+        self, batch: Batch, extracted: ExtractorOutput | None, top_k_percents: Sequence[int], plan: ForwardPlan
     ) -> Tensor:
         """Task logits on what F_task predicts from: the text [1, R, O], or the rationale(s) [F, R, O].
 
         Args:
-            reading: from `read`; where F_task predicts from the text, None will do.
-            top_k_percents: K; of no effect on the text and on the rationales of one threshold.
+            extracted: from `extract`; may be None where F_task predicts from the text.
+            top_k_percents: K; ignored where F_task predicts from the text or from one threshold.
         """
-        logits, scores = reading or (None, None)
-        rationales = self.design.rationales(top_k_percents)
-        if not rationales:
+        percents = self.design.rationales(top_k_percents)
+        if not percents:
+            logits = None if extracted is None else extracted.task_logits
             return (self.task_model.full_logits(batch, plan) if logits is None else logits)[None]
-        if scores is None:
-            raise ValueError("a rationale cannot be predicted from without its scores")
-        perturbed = rationale_subsets(batch, scores, rationales)
+        if extracted is None:
+            raise ValueError("predicts_from = 'rationale' needs scores, but got extracted=None")
+        perturbed = rationale_subsets(batch, extracted.scores, percents)
         return self.task_model.logits(batch, perturbed.subsets, plan, positions="fresh")[perturbed.index]
 
     def perturbed_logits(
         self,
         batch: Batch,
         scores: Tensor,
-        full: Tensor,
+        full_logits: Tensor,
         top_k_percents: Sequence[int],
         plan: ForwardPlan,
         positions: Positions,
     ) -> tuple[Tensor, Tensor]:
         r"""Task logits on x \ r^(k) and on r^(k), [K, R, O] each.
 
-        Where F_task predicts from the rationale, that is its whole input: what remains without it is CLS alone.
+        Where F_task predicts from the rationale, that is its full input, and the complement is CLS alone.
 
         Args:
-            full: from `full_logits`.
+            full_logits: from the method of that name.
             positions: `original` in training losses, `fresh` in metrics.
         """
         if self.design.predicts_from == "text":
             perturbed = perturbed_subsets(batch, scores, top_k_percents)
-            without, alone = self.task_model.logits(batch, perturbed.subsets, plan, positions=positions)[
-                perturbed.index
-            ]
-            return without, alone
-        shape = (len(top_k_percents), *full.shape[1:])
-        empty = self.task_model.logits(batch, empty_subsets(batch), plan, positions="fresh")
-        return empty.expand(shape), full.expand(shape)
+            logits = self.task_model.logits(batch, perturbed.subsets, plan, positions=positions)
+            complement_logits, rationale_logits = logits[perturbed.index]
+            return complement_logits, rationale_logits
+        shape = (len(top_k_percents), *full_logits.shape[1:])
+        empty_logits = self.task_model.logits(batch, empty_subsets(batch), plan, positions="fresh")
+        return empty_logits.expand(shape), full_logits.expand(shape)
 
 
 def build_stage(
@@ -189,12 +189,12 @@ def build_stage(
     outputs: int,
     *,
     seed: int,
-    place: int = 0,
+    stage_index: int = 0,
     earlier: RationaleModel | None = None,
     make_encoder: EncoderFactory = load_encoder,
 ) -> RationaleModel:
-    """The model of one stage; its new parts are initialised from the seed and the stage's place."""
-    torch.manual_seed(seed + place * 1_000_003)
+    """Model of one stage; its new weights are drawn from the seed and the stage's index."""
+    torch.manual_seed(seed + stage_index * 1_000_003)
     return RationaleModel(config, design, outputs, seed=seed, earlier=earlier, make_encoder=make_encoder)
 
 
@@ -206,29 +206,31 @@ def build_model(
     seed: int = 0,
     make_encoder: EncoderFactory = load_encoder,
 ) -> RationaleModel:
-    """The model of the last of several stages, ready to take its weights."""
+    """Model of the last stage, untrained, on top of the earlier ones."""
     model: RationaleModel | None = None
-    for place, design in enumerate(designs):
-        model = build_stage(config, design, outputs, seed=seed, place=place, earlier=model, make_encoder=make_encoder)
-    return _needed(model)
+    for stage_index, design in enumerate(designs):
+        model = build_stage(
+            config, design, outputs, seed=seed, stage_index=stage_index, earlier=model, make_encoder=make_encoder
+        )
+    return _required(model)
 
 
 @torch.no_grad()
 def dropping_error(task_model: TaskModel, batch: Batch) -> float:
-    """Largest difference between masked and dropped logits, dropout off, over a few rows: 0 up to rounding where exact.
+    """Largest absolute difference of logits between dropping and masking tokens; 0 up to rounding where it is exact.
 
-    Infinite for encoders whose positions cannot be given.
+    Infinite for encoders that take no position ids.
     """
-    if not task_model.encoder.takes_positions:
+    if not task_model.encoder.takes_position_ids:
         return float("inf")
     with dropout_off(task_model):
-        scores = batch.input_ids.double() % 17  # any fixed order of the tokens does
+        scores = batch.input_ids.double() % 17  # any fixed order of the tokens will do
         subsets = perturbed_subsets(batch, scores, (20, 50)).subsets
         dropped, masked = (task_model.logits(batch, subsets, ForwardPlan(drop=drop)) for drop in (True, False))
     return float((dropped - masked).abs().max())
 
 
-def _needed(earlier: RationaleModel | None) -> RationaleModel:
+def _required(earlier: RationaleModel | None) -> RationaleModel:
     if earlier is None:
-        raise ValueError("this design builds on an earlier stage, and there is none")
+        raise ValueError("this design builds on an earlier stage, but got earlier=None")
     return earlier

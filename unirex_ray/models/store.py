@@ -1,4 +1,4 @@
-"""Trained models as folders: safetensors, JSON and tokenizer files; nothing in them is ever executed."""
+"""Trained models as folders of safetensors, JSON and tokenizer files, which are never executed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MODEL = "rationale_model.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a folder needs beside weights and tokenizer to read texts as in training.
+    """What a folder holds besides weights and tokenizer, to encode texts as in training.
 
     Attributes:
-        designs: of the method's stages; the last one's model is the one that is saved.
+        designs: of the method's stages; the model of the last one is saved.
         labels: class names by index.
         max_length: tokens per input.
         truncation: see `data.schema.Corpus`.
-        seed: of the trial; a random extractor draws its scores from it.
+        seed: of the trial; the extractor `rand` draws its scores from it.
     """
 
     method: str
@@ -43,14 +43,14 @@ class ModelCard:
 
     @property
     def outputs(self) -> int:
-        """Of the task model: a scalar per choice, or a logit per class."""
+        """Of the task model: 1 for multi-choice, else the number of classes."""
         return 1 if self.multi_choice else len(self.labels)
 
 
-def read_card(described: dict[str, Any]) -> ModelCard:
-    """A card from its JSON form."""
-    designs = tuple(Design(**design) for design in described["designs"])
-    return ModelCard(**{**described, "designs": designs, "labels": tuple(described["labels"])})
+def read_card(values: dict[str, Any]) -> ModelCard:
+    """Card from its JSON form."""
+    designs = tuple(Design(**design) for design in values["designs"])
+    return ModelCard(**{**values, "designs": designs, "labels": tuple(values["labels"])})
 
 
 def save_model(
@@ -59,25 +59,25 @@ def save_model(
     """Write weights, tokenizer, the encoder's configuration and the card into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)  # safetensors creates it for its owner alone
+    (folder / WEIGHTS).chmod(0o644)  # safetensors creates it readable by its owner only
     tokenizer.save_pretrained(folder)
     model.task_model.encoder.backbone.config.save_pretrained(folder)
-    described = {**asdict(card), "model": config.model_dump(mode="json")}
-    (folder / MODEL).write_text(json.dumps(described, indent=2), encoding="utf-8")
+    values = {**asdict(card), "model": config.model_dump(mode="json")}
+    (folder / MODEL).write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
 def load_model(folder: Path) -> tuple[RationaleModel, PreTrainedTokenizerBase, ModelCard]:
-    """Read what `save_model` wrote; the pre-trained encoder is not needed.
+    """Load what `save_model` wrote; the pre-trained encoder is not needed.
 
     Raises:
-        UserError: if the folder is no exported model, or damaged.
+        UserError: if the folder is not an exported model, or is damaged.
     """
     if not (folder / MODEL).is_file():
-        raise UserError(f"{str(folder)!r} is no exported model (no {MODEL}); write one with python jobs/export_best.py")
+        raise UserError(f"{str(folder)!r} is not an exported model (no {MODEL}); export one first")
     try:
-        described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        config = ModelConfig.model_validate(described.pop("model"))
-        card = read_card(described)
+        values = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        config = ModelConfig.model_validate(values.pop("model"))
+        card = read_card(values)
         model = build_model(
             config,
             card.designs,

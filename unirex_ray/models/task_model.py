@@ -14,22 +14,24 @@ from unirex_ray.models.token_subsets import ForwardPlan, Positions, TokenSubsets
 
 
 class TaskModel(nn.Module):
-    """Task logits from the encoder's own pooler, or from a new dense + tanh where it has none (SPEC, models)."""
+    """Linear head on the encoder's own pooler, or on a new dense + tanh where it has none (SPEC, models)."""
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.outputs = outputs
-        own = getattr(encoder.backbone, "pooler", None) is not None
-        self.pooler = None if own else nn.Sequential(nn.Linear(encoder.hidden_size, encoder.hidden_size), nn.Tanh())
+        has_pooler = getattr(encoder.backbone, "pooler", None) is not None
+        self.pooler = (
+            None if has_pooler else nn.Sequential(nn.Linear(encoder.hidden_size, encoder.hidden_size), nn.Tanh())
+        )
         self.dropout = nn.Dropout(_head_dropout(encoder))
         self.head = nn.Linear(encoder.hidden_size, outputs)
 
-    def read(self, states: Tensor, pooled: Tensor | None) -> Tensor:
-        """Logits [R, O], single precision, from what the encoder gave: states [R, T, H] and its pooled first token."""
+    def logits_from_states(self, states: Tensor, pooled: Tensor | None) -> Tensor:
+        """Logits [R, O], single precision, from the encoder's states [R, T, H] and its pooled first token [R, H]."""
         first = pooled if self.pooler is None else self.pooler(states[:, 0])
         assert first is not None
-        # Comprehensiveness and sufficiency are small differences, which half precision would round away.
+        # Comprehensiveness and sufficiency are small differences; half precision would round them away.
         with torch.autocast(first.device.type, enabled=False):
             logits: Tensor = self.head(self.dropout(first.to(self.head.weight.dtype)))
         return logits
@@ -39,9 +41,11 @@ class TaskModel(nn.Module):
     ) -> Tensor:
         """Logits of subsets [V, O]."""
 
-        def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
-            states, pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
-            return self.read(states, pooled).float()
+        def encode(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, _: Tensor) -> Tensor:
+            states, pooled = self.encoder(
+                input_ids=ids, position_ids=position_ids, token_types=types, attention_mask=mask
+            )
+            return self.logits_from_states(states, pooled).float()
 
         return encode_subsets(batch, subsets, encode, plan, positions=positions)
 
@@ -51,15 +55,15 @@ class TaskModel(nn.Module):
 
 
 class AttentionPredictor(nn.Module):
-    """A2R's second predictor: reads whole rows, and sums token states by softmax of the extractor's scores.
+    """A2R's second predictor: a linear head on the states of whole rows, weighted by the softmax of the scores.
 
-    Selection has no gradient; this is how A2R's extractor learns (SPEC, methods).
+    Selecting tokens has no gradient; A2R's extractor learns through this softmax (SPEC, methods).
     """
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
-        encoder.backbone.pooler = None  # the scores pool
+        encoder.backbone.pooler = None  # the scores pool instead
         self.dropout = nn.Dropout(_head_dropout(encoder))
         self.head = nn.Linear(encoder.hidden_size, outputs)
 
@@ -67,8 +71,10 @@ class AttentionPredictor(nn.Module):
         """Logits of whole rows [R, O]; scores [R, T]."""
         weights = scores.masked_fill(~batch.attended, -torch.inf).softmax(-1)
 
-        def encode(ids: Tensor, places: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
-            states, _pooled = self.encoder(input_ids=ids, positions=places, token_types=types, attention_mask=mask)
+        def encode(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+            states, _pooled = self.encoder(
+                input_ids=ids, position_ids=position_ids, token_types=types, attention_mask=mask
+            )
             with torch.autocast(states.device.type, enabled=False):
                 pooled = (weights[rows, : states.shape[1], None] * states.float()).sum(1)
                 logits: Tensor = self.head(self.dropout(pooled))
@@ -78,7 +84,7 @@ class AttentionPredictor(nn.Module):
 
 
 def class_logits(logits: Tensor, choices: int) -> Tensor:
-    """Logits per instance: rows' outputs as they are [..., B, O], or a scalar per choice [..., B, C]."""
+    """Class logits per instance [..., B, C] from row logits [..., R, O]; with several choices, one logit per row."""
     return logits if choices == 1 else logits.squeeze(-1).reshape(*logits.shape[:-2], -1, choices)
 
 

@@ -1,8 +1,7 @@
-"""TokenSubsets: rows of a batch with some of their tokens taken away, computed dropped, deduplicated and bucketed.
+"""Token subsets: encode the same rows many times with some tokens removed, each distinct subset once.
 
-A subset keeps some tokens of one row. Losses hide the others from attention, metrics delete them (SPEC). For an encoder
-with full attention, hiding tokens is the same computation as dropping them while the kept ones retain their positions,
-and dropping costs only the tokens that are left.
+A subset keeps some tokens of one row. Losses hide the others from attention, metrics delete them (SPEC). With full
+attention, hiding tokens equals dropping them while the kept ones retain their position ids, and costs fewer tokens.
 
 Shapes: R rows, T tokens, K thresholds, V subsets, O task outputs.
 """
@@ -27,12 +26,12 @@ Positions = Literal["original", "fresh"]
 
 @dataclass(frozen=True)
 class TokenSubsets:
-    """Rows of a batch with some tokens kept.
+    """Subsets of the tokens of a batch's rows.
 
     Attributes:
-        rows: which row of the batch each subset reads [V].
-        kept: the tokens that it keeps [V, T].
-        lengths: how many those are [V].
+        rows: the row of the batch that each subset belongs to [V].
+        kept: True on the tokens that it keeps [V, T].
+        lengths: number of kept tokens [V].
     """
 
     rows: Tensor
@@ -42,13 +41,13 @@ class TokenSubsets:
 
 @dataclass(frozen=True)
 class ForwardPlan:
-    """How sub-batches are cut.
+    """How subsets are cut into sub-batches and encoded.
 
     Attributes:
-        token_budget: most tokens, padding included, in one encoder pass.
-        pass_cost: what one more encoder pass costs, in tokens.
-        drop: compute only the kept tokens; otherwise mask the others.
-        stream: keep no activations of a sub-batch, compute it again in the backward pass with the same dropout.
+        token_budget: largest number of tokens in one encoder pass, padding included.
+        pass_cost: cost of one more encoder pass, in tokens.
+        drop: whether only the kept tokens are computed, instead of masking the others.
+        stream: whether activations are recomputed in the backward pass (with the same dropout) instead of kept.
     """
 
     token_budget: int = 16384
@@ -64,11 +63,10 @@ def full_subsets(batch: Batch) -> TokenSubsets:
 
 @dataclass(frozen=True)
 class PerturbedSubsets:
-    """Distinct subsets of a batch, and where each of them is used.
+    """Distinct subsets of a batch, and the one that belongs to each threshold and row.
 
     Attributes:
-        index: number of the subset by threshold and row; of both sides (see `perturbed_subsets`) or of r^(k) alone
-            [..., K, R].
+        index: of the subset in `subsets`, by threshold and row [K, R], or by side as well [2, K, R].
     """
 
     subsets: TokenSubsets
@@ -82,7 +80,7 @@ def perturbed_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int
         scores: importance [R, T].
 
     Returns:
-        TokenSubsets with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
+        Subsets with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
     """
     distinct = _distinct_selections(batch, scores, top_k_percents)
     row, size, rank, length = distinct.row, distinct.size, distinct.rank, batch.lengths[distinct.row]
@@ -92,7 +90,7 @@ def perturbed_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int
 
 
 def rationale_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedSubsets:
-    """r^(k) of every threshold, equal ones once; the index is [K, R]. Arguments as for `perturbed_subsets`."""
+    """r^(k) of every threshold, as `perturbed_subsets`; the index is [K, R]."""
     distinct = _distinct_selections(batch, scores, top_k_percents)
     kept = keep_rationale(distinct.rank, distinct.size)
     return PerturbedSubsets(TokenSubsets(distinct.row, kept, distinct.size + 1), distinct.index)
@@ -107,7 +105,7 @@ def empty_subsets(batch: Batch) -> TokenSubsets:
 
 @dataclass(frozen=True)
 class _Selections:
-    """Distinct selections of a batch: row [V], size [V], ranks of the row's tokens [V, T]; index [K, R] as above."""
+    """Distinct selections of a batch: row [V], size [V], ranks of the row's tokens [V, T]; index as above [K, R]."""
 
     row: Tensor
     size: Tensor
@@ -118,13 +116,13 @@ class _Selections:
 def _distinct_selections(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> _Selections:
     sizes = selection_sizes(batch.lengths, top_k_percents)
     ranks = token_ranks(scores, batch.lengths)
-    # The first threshold with the same size stands for all of them.
+    # Thresholds that select equally many tokens of a row share the selection of the first of them.
     first = (sizes[:, None] == sizes[None, :]).int().argmax(dim=1)
     thresholds = torch.arange(len(sizes), device=sizes.device)
     threshold, row = (first == thresholds[:, None]).nonzero(as_tuple=True)
-    number = torch.zeros_like(sizes)
-    number[threshold, row] = torch.arange(len(row), device=sizes.device)
-    return _Selections(row, sizes[threshold, row], ranks[row], number.gather(0, first))
+    index = torch.zeros_like(sizes)
+    index[threshold, row] = torch.arange(len(row), device=sizes.device)
+    return _Selections(row, sizes[threshold, row], ranks[row], index.gather(0, first))
 
 
 def encode_subsets(
@@ -135,37 +133,39 @@ def encode_subsets(
     *,
     positions: Positions = "original",
 ) -> Tensor:
-    """Run an encoder on subsets, in sub-batches of like length.
+    """Run an encoder on subsets, in sub-batches of similar length.
 
     Args:
-        encode: takes `input_ids`, `positions`, `token_types`, `attention_mask` (None where there is no padding) and
-            `rows`, each [v, t] but for `rows` [v]; returns a tensor with one entry per subset [v, ...].
+        encode: takes `input_ids`, `position_ids` (from 0), `token_types`, `attention_mask` (None if all True), each
+            [v, t], and `rows` [v]; returns one entry per subset [v, ...].
+        positions: of kept tokens: those in the row (`original`), or counted anew (`fresh`), which always drops.
 
     Returns:
         The entries in the order of the subsets [V, ...].
     """
     drop = plan.drop or positions == "fresh"
-    lengths = subsets.lengths.tolist()  # the only wait for the device
+    lengths = subsets.lengths.tolist()  # the only synchronisation with the device
     widths = lengths if drop else batch.lengths[subsets.rows].tolist()
     outputs, order = [], []
     for bucket in _buckets(widths, plan):
-        chosen = torch.tensor(bucket, device=subsets.rows.device)
-        rows, kept = subsets.rows[chosen], subsets.kept[chosen]
+        members = torch.tensor(bucket, device=subsets.rows.device)
+        rows, kept = subsets.rows[members], subsets.kept[members]
         width = widths[bucket[-1]]
         if drop:
-            where = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
-            mask = torch.arange(width, device=where.device) < subsets.lengths[chosen][:, None]
+            columns = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
+            mask = torch.arange(width, device=rows.device) < subsets.lengths[members][:, None]
         else:
-            where = torch.arange(width, device=rows.device).expand(len(chosen), -1)
+            columns = torch.arange(width, device=rows.device).expand(len(members), -1)
             mask = kept[:, :width]
-        places = where if positions == "original" else torch.arange(width, device=where.device).expand_as(where)
+        original = positions == "original"
+        position_ids = columns if original else torch.arange(width, device=rows.device).expand_as(columns)
         padded = any(lengths[subset] < width for subset in bucket)
         arguments = (
-            batch.input_ids[rows].gather(1, where).masked_fill(~mask, batch.pad_id)
+            batch.input_ids[rows].gather(1, columns).masked_fill(~mask, batch.pad_id)
             if drop
             else batch.input_ids[rows][:, :width],
-            places.masked_fill(~mask, 0) if drop else places,
-            batch.token_types[rows].gather(1, where),
+            position_ids.masked_fill(~mask, 0) if drop else position_ids,
+            batch.token_types[rows].gather(1, columns),
             mask if padded else None,
             rows,
         )
@@ -180,7 +180,7 @@ def encode_subsets(
 
 
 def _buckets(lengths: Sequence[int], plan: ForwardPlan) -> list[list[int]]:
-    """View numbers per sub-batch, by rising length; depends on the lengths alone."""
+    """Indices of the subsets of each sub-batch, by rising length."""
     order = np.argsort(np.asarray(lengths), kind="stable").tolist()
     cuts = cut_by_length(tuple(lengths[index] for index in order), plan.pass_cost, plan.token_budget)
     return [order[start:end] for start, end in zip((0, *cuts[:-1]), cuts, strict=True)]
@@ -188,7 +188,7 @@ def _buckets(lengths: Sequence[int], plan: ForwardPlan) -> list[list[int]]:
 
 @lru_cache(maxsize=256)
 def cut_by_length(lengths: tuple[int, ...], pass_cost: int, token_budget: int) -> tuple[int, ...]:
-    """Cut rising lengths into runs so that padded tokens + pass_cost * runs is least (dynamic programming).
+    """Cut rising lengths into runs that minimise padded tokens + pass_cost * runs (dynamic programming).
 
     No run holds more than `token_budget` padded tokens, unless it is a single input.
 

@@ -1,4 +1,4 @@
-"""Top-k% selection: which tokens a rationale holds. The only copy of SPEC's rules.
+"""Top-k% selection: the tokens of a rationale, by the rules of SPEC.
 
 Shapes: R rows, T tokens of the longest row (padded), K thresholds.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def selection_size(candidates: int, top_k_percent: int) -> int:
-    """max(1, round(candidates * k / 100)), .5 to even, and never more than there are candidates."""
-    whole, rest = divmod(candidates * top_k_percent, 100)
-    rounded = whole + (rest > 50 or (rest == 50 and whole % 2 == 1))
+    """max(1, round(candidates * k / 100)), .5 to even, and at most `candidates`."""
+    quotient, remainder = divmod(candidates * top_k_percent, 100)
+    rounded = quotient + (remainder > 50 or (remainder == 50 and quotient % 2 == 1))
     return min(candidates, max(1, rounded))
 
 
@@ -31,15 +31,15 @@ def selection_sizes(lengths: Tensor, top_k_percents: Sequence[int]) -> Tensor:
     candidates = lengths.long() - 1
     percents = torch.tensor(list(top_k_percents), device=lengths.device)[:, None]
     product = candidates[None] * percents
-    whole, rest = product // 100, product % 100
-    rounded = whole + ((rest > 50) | ((rest == 50) & (whole % 2 == 1))).long()
+    quotient, remainder = product // 100, product % 100
+    rounded = quotient + ((remainder > 50) | ((remainder == 50) & (quotient % 2 == 1))).long()
     return torch.minimum(rounded.clamp(min=1), candidates[None])
 
 
 def token_ranks(scores: Tensor, lengths: Tensor) -> Tensor:
     """Rank of each token by falling importance, 0 for the most important; equal scores: the lower index wins.
 
-    CLS (index 0) and padding do not compete: their rank is T, beyond every size.
+    CLS (index 0) and padding are no candidates: their rank is T, beyond every size.
 
     Args:
         scores: finite importance scores [R, T].
@@ -47,15 +47,15 @@ def token_ranks(scores: Tensor, lengths: Tensor) -> Tensor:
     """
     rows, width = scores.shape
     index = torch.arange(width, device=scores.device)
-    competes = (index >= 1) & (index < lengths[:, None])
-    order = scores.masked_fill(~competes, -torch.inf)[:, 1:].argsort(dim=1, descending=True, stable=True)
+    is_candidate = (index >= 1) & (index < lengths[:, None])
+    order = scores.masked_fill(~is_candidate, -torch.inf)[:, 1:].argsort(dim=1, descending=True, stable=True)
     ranks = torch.full((rows, width), width, device=scores.device)
     ranks[:, 1:].scatter_(1, order, index[: width - 1].expand(rows, -1))
-    return ranks.masked_fill(~competes, width)
+    return ranks.masked_fill(~is_candidate, width)
 
 
 def keep_rationale(ranks: Tensor, sizes: Tensor) -> Tensor:
-    """r^(k) as a mask: CLS and the `sizes` first-ranked tokens.
+    """r^(k) as a mask: CLS and the tokens ranked before `sizes`.
 
     Args:
         ranks: from `token_ranks` [..., T].
@@ -67,7 +67,7 @@ def keep_rationale(ranks: Tensor, sizes: Tensor) -> Tensor:
 
 
 def keep_complement(ranks: Tensor, sizes: Tensor, lengths: Tensor) -> Tensor:
-    r"""x \ r^(k) as a mask: CLS and every token outside the rationale, padding left out; shapes as `keep_rationale`."""
+    r"""x \ r^(k) as a mask: CLS and every token outside the rationale, no padding; shapes as `keep_rationale`."""
     inside = torch.arange(ranks.shape[-1], device=ranks.device) < lengths[..., None]
     kept = inside & (ranks >= sizes[..., None])
     kept[..., 0] = True

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from unirex_ray.analysis.compare import Comparison, Row, score_metrics
 from unirex_ray.analysis.leaderboard import Place
-from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.report.table import (
     Columns,
     arrow,
@@ -135,7 +135,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
         {
             "method": row.method,
             "label": method_label(row.method),
-            **(score_metrics(row.scores) if row.scores else {}),
+            **(TrialMetrics(nrg=score_metrics(row.scores)).flat() if row.scores else {}),
             **raw_columns(row.configuration, "test"),
             "seeds": [record.spec.seed for record in row.configuration.records],
             "configuration": row.configuration.key,

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from unirex_ray.analysis.selection import Configuration
-from unirex_ray.metrics.table import CONVERGENCE_DELTA, CSD, NRG_METRICS
+from unirex_ray.metrics.table import CONVERGENCE_DELTA, CSD, EXTRACTION_S, NRG_METRICS
 from unirex_ray.report.table import (
     Columns,
     arrow,
@@ -22,7 +22,6 @@ from unirex_ray.report.table import (
     raw_columns,
 )
 
-EXTRACTION_S = "extraction_s"
 _METRICS = (CSD, *NRG_METRICS, CONVERGENCE_DELTA)
 
 
@@ -44,7 +43,7 @@ def print_configurations(variants: Mapping[str, Sequence[Configuration]], out: C
             ]
             best = marked(cells, values, higher_is_better=metric.higher_is_better)
             raw[arrow(metric)] = [(cell, "bold" if is_best else "") for cell, is_best in best]
-    seconds = [row.mean("time").get(EXTRACTION_S) for row in rows]
+    seconds = [row.mean("time").get(EXTRACTION_S.key) for row in rows]
     if any(value is not None for value in seconds):
         raw["ms ↓"] = [(number_text(None if s is None else 1000 * s, 2), "") for s in seconds]
     several = any(len(of_method) > 1 for of_method in variants.values())
@@ -60,7 +59,7 @@ def configuration_rows(variants: Mapping[str, Sequence[Configuration]]) -> list[
             "configuration": row.key,
             **row.parameters,
             **raw_columns(row, "test"),
-            "extraction_s": row.mean("time").get(EXTRACTION_S),
+            "extraction_s": row.mean("time").get(EXTRACTION_S.key),
             "seeds": [record.spec.seed for record in row.records],
         }
         for row in _rows(variants)

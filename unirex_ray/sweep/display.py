@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE
+from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE, TrialMetrics
 from unirex_ray.report.table import parameters_text
 from unirex_ray.sweep.schedule import SweepPlan
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
@@ -34,7 +34,7 @@ class Progress(Protocol):
     def started(self, spec: TrialSpec) -> None:
         """A trial was handed to the cluster."""
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         """A trial reported dev metrics, of a named stage or of its last one."""
 
     def ended(self, record: TrialRecord) -> None:
@@ -63,12 +63,12 @@ class _Lines:
     def started(self, spec: TrialSpec) -> None:
         self._line("start", spec, parameters_text(spec.parameters))
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
-        self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics)}".strip())
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
+        self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics.dev)}".strip())
 
     def ended(self, record: TrialRecord) -> None:
         self._ended += 1
-        self._line(record.status, record.spec, record.reason or _dev(record.metrics))
+        self._line(record.status, record.spec, record.reason or _dev(record.metrics.dev))
 
     def _line(self, event: str, spec: TrialSpec, text: str) -> None:
         trial = f"{spec.method} {spec.configuration:04d} s{spec.seed}"
@@ -81,7 +81,7 @@ class _Running:
     spec: TrialSpec
     since: float
     epoch: str = ""
-    metrics: Mapping[str, float] | None = None
+    dev: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Live:
@@ -104,9 +104,9 @@ class _Live:
     def started(self, spec: TrialSpec) -> None:
         self._running[spec.trial_id] = _Running(spec=spec, since=time.monotonic())
 
-    def epoch(self, spec: TrialSpec, epoch: int, metrics: Mapping[str, float], stage: str) -> None:
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         running = self._running[spec.trial_id]
-        running.epoch, running.metrics = f"{stage} {epoch}".strip(), metrics
+        running.epoch, running.dev = f"{stage} {epoch}".strip(), metrics.dev
 
     def ended(self, record: TrialRecord) -> None:
         del self._running[record.spec.trial_id]
@@ -132,12 +132,12 @@ class _Live:
 def _cells(trial: _Running) -> tuple[str, ...]:
     spec = trial.spec
     seconds = f"{time.monotonic() - trial.since:.0f} s"
-    return f"{spec.configuration:04d} s{spec.seed}", seconds, trial.epoch, _dev(trial.metrics or {})
+    return f"{spec.configuration:04d} s{spec.seed}", seconds, trial.epoch, _dev(trial.dev)
 
 
 def _dev(metrics: Mapping[str, float]) -> str:
-    shown = [TASK_SCORE, *(metric for metric in NRG_METRICS if metric is not TASK_SCORE)]
-    return "  ".join(f"{m.label} {metrics[m.on('dev')]:z.{m.decimals}f}" for m in shown if m.on("dev") in metrics)
+    columns = [TASK_SCORE, *(metric for metric in NRG_METRICS if metric is not TASK_SCORE)]
+    return "  ".join(f"{m.label} {metrics[m.key]:z.{m.decimals}f}" for m in columns if m.key in metrics)
 
 
 def _most_trials(plan: SweepPlan) -> int:

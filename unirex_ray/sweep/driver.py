@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from unirex_ray.config import Config, config_hash, flatten, to_yaml
 from unirex_ray.distributed.job import EpochDone, Job, Message
 from unirex_ray.methods import get_method
-from unirex_ray.metrics.table import TASK_SCORE
+from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
 from unirex_ray.report.html import rationale_page
 from unirex_ray.sweep.display import Progress
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, RunStore
-from unirex_ray.training.trial import TrialResult
+from unirex_ray.training.state import TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,8 @@ class Driver:
                 self._end(record)
             return record.status == "running"
         if isinstance(message, TrialResult):
-            self._seconds[trial_id] = {
-                name: message.metrics.get(f"time/{name}", 0.0) for name in ("train_s", "evaluate_s", "wait_s")
-            }
+            seconds = message.metrics.time
+            self._seconds[trial_id] = {m.key: seconds.get(m.key, 0.0) for m in (TRAIN_S, EVALUATE_S, WAIT_S)}
             record = self._schedule.on_complete(trial_id, message.metrics)
             if record.status == "completed":
                 self._keep_artifacts(spec, message)
@@ -133,7 +132,7 @@ class Driver:
             self.lost(spec.trial_id, "ended without a result")
 
     def _keep_artifacts(self, spec: TrialSpec, result: TrialResult) -> None:
-        score = result.metrics.get(TASK_SCORE.on("test"))
+        score = result.metrics.test.get(TASK_SCORE.key)
         page = rationale_page(
             result.highlights,
             title=f"{spec.method} {spec.configuration:04d}, seed {spec.seed}",

@@ -236,7 +236,7 @@ class _Sweep:
             checkpoints.delete(LAST)
             if (record.spec.method, record.spec.configuration) not in selected:
                 checkpoints.delete(BEST)
-        self.store.finish_sweep(metrics={}, tags={})
+        self.store.finish_sweep()
         for folder in (self.folder.scratch, self.folder.shared):
             shutil.rmtree(folder, ignore_errors=True)
         return SweepOutcome(

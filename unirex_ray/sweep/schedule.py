@@ -15,7 +15,7 @@ from typing import Any
 
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
-from unirex_ray.metrics.table import NRG_METRICS
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.searcher import ScoredConfiguration, Searcher, StudyHistory
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 
@@ -94,8 +94,8 @@ class Schedule:
             return Signal.WAIT
         return Signal.DONE
 
-    def on_report(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> TrialRecord:
-        """Take in an epoch's dev metrics (`dev/auprc`, ...).
+    def on_report(self, trial_id: str, epoch: int, metrics: TrialMetrics) -> TrialRecord:
+        """Take in an epoch's losses and dev metrics.
 
         Returns:
             The trial's record: `running` where it goes on, `stopped` where it lost at a rung (re-scored by CNRG among
@@ -105,14 +105,14 @@ class Schedule:
         if record.status != "running":
             return record
         judged = epoch in self._plan.rungs and record.spec.seed == self._plan.seeds[0] and epoch not in record.history
-        record = replace(record, history={**record.history, epoch: dict(metrics)})
+        record = replace(record, history={**record.history, epoch: metrics})
         problem = _not_finite(metrics)
         if problem:
             return self._remember(replace(record, status="failed", reason=f"{problem} at epoch {epoch}"))
         self._remember(record)
         return self._remember(self._judge(record, epoch)) if judged else record
 
-    def on_complete(self, trial_id: str, metrics: Mapping[str, float]) -> TrialRecord:
+    def on_complete(self, trial_id: str, metrics: TrialMetrics) -> TrialRecord:
         """Take in a trial's final metrics; one that is not finite makes it `failed`."""
         record = self._records[trial_id]
         if record.status != "running":
@@ -120,7 +120,7 @@ class Schedule:
         problem = _not_finite(metrics)
         if problem:
             return self._remember(replace(record, status="failed", reason=problem))
-        return self._remember(replace(record, status="completed", metrics=dict(metrics)))
+        return self._remember(replace(record, status="completed", metrics=metrics))
 
     def on_fail(self, trial_id: str, reason: str) -> TrialRecord:
         """Take in that a trial ended without a result."""
@@ -178,7 +178,7 @@ class Schedule:
 
     def _judge(self, record: TrialRecord, epoch: int) -> TrialRecord:
         reached = {
-            other.spec.trial_id: _raw(other.history[epoch])
+            other.spec.trial_id: _raw(other.history[epoch].dev)
             for other in self._records.values()
             if other.spec.method == record.spec.method
             and other.spec.seed == self._plan.seeds[0]
@@ -194,9 +194,9 @@ class Schedule:
         return record if rank <= kept else replace(record, status="stopped", reason=verdict)
 
 
-def _raw(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {metric.key: metrics[metric.on("dev")] for metric in NRG_METRICS if metric.on("dev") in metrics}
+def _raw(dev: Mapping[str, float]) -> dict[str, float]:
+    return {metric.key: dev[metric.key] for metric in NRG_METRICS if metric.key in dev}
 
 
-def _not_finite(metrics: Mapping[str, float]) -> str | None:
-    return next((f"{key} is {value}" for key, value in metrics.items() if not math.isfinite(value)), None)
+def _not_finite(metrics: TrialMetrics) -> str | None:
+    return next((f"{key} is {value}" for key, value in metrics.flat().items() if not math.isfinite(value)), None)

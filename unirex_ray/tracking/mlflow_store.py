@@ -31,6 +31,7 @@ from mlflow.exceptions import MlflowException
 from unirex_ray.config import without_credentials
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError, first_line
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
     CONFIGURATION,
@@ -139,19 +140,21 @@ class MlflowStore:
         self._runs[spec.trial_id] = run.info.run_id
         return str(run.info.run_id)
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
         """See `RunStore`."""
         prefix = f"{STAGE}{stage}/" if stage else EPOCH
         if (prefix, epoch) not in self._epochs[trial_id]:
-            self._log(self._runs[trial_id], metrics={prefix + k: v for k, v in metrics.items()}, step=epoch)
+            self._log(
+                self._runs[trial_id], metrics={prefix + key: value for key, value in metrics.flat().items()}, step=epoch
+            )
             self._epochs[trial_id].add((prefix, epoch))
 
     def finish_trial(
-        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
     ) -> None:
         """See `RunStore`."""
         run_id = self._runs[trial_id]
-        self._log(run_id, metrics=metrics)
+        self._log(run_id, metrics=metrics.flat())
         self._log(run_id, tags={STATUS: status, **({REASON: reason} if reason else {})})
         self._client.set_terminated(run_id, _TERMINAL[status])
 
@@ -163,9 +166,9 @@ class MlflowStore:
         """See `RunStore`."""
         self._client.log_artifact(self._run_id(trial_id), str(file), folder)
 
-    def finish_sweep(self, *, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    def finish_sweep(self) -> None:
         """See `RunStore`."""
-        self._log(self._sweep, metrics=metrics, tags={**tags, STATUS: "completed"})
+        self._log(self._sweep, tags={STATUS: "completed"})
         self._client.set_terminated(self._sweep, "FINISHED")
 
     def fail_sweep(self, reason: str) -> None:
@@ -229,7 +232,7 @@ class MlflowStore:
         for old in self._search([self._experiment], f"tags.{EVALUATION} = '{name}'"):
             self._client.delete_run(old.info.run_id)
         run = self._create(f"{evaluation.method}-s{evaluation.seed} from {evaluation.trained_on}", params, tags)
-        self._log(run.info.run_id, metrics=evaluation.metrics)
+        self._log(run.info.run_id, metrics=evaluation.metrics.flat())
         for file, text in texts.items():
             self._client.log_text(run.info.run_id, text, file)
         self._client.set_terminated(run.info.run_id, "FINISHED")
@@ -243,7 +246,7 @@ class MlflowStore:
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
-        self._log(run_id, metrics=scores)
+        self._log(run_id, metrics=TrialMetrics(nrg=scores).flat())
 
     def _run_id(self, trial_id: str | None) -> str:
         return self._sweep if trial_id is None else self._runs[trial_id]
@@ -324,13 +327,13 @@ class MlflowStore:
     def _children(self) -> list[Run]:
         return self._search([self._experiment], f"tags.`{PARENT}` = '{self._sweep}'")
 
-    def _history(self, run: Run) -> dict[int, dict[str, float]]:
-        history: dict[int, dict[str, float]] = {}
+    def _history(self, run: Run) -> dict[int, TrialMetrics]:
+        logged: dict[int, dict[str, float]] = {}
         for key in sorted(run.data.metrics):
             if key.startswith(EPOCH):
                 for metric in self._client.get_metric_history(run.info.run_id, key):
-                    history.setdefault(metric.step, {})[key.removeprefix(EPOCH)] = metric.value
-        return dict(sorted(history.items()))
+                    logged.setdefault(metric.step, {})[key.removeprefix(EPOCH)] = metric.value
+        return {epoch: TrialMetrics.from_flat(metrics) for epoch, metrics in sorted(logged.items())}
 
     def _logged_epochs(self, run: Run) -> set[tuple[str, int]]:
         """Prefix and number of every epoch of every stage."""
@@ -343,7 +346,7 @@ class MlflowStore:
         }
 
 
-def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord:
+def _record(run: Run, history: Mapping[int, TrialMetrics]) -> TrialRecord:
     tags = _own_tags(run)
     status: TrialStatus = tags[STATUS]  # type: ignore[assignment]
     spec = TrialSpec(
@@ -357,7 +360,7 @@ def _record(run: Run, history: Mapping[int, Mapping[str, float]]) -> TrialRecord
     return TrialRecord(
         spec=spec,
         status=status,
-        metrics=final if status == "completed" else {},
+        metrics=TrialMetrics.from_flat(final if status == "completed" else {}),
         history=history,
         reason=tags.get(REASON) if status in ("failed", "stopped") else None,
         run_id=run.info.run_id,
@@ -378,7 +381,7 @@ def _evaluation(run: Run) -> Evaluation:
         digest=tags[DATA_DIGEST],
         split=split,
         labels=tags[LABELS],
-        metrics=dict(run.data.metrics),
+        metrics=TrialMetrics.from_flat(run.data.metrics),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unirex_ray.data.schema import Split
+from unirex_ray.metrics.table import TrialMetrics
 
 TrialStatus = Literal["running", "completed", "stopped", "failed"]
 
@@ -47,7 +48,6 @@ class Evaluation:
         corpus, digest: the one that it was evaluated on.
         split: of that corpus.
         labels: which of the corpus' labels each of the model's stands for, in words.
-        metrics: by logged key, e.g. `test/comprehensiveness`.
     """
 
     trial_id: str
@@ -59,7 +59,7 @@ class Evaluation:
     digest: str
     split: Split
     labels: str
-    metrics: Mapping[str, float]
+    metrics: TrialMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +68,15 @@ class TrialRecord:
 
     Attributes:
         status: `stopped` at a rung, `failed` with a reason, else `running` or `completed`.
-        metrics: the final ones of a completed trial, by logged key (`dev/auprc`, `test/task_score`, `time/train_s`).
-        history: dev metrics by epoch.
+        metrics: the final ones of a completed trial; empty before.
+        history: losses and dev metrics by epoch.
         run_id: the store's own identifier, where it has one.
     """
 
     spec: TrialSpec
     status: TrialStatus
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    history: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    metrics: TrialMetrics = field(default_factory=TrialMetrics)
+    history: Mapping[int, TrialMetrics] = field(default_factory=dict)
     reason: str | None = None
     run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unirex_ray.config import Config
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 
 SQLITE = "sqlite:///"
@@ -86,7 +87,7 @@ class RunStore(Protocol):
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Find or create a trial of the open sweep and set it running; returns the store's own identifier."""
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, float], *, stage: str = "") -> None:
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
         """Add an epoch to the trial's history; an epoch that is there already stays as it is.
 
         Args:
@@ -94,7 +95,7 @@ class RunStore(Protocol):
         """
 
     def finish_trial(
-        self, trial_id: str, status: TrialStatus, *, metrics: Mapping[str, float], reason: str | None = None
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
     ) -> None:
         """Record the final metrics, and then the status: a trial that is killed in between is still running."""
 
@@ -104,7 +105,7 @@ class RunStore(Protocol):
     def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
         """Keep a file as an artifact of a trial, or of the sweep (None)."""
 
-    def finish_sweep(self, *, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    def finish_sweep(self) -> None:
         """Record the sweep as completed."""
 
     def fail_sweep(self, reason: str) -> None:
@@ -137,7 +138,7 @@ class RunStore(Protocol):
         """Evaluations, on whatever corpus, of models that were trained on this one; oldest first."""
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
-        """Write metrics that depend on other runs, e.g. `nrg/cnrg`; the latest value stands."""
+        """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value stands."""
 
 
 def sort_key(record: TrialRecord) -> tuple[str, int, int]:

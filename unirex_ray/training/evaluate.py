@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unirex_ray.data.batching import Batch, SpecialTokens, collate, sorted_chunks
-from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.data.highlight import HighlightedInstance, highlight_row
-from unirex_ray.data.instance import Instance
+from unirex_ray.config import Config
+from unirex_ray.data.batching import Batch, collate, sorted_chunks
+from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics import faithfulness, plausibility, task
 from unirex_ray.metrics.table import (
@@ -33,13 +32,13 @@ from unirex_ray.metrics.table import (
     TOKEN_F1,
 )
 from unirex_ray.models.attribution import convergence_delta, dropout_off
-from unirex_ray.models.extractor import Reading, attributed_classes
+from unirex_ray.models.extractor import ExtractorOutput, attributed_classes
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
 from unirex_ray.models.token_subsets import ForwardPlan
-from unirex_ray.models.top_k import selection_sizes, token_ranks
 from unirex_ray.training.losses import cross_entropy
-from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.runtime import Runtime, uses_bf16
+from unirex_ray.training.setup import TrialSetup
 
 _SUMS = (
     "loss",
@@ -52,7 +51,6 @@ _SUMS = (
     "rows",
 )
 CHUNK = 64
-HIGHLIGHTS = 40
 
 
 @dataclass
@@ -75,13 +73,13 @@ class Evaluator:
     Attributes:
         convergence_delta: whether to measure how far IG's scores are from complete.
         classes: of the corpus.
-        class_map: the corpus' class of each of the model's; None where they are the same. Without a loss where it is
-            not one to one.
+        class_map: the corpus' class of each of the model's; None where they are the same. There is no loss where two of
+            the model's classes map to one.
         stopwatch: runs while scores are extracted, with the prediction that they explain.
     """
 
     model: RationaleModel
-    tokens: SpecialTokens
+    special_tokens: SpecialTokens
     classes: int
     task_metric: TaskMetric
     plan: ForwardPlan
@@ -101,10 +99,12 @@ class Evaluator:
         inputs = max(1, len(self.model.design.rationales(METRIC_TOP_K_PERCENTS)))
         sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         confusion = torch.zeros(inputs, self.classes, self.classes, dtype=torch.float64)
-        mine = range(self.runtime.rank, len(split), self.runtime.world)
+        own_share = range(self.runtime.rank, len(split), self.runtime.world)
         with dropout_off(self.model):
-            for chunk in sorted_chunks(split, mine, CHUNK):
-                part, matrices = self._chunk(collate(split, chunk, self.tokens).to(self.runtime.device), explain)
+            for chunk in sorted_chunks(split, own_share, CHUNK):
+                part, matrices = self._chunk(
+                    collate(split, chunk, self.special_tokens).to(self.runtime.device), explain
+                )
                 sums += torch.tensor([part.get(name, 0.0) for name in _SUMS], dtype=torch.float64)
                 confusion += matrices
         total = torch.cat([sums, confusion.flatten()]).to(self.runtime.device)
@@ -119,48 +119,50 @@ class Evaluator:
         model, percents = self.model, METRIC_TOP_K_PERCENTS
         needs_scores = explain or model.design.predicts_from == "rationale"
         with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
-            reading = self._timed_reading(batch) if needs_scores else None
-            full_logits = model.full_logits(batch, reading, percents, self.plan)
-        full = class_logits(full_logits, batch.choices)
-        answers = self._classes
+            extracted = self._timed_extraction(batch) if needs_scores else None
+            full_row_logits = model.full_logits(batch, extracted, percents, self.plan)
+        full_logits = class_logits(full_row_logits, batch.choices)
+        classes = self._classes
         sums = {}
         if self._one_to_one:
-            labels = answers.argsort()[batch.labels]
-            sums["loss"] = float(cross_entropy(full.double(), labels).mean(0).sum())
-        confusion = [task.confusion_matrix(batch.labels, answers[each.argmax(-1)], self.classes) for each in full]
-        if explain and reading is not None:
-            scores = reading[1]
+            labels = classes.argsort()[batch.labels]
+            sums["loss"] = float(cross_entropy(full_logits.double(), labels).mean(0).sum())
+        confusion = [
+            task.confusion_matrix(batch.labels, classes[logits.argmax(-1)], self.classes) for logits in full_logits
+        ]
+        if explain and extracted is not None:
+            scores = extracted.scores
             with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
-                perturbed = model.perturbed_logits(batch, scores, full_logits, percents, self.plan, "fresh")
-            without, alone = (class_logits(logits, batch.choices) for logits in perturbed)
-            sums["comprehensiveness"] = float(faithfulness.comprehensiveness(full, without).sum())
-            sums["sufficiency"] = float(faithfulness.sufficiency(full, alone).sum())
+                perturbed = model.perturbed_logits(batch, scores, full_row_logits, percents, self.plan, "fresh")
+            complement_logits, rationale_logits = (class_logits(logits, batch.choices) for logits in perturbed)
+            sums["comprehensiveness"] = float(faithfulness.comprehensiveness(full_logits, complement_logits).sum())
+            sums["sufficiency"] = float(faithfulness.sufficiency(full_logits, rationale_logits).sum())
             sums |= _plausibility(batch, scores)
             if self.convergence_delta:
-                classes = attributed_classes(reading[0], batch)
-                delta = convergence_delta(model.task_model, batch, classes, scores, self.plan)
+                attributed = attributed_classes(extracted.task_logits, batch)
+                delta = convergence_delta(model.task_model, batch, attributed, scores, self.plan)
                 sums |= {"convergence_delta": float(delta.sum()), "rows": batch.rows}
         return sums, torch.stack(confusion).cpu()
 
     @cached_property
     def _classes(self) -> Tensor:
         """The corpus' class of each of the model's."""
-        answers = torch.arange(self.classes) if self.class_map is None else torch.tensor(self.class_map)
-        return answers.to(self.runtime.device)
+        classes = torch.arange(self.classes) if self.class_map is None else torch.tensor(self.class_map)
+        return classes.to(self.runtime.device)
 
     @cached_property
     def _one_to_one(self) -> bool:
         return sorted(self._classes.tolist()) == list(range(self.classes))
 
-    def _timed_reading(self, batch: Batch) -> Reading:
+    def _timed_extraction(self, batch: Batch) -> ExtractorOutput:
         device = batch.input_ids.device
         start = time.perf_counter()
-        reading = self.model.read(batch, self.plan)
+        extracted = self.model.extract(batch, self.plan)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         self.stopwatch.seconds += time.perf_counter() - start
         self.stopwatch.instances += len(batch.ids)
-        return reading
+        return extracted
 
     def _task_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
         """Means over the inputs that F_task predicts from."""
@@ -185,63 +187,51 @@ class Evaluator:
             metrics[CONVERGENCE_DELTA.key] = sums["convergence_delta"] / sums["rows"]
         return metrics
 
-    @torch.no_grad()
-    def highlight(
-        self,
-        split: EncodedSplit,
-        instances: Sequence[Instance],
-        labels: Sequence[str],
-        *,
-        top_k_percent: int = 20,
-        known_label: bool = True,
-    ) -> tuple[HighlightedInstance, ...]:
-        """Predict instances and mark their top-k% rationales.
 
-        Args:
-            split: the encoded `instances`, in the same order.
-            labels: class names of the corpus by index; for multi-choice the choices are numbered.
-            top_k_percent: of no effect on a rationale that has a size of its own (FRESH).
-        """
-        top_k_percent = self.model.design.top_k_percent or top_k_percent
-        shown: list[HighlightedInstance] = []
-        numbers = range(len(instances))
-        with dropout_off(self.model):
-            for chunk in (list(numbers[start : start + CHUNK]) for start in range(0, len(numbers), CHUNK)):
-                batch = collate(split, chunk, self.tokens).to(self.runtime.device)
-                reading = self.model.read(batch, self.plan)
-                full = self.model.full_logits(batch, reading, METRIC_TOP_K_PERCENTS, self.plan)
-                # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
-                chances = torch.softmax(class_logits(full, batch.choices).double(), -1).mean(0)
-                scores = reading[1]
-                sizes = selection_sizes(batch.lengths, [top_k_percent])[0]
-                selected = token_ranks(scores, batch.lengths) < sizes[:, None]
-                for place, number in enumerate(chunk):
-                    instance = instances[number]
-                    predicted = int(chances[place].argmax())
-                    answer = predicted if self.class_map is None else self.class_map[predicted]
-                    rows = range(place * batch.choices, (place + 1) * batch.choices)
-                    inputs = tuple(
-                        highlight_row(
-                            split,
-                            number * batch.choices + choice,
-                            source.segments,
-                            selected[row].tolist(),
-                            scores[row].tolist(),
-                            labels[choice] if batch.choices > 1 else "",
-                        )
-                        for choice, (row, source) in enumerate(zip(rows, instance.inputs, strict=True))
-                    )
-                    shown.append(
-                        HighlightedInstance(
-                            id=instance.id,
-                            inputs=inputs,
-                            label=labels[instance.label] if known_label else None,
-                            predicted=labels[answer],
-                            probability=float(chances[place, predicted]),
-                            top_k_percent=top_k_percent,
-                        )
-                    )
-        return tuple(shown)
+def make_evaluator(
+    model: RationaleModel,
+    encoded: EncodedCorpus,
+    config: Config,
+    plan: ForwardPlan,
+    runtime: Runtime,
+    *,
+    class_map: tuple[int, ...] | None = None,
+) -> Evaluator:
+    """An evaluator of a model on a corpus, as a configuration asks for it.
+
+    Args:
+        class_map: see `Evaluator`.
+    """
+    attributes = model.design.extractor == "aa-ig" and config.model.pooling == "sum"
+    return Evaluator(
+        model=model,
+        special_tokens=encoded.special_tokens,
+        classes=encoded.classes,
+        task_metric=encoded.task_metric,
+        plan=plan,
+        runtime=runtime,
+        bf16=uses_bf16(config.train, runtime.device),
+        convergence_delta=config.model.convergence_delta and attributes,
+        class_map=class_map,
+    )
+
+
+@torch.no_grad()
+def score_split(model: RationaleModel, split: EncodedSplit, setup: TrialSetup, runtime: Runtime) -> Tensor:
+    """Importance of every token of a split for the predicted label [tokens]; each worker scores its share."""
+    scores = torch.zeros(len(split.input_ids), device=runtime.device)
+    own_share = range(runtime.rank, len(split), runtime.world)
+    bf16 = uses_bf16(setup.config.train, runtime.device)
+    with dropout_off(model):
+        for chunk in sorted_chunks(split, own_share, CHUNK):
+            batch = collate(split, chunk, setup.encoded.special_tokens).to(runtime.device)
+            with torch.autocast(runtime.device.type, torch.bfloat16, enabled=bf16):
+                scores_of_chunk = model.scores(batch, setup.forward_plan)
+            rows = [instance * split.choices + choice for instance in chunk for choice in range(split.choices)]
+            tokens = [torch.arange(int(split.offsets[row]), int(split.offsets[row + 1])) for row in rows]
+            scores[torch.cat(tokens).to(scores.device)] = scores_of_chunk[batch.attended]
+    runtime.all_reduce(scores)
+    return scores.cpu()
 
 
 def _plausibility(batch: Batch, scores: Tensor) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,17 @@ from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
 
 from unirex_ray.config import Config
-from unirex_ray.data.batching import SpecialTokens, collate, micro_batches, share, sorted_chunks
+from unirex_ray.data.batching import collate, micro_batches, share, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.epochs import Epochs, gold_instances, keep_gold
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import Stage
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.evaluate import CHUNK
-from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.runtime import Runtime, uses_bf16
+from unirex_ray.training.setup import TrialSetup
+from unirex_ray.training.state import TrialState
 from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
 
 CHECK_EVERY = 50
@@ -33,50 +33,28 @@ class TrainingError(RuntimeError):
     """Training cannot go on: a loss or a metric is not finite."""
 
 
-@dataclass
-class Progress:
-    """Where a trial stands; everything that a checkpoint needs beside weights and optimizer.
-
-    Dropout needs no entry: its random state is drawn anew for every step from seed, stage, epoch, step and rank.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    step: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    train_s: float = 0.0
-    evaluate_s: float = 0.0
-    wait_s: float = 0.0
-
-
 class Learner:
     """One stage's optimizer and schedule on one worker.
 
     Args:
         data: train and dev are read.
-        progress: the trial's; a learner moves its step, its losses and its seconds.
+        state: the trial's; a learner moves its step, its losses and its seconds.
     """
 
     def __init__(
         self,
-        model: RationaleModel,
+        setup: TrialSetup,
         stage: Stage,
-        config: Config,
+        model: RationaleModel,
         data: Mapping[Split, EncodedSplit],
-        tokens: SpecialTokens,
-        plan: ForwardPlan,
         runtime: Runtime,
-        progress: Progress,
-        *,
-        bf16: bool,
+        state: TrialState,
     ) -> None:
-        self.model, self.stage, self.config = model, stage, config
-        self.data, self.epochs = _supervised(data, stage, config)
-        self.tokens, self.plan, self.runtime, self.progress, self.bf16 = tokens, plan, runtime, progress, bf16
-        train = config.train
+        self.model, self.stage, self.config, self.runtime, self.state = model, stage, setup.config, runtime, state
+        self.data, self.epochs = _supervised(data, stage, setup.config)
+        self.special_tokens, self.plan = setup.encoded.special_tokens, setup.forward_plan
+        self.bf16 = uses_bf16(setup.config.train, runtime.device)
+        train = setup.config.train
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
@@ -102,10 +80,10 @@ class Learner:
             This worker's share of each unweighted loss.
         """
         counts = global_counts(self.data["train"], instances)
-        mine = share(instances, self.runtime.rank, self.runtime.world)
+        own_share = share(instances, self.runtime.rank, self.runtime.world)
         losses: dict[str, Tensor] = {}
         self.optimizer.zero_grad(set_to_none=True)
-        for part in micro_batches(mine, self.config.train.micro_batch_size):
+        for part in micro_batches(own_share, self.config.train.micro_batch_size):
             terms = self._losses("train", part, counts)
             terms["loss"].backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
@@ -115,13 +93,13 @@ class Learner:
 
     def _losses(self, split: Split, part: list[int], counts: GlobalCounts) -> dict[str, Tensor]:
         """A part's share of the weighted loss and of each unweighted one, e.g. `loss`, `task_loss`."""
-        batch = collate(self.data[split], part, self.tokens).to(self.runtime.device)
+        batch = collate(self.data[split], part, self.special_tokens).to(self.runtime.device)
         with torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16):
             terms = loss_terms(self.model, batch, counts, self.stage.criteria, self.config.loss, self.plan)
         return {"loss": weighted_sum(terms, self.config.loss)} | {f"{name}_loss": t for name, t in terms.items()}
 
     def run_epoch(self, checkpoint: Callable[[], None]) -> None:
-        """Train on what is left of an epoch, from `progress.step` on.
+        """Train on what remains of an epoch, from `state.step` on.
 
         Args:
             checkpoint: called within the epoch, every `train.checkpoint_steps` steps.
@@ -129,40 +107,40 @@ class Learner:
         Raises:
             TrainingError: where a loss is not finite; names it, the epoch and the step.
         """
-        progress, train, clock = self.progress, self.config.train, time.perf_counter()
+        state, train, clock = self.state, self.config.train, time.perf_counter()
         self.model.train()
-        batches, steps = self.epochs.batches(progress.epoch), self.epochs.steps
-        held: dict[str, Tensor] = {}
-
-        def settle() -> None:
-            keys = ["loss", *(f"{name}_loss" for name in self.stage.criteria)]
-            zero = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
-            sums = torch.stack([held.get(key, zero) for key in keys])
-            held.clear()
-            self.runtime.all_reduce(sums)
-            for key, value in zip(keys, sums.tolist(), strict=True):
-                if not math.isfinite(value):
-                    where = f"epoch {progress.epoch + 1}, at or before step {progress.step} of {steps}"
-                    raise TrainingError(f"train/{key} became {value} in {where}; lower train.learning_rate")
-                mean = value / self.epochs.drawn
-                progress.losses[f"train/{key}"] = progress.losses.get(f"train/{key}", 0.0) + mean
-
-        for instances in batches[progress.step :]:
-            seed = (train.seed, progress.stage, progress.epoch, progress.step, self.runtime.rank)
+        batches, steps = self.epochs.batches(state.epoch), self.epochs.steps
+        sums: dict[str, Tensor] = {}
+        for instances in batches[state.step :]:
+            seed = (train.seed, state.stage, state.epoch, state.step, self.runtime.rank)
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
             for name, value in self.gradients(instances).items():
-                held[name] = held.get(name, 0) + value * len(instances)
+                sums[name] = sums.get(name, 0) + value * len(instances)
             self.optimizer.step()
             self.schedule.step()
-            progress.step += 1
-            due = train.checkpoint_steps and progress.step % train.checkpoint_steps == 0
-            if due or progress.step % CHECK_EVERY == 0 or progress.step == steps:
-                settle()
-            if due and progress.step < steps:
-                progress.train_s += time.perf_counter() - clock
+            state.step += 1
+            checkpoint_is_due = train.checkpoint_steps and state.step % train.checkpoint_steps == 0
+            if checkpoint_is_due or state.step % CHECK_EVERY == 0 or state.step == steps:
+                self._add_losses(sums)
+                sums.clear()
+            if checkpoint_is_due and state.step < steps:
+                state.train_s += time.perf_counter() - clock
                 checkpoint()
                 clock = time.perf_counter()
-        progress.train_s += time.perf_counter() - clock
+        state.train_s += time.perf_counter() - clock
+
+    def _add_losses(self, sums: Mapping[str, Tensor]) -> None:
+        """Add this worker's sums over the latest steps, and all others', to the epoch's mean losses."""
+        keys = ["loss", *(f"{name}_loss" for name in self.stage.criteria)]
+        zero = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
+        totals = torch.stack([sums.get(key, zero) for key in keys])
+        self.runtime.all_reduce(totals)
+        state = self.state
+        for key, total in zip(keys, totals.tolist(), strict=True):
+            if not math.isfinite(total):
+                where = f"epoch {state.epoch + 1}, at or before step {state.step} of {self.epochs.steps}"
+                raise TrainingError(f"train/{key} became {total} in {where}; lower train.learning_rate")
+            state.losses[key] = state.losses.get(key, 0.0) + total / self.epochs.drawn
 
     @torch.no_grad()
     def dev_loss(self) -> float:
@@ -174,14 +152,14 @@ class Learner:
             for chunk in sorted_chunks(dev, range(self.runtime.rank, len(dev), self.runtime.world), CHUNK):
                 total += self._losses("dev", chunk, counts)["loss"].double()
         self.runtime.all_reduce(total)
-        self.progress.evaluate_s += time.perf_counter() - clock
+        self.state.evaluate_s += time.perf_counter() - clock
         return float(total)
 
 
 def _supervised(
     data: Mapping[Split, EncodedSplit], stage: Stage, config: Config
 ) -> tuple[dict[Split, EncodedSplit], Epochs]:
-    """The data with the gold rationales that a stage may learn from, and its batches (SPEC, gold supervision)."""
+    """The data with the gold rationales that a stage may learn from, and its batches (gold_percent and its batches)."""
     train, settings = data["train"], config.data
     gold: tuple[int, ...] = ()
     if "plaus" in stage.criteria and settings.gold_percent < 100:

@@ -1,6 +1,6 @@
 """Training losses: pure functions of logits and scores (SPEC, losses; paper, section 3.2).
 
-Every function returns terms per instance, so that whoever sums them divides by counts of the global batch.
+Every function returns terms per instance or row; the caller sums them and divides by counts of the global batch.
 Shapes: B instances, R rows, T tokens, K thresholds, C classes.
 """
 
@@ -16,37 +16,41 @@ from torch.nn import functional as F
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy per instance, at least 0: logits [..., B, C], labels [B] to [..., B]."""
-    picked = logits.log_softmax(-1).gather(-1, labels.expand(logits.shape[:-1])[..., None])
-    return -picked.squeeze(-1)
+    log_probabilities = logits.log_softmax(-1).gather(-1, labels.expand(logits.shape[:-1])[..., None])
+    return -log_probabilities.squeeze(-1)
 
 
-def comprehensiveness_loss(full: Tensor, without: Tensor, kind: Literal["margin", "diff"], margin: float) -> Tensor:
-    """Low where taking the rationale away hurts (paper, equations 2 and 4).
+def comprehensiveness_loss(
+    full_entropy: Tensor, complement_entropy: Tensor, kind: Literal["margin", "diff"], margin: float
+) -> Tensor:
+    """Low where removing the rationale hurts the prediction (paper, equations 2 and 4).
 
     Args:
-        full: CE on x [B], or on the input of each threshold [K, B].
-        without: CE on x \\ r^(k) [K, B].
+        full_entropy: cross entropy on x [B], or on the input of each threshold [K, B].
+        complement_entropy: on x \\ r^(k) [K, B].
 
     Returns:
         Mean over thresholds [B]; at least 0 for `margin`, any real number for `diff`.
     """
-    difference = full - without
+    difference = full_entropy - complement_entropy
     if kind == "margin":
         difference = difference.clamp(min=-margin) + margin
     return difference.mean(0)
 
 
-def sufficiency_loss(full: Tensor, alone: Tensor, kind: Literal["margin", "diff", "mae"], margin: float) -> Tensor:
-    """Low where the rationale alone is enough (paper, equations 5 and 6; MAE: section A.3.1).
+def sufficiency_loss(
+    full_entropy: Tensor, rationale_entropy: Tensor, kind: Literal["margin", "diff", "mae"], margin: float
+) -> Tensor:
+    """Low where the rationale alone suffices for the prediction (paper, equations 5 and 6; MAE: section A.3.1).
 
     Args:
-        full: CE on x [B], or on the input of each threshold [K, B].
-        alone: CE on r^(k) [K, B].
+        full_entropy: cross entropy on x [B], or on the input of each threshold [K, B].
+        rationale_entropy: on r^(k) [K, B].
 
     Returns:
         Mean over thresholds [B]; at least 0 for `margin` and `mae`, any real number for `diff`.
     """
-    difference = alone - full
+    difference = rationale_entropy - full_entropy
     if kind == "margin":
         difference = difference.clamp(min=-margin) + margin
     elif kind == "mae":
@@ -54,36 +58,36 @@ def sufficiency_loss(full: Tensor, alone: Tensor, kind: Literal["margin", "diff"
     return difference.mean(0)
 
 
-def sufficiency_kl(full: Tensor, alone: Tensor) -> Tensor:
+def sufficiency_kl(full_logits: Tensor, rationale_logits: Tensor) -> Tensor:
     """KL(F_task(r^(k)) ‖ F_task(x)), summed over classes, mean over thresholds: the criterion of SGT.
 
     Args:
-        full: logits on x [B, C], or on the input of each threshold [K, B, C].
-        alone: logits on r^(k) [K, B, C].
+        full_logits: on x [B, C], or on the input of each threshold [K, B, C].
+        rationale_logits: on r^(k) [K, B, C].
 
     Returns:
         At least 0, in nats [B].
     """
-    return _kl(alone.log_softmax(-1), full.log_softmax(-1)).mean(0)
+    return _kl(rationale_logits.log_softmax(-1), full_logits.log_softmax(-1)).mean(0)
 
 
-def agreement_loss(predictor: Tensor, attention: Tensor) -> Tensor:
+def agreement_loss(rationale_logits: Tensor, attention_logits: Tensor) -> Tensor:
     """Jensen-Shannon divergence of A2R's two predictors, mean over thresholds (SPEC, methods).
 
     Args:
-        predictor: logits of the first, on r^(k) [K, B, C].
-        attention: logits of the second, on x [B, C].
+        rationale_logits: of the first, on r^(k) [K, B, C].
+        attention_logits: of the second, on x [B, C].
 
     Returns:
         From 0 to log 2, in nats [B].
     """
-    one, other = predictor.log_softmax(-1), attention.log_softmax(-1).expand_as(predictor)
-    middle = torch.logaddexp(one, other) - math.log(2)
-    return ((_kl(one, middle) + _kl(other, middle)) / 2).mean(0)
+    first, second = rationale_logits.log_softmax(-1), attention_logits.log_softmax(-1).expand_as(rationale_logits)
+    mixture = torch.logaddexp(first, second) - math.log(2)
+    return ((_kl(first, mixture) + _kl(second, mixture)) / 2).mean(0)
 
 
 def imitation_loss(token_logits: Tensor, classes: Tensor, counted: Tensor) -> Tensor:
-    """Cross entropy of L2E's extractor on classes of importance, summed over a row's counted tokens.
+    """Cross entropy of L2E's extractor on importance classes, summed over a row's counted tokens.
 
     Args:
         token_logits: [R, T, number of classes].
@@ -127,8 +131,8 @@ def plausibility_kl(scores: Tensor, gold: Tensor, attended: Tensor) -> Tensor:
     """
     count = gold.sum(1).clamp(min=1).to(scores.dtype)
     log_share = scores.masked_fill(~attended, -torch.inf).log_softmax(1)
-    crossed = -log_share.where(gold, torch.zeros_like(scores)).sum(1) / count
-    return (crossed - count.log()).masked_fill(~gold.any(1), 0.0)
+    entropy = -log_share.where(gold, torch.zeros_like(scores)).sum(1) / count
+    return (entropy - count.log()).masked_fill(~gold.any(1), 0.0)
 
 
 def plausibility_linear(scores: Tensor, gold: Tensor, attended: Tensor, margin: float | None) -> Tensor:

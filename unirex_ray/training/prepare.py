@@ -36,7 +36,7 @@ def check_method(config: Config, corpus: Corpus) -> None:
     pools = [stage for stage in method.stages if stage.design.extractor == "aa-ig"]
     if config.model.pooling == "mlp" and any("plaus" not in stage.criteria for stage in pools):
         raise UserError(
-            f"model.pooling = 'mlp' is trained by a plausibility loss, which {method.name} has not where it pools; "
+            f"model.pooling = 'mlp' is trained by a plausibility loss, and {method.name} has none where it pools; "
             "set --model.pooling=sum, or choose unirex-aa-fp or sgt-p"
         )
 

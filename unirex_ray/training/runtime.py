@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +10,12 @@ from torch import Tensor
 
 from unirex_ray.config import TrainConfig
 from unirex_ray.errors import UserError
+from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.checkpoint import CheckpointStore
+
+_PASS_COSTS = {False: 64, True: 2048}
+"""What one more encoder pass costs, in tokens, on a CPU and on a GPU."""
 
 
 class Runtime(Protocol):
@@ -40,8 +44,8 @@ class Runtime(Protocol):
     def all_reduce(self, tensor: Tensor) -> None:
         """Sum `tensor` over all workers, in place."""
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
-        """Hand on an epoch's metrics, equal on every worker (keys as in `metrics.table`, e.g. `dev/auprc`).
+    def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
+        """Send an epoch's losses and dev metrics, equal on every worker.
 
         Args:
             epoch: from 1, within the stage.
@@ -52,6 +56,13 @@ class Runtime(Protocol):
 def uses_bf16(train: TrainConfig, device: torch.device) -> bool:
     """Whether passes run in bf16 autocast: where asked for, and on a GPU unless told otherwise."""
     return train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
+
+
+def forward_plan(train: TrainConfig, device: torch.device, *, drop: bool = True) -> ForwardPlan:
+    """How sub-batches are cut on a device."""
+    return ForwardPlan(
+        token_budget=train.token_budget, pass_cost=_PASS_COSTS[device.type == "cuda"], drop=drop, stream=train.stream
+    )
 
 
 class LocalRuntime:
@@ -74,12 +85,12 @@ class LocalRuntime:
     def all_reduce(self, tensor: Tensor) -> None:
         """Nothing to sum: there is one worker."""
 
-    def report(self, metrics: Mapping[str, float], *, epoch: int, stage: str = "") -> None:
+    def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
         """Print one line per epoch."""
         print_epoch(metrics, epoch, stage)
 
 
-def print_epoch(metrics: Mapping[str, float], epoch: int, stage: str = "") -> None:
+def print_epoch(metrics: TrialMetrics, epoch: int, stage: str = "") -> None:
     """An epoch's metrics in one line."""
-    shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+    shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.flat().items())
     print(f"{stage} epoch {epoch}  ".lstrip() + shown, flush=True)

@@ -1,20 +1,58 @@
-"""Stages that several trials of a sweep have in common: one of them trains, the others wait for it and take it over."""
+"""Stages that several trials of a sweep have in common: one of them trains, the others wait and adopt its weights."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
 import torch
 
+from unirex_ray.config import config_hash
 from unirex_ray.files import try_lock
+from unirex_ray.methods import Stage
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.setup import TrialSetup
+from unirex_ray.training.stage import StageTrainer
 
 _POLL_SECONDS = 0.5
+
+
+def train_or_adopt(trainer: StageTrainer) -> None:
+    """Train a stage, or adopt the weights of the trial of this sweep that trained the same one.
+
+    Raises:
+        TrainingError: see `StageTrainer.train`.
+    """
+    folder, setup, state = trainer.runtime.shared, trainer.setup, trainer.state
+    # Rungs compare trials epoch by epoch, so that each has to train a stage that they judge.
+    judged = trainer.is_last and setup.config.sweep.rungs
+    if folder is None or judged or not trainer.stage.shared:
+        trainer.train()
+        return
+    clock = time.perf_counter()
+    with stage_lock(trainer.runtime, folder, stage_identity(setup, trainer.stage)) as store:
+        state.wait_s += time.perf_counter() - clock
+        shared = trainer.files.load_shared(store)
+        if shared is None:
+            trainer.train()
+            trainer.files.save_shared(store, trainer.model, state.best_epoch)
+        else:
+            trainer.adopt(*shared)
+
+
+def stage_identity(setup: TrialSetup, stage: Stage) -> str:
+    """16 hex digits, the same for stages that learn the same from the same data."""
+    design = {key: value for key, value in asdict(stage.design).items() if stage.uses_scores or key != "extractor"}
+    learned = [config_hash(setup.config, stage.learns_from), stage.criteria, design]
+    text = json.dumps([*learned, setup.encoded.digest], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextmanager

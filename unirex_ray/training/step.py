@@ -1,7 +1,7 @@
 """One training step: the losses of a global batch, and their gradients on this worker.
 
-The global batch is formed first and then split. Every count that a loss divides by is taken over the whole of it, so
-that the sum of all workers' and micro-batches' terms is the batch's loss, whatever the split.
+Every count that a loss divides by is taken over the global batch, so that the terms of all workers and micro-batches
+sum to the batch's loss, however the batch is split.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unirex_ray.config import LossConfig
 from unirex_ray.data.batching import Batch
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.methods.recipe import WEIGHT_KEYS, Criterion
-from unirex_ray.models.extractor import ImitationExtractor, Reading
+from unirex_ray.models.extractor import ExtractorOutput, ImitationExtractor
 from unirex_ray.models.importance import importance_classes
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
@@ -38,14 +38,14 @@ from unirex_ray.training.runtime import Runtime
 
 @dataclass(frozen=True)
 class GlobalCounts:
-    """What the losses of a global batch divide by.
+    """Denominators of the losses of a global batch.
 
     Attributes:
         instances: B.
         tokens: attended tokens of all rows.
         gold_rows: rows with a gold rationale.
-        gold_tokens: attended tokens of these.
-        positive_weight: negatives / positives among them; 1 where there are none.
+        gold_tokens: attended tokens of those rows.
+        positive_weight: negatives / positives among those tokens; 1 without positives.
     """
 
     instances: int
@@ -56,7 +56,7 @@ class GlobalCounts:
 
 
 def global_counts(split: EncodedSplit, instances: Sequence[int]) -> GlobalCounts:
-    """Count over a global batch."""
+    """Count over the global batch of these instances."""
     tokens = gold_rows = gold_tokens = positives = 0
     for instance in instances:
         for row in range(instance * split.choices, (instance + 1) * split.choices):
@@ -70,11 +70,10 @@ def global_counts(split: EncodedSplit, instances: Sequence[int]) -> GlobalCounts
     return GlobalCounts(len(instances), tokens, gold_rows, gold_tokens, weight)
 
 
-class Pass:
-    """A part of a global batch on its way through the model: what criteria ask for is computed once, nothing else is.
+class LossContext:
+    """Model outputs on a part of a global batch, each computed once and only if a criterion asks for it.
 
-    Attributes:
-        reading: task logits on the text, where they came along, and scores (`RationaleModel.read`).
+    Shapes: B instances, R rows, T tokens, K thresholds, C classes, O task outputs; F as in `models.rationale_model`.
     """
 
     def __init__(
@@ -87,49 +86,52 @@ class Pass:
         plan: ForwardPlan,
     ) -> None:
         self.model, self.batch, self.counts, self.config, self.plan = model, batch, counts, config, plan
-        self._needs_scores = model.design.predicts_from == "rationale" or any(name in _ON_SCORES for name in criteria)
+        self._needs_scores = model.design.predicts_from == "rationale" or any(
+            name in _NEEDS_SCORES for name in criteria
+        )
         self._learn = any(name in _TRAINS_SCORES for name in criteria)
 
     @cached_property
-    def reading(self) -> Reading:
-        """Scores explain the gold label in training."""
-        return self.model.read(self.batch, self.plan, "gold", learn=self._learn)
+    def extracted(self) -> ExtractorOutput:
+        """Scores that explain the gold label, and task logits where the extractor computes them."""
+        return self.model.extract(self.batch, self.plan, "gold", learn=self._learn)
 
     @property
     def scores(self) -> Tensor:
         """Importance [R, T]."""
-        return self.reading[1]
+        return self.extracted.scores
+
+    @cached_property
+    def full_row_logits(self) -> Tensor:
+        """Task logits per row on the input(s) of F_task [F, R, O]."""
+        extracted = self.extracted if self._needs_scores else None
+        return self.model.full_logits(self.batch, extracted, self.config.top_k_percents, self.plan)
 
     @cached_property
     def full_logits(self) -> Tensor:
-        """On what F_task predicts from [F, R, O]."""
-        reading = self.reading if self._needs_scores else None
-        return self.model.full_logits(self.batch, reading, self.config.top_k_percents, self.plan)
-
-    @cached_property
-    def full(self) -> Tensor:
-        """The same by class [F, B, C]."""
-        return class_logits(self.full_logits, self.batch.choices)
+        """Class logits on the input(s) of F_task [F, B, C]."""
+        return class_logits(self.full_row_logits, self.batch.choices)
 
     @cached_property
     def full_entropy(self) -> Tensor:
-        """Cross entropy of `full` [F, B]."""
-        return cross_entropy(self.full, self.batch.labels)
+        """Cross entropy of `full_logits` [F, B]."""
+        return cross_entropy(self.full_logits, self.batch.labels)
 
     @cached_property
-    def perturbed(self) -> tuple[Tensor, Tensor]:
-        r"""Class logits on x \ r^(k) and on r^(k), [K, B, C] each; the selection has no gradient."""
-        without, alone = self.model.perturbed_logits(
-            self.batch, self.scores.detach(), self.full_logits, self.config.top_k_percents, self.plan, "original"
+    def perturbed_logits(self) -> tuple[Tensor, Tensor]:
+        r"""Class logits on x \ r^(k) and on r^(k), [K, B, C] each; no gradient flows into the selection."""
+        complement_logits, rationale_logits = self.model.perturbed_logits(
+            self.batch, self.scores.detach(), self.full_row_logits, self.config.top_k_percents, self.plan, "original"
         )
-        return class_logits(without, self.batch.choices), class_logits(alone, self.batch.choices)
+        choices = self.batch.choices
+        return class_logits(complement_logits, choices), class_logits(rationale_logits, choices)
 
     @cached_property
-    def attention(self) -> Tensor:
+    def attention_logits(self) -> Tensor:
         """Class logits of A2R's second predictor [B, C]."""
         predictor = self.model.attention_predictor
         if predictor is None:
-            raise ValueError(f"the criteria ask for an attention predictor, which {self.model.design} has not")
+            raise ValueError(f"the criteria need an attention predictor, but {self.model.design} has none")
         return class_logits(predictor.logits(self.batch, self.scores, self.plan), self.batch.choices)
 
     def over_instances(self, terms: Tensor) -> Tensor:
@@ -137,56 +139,58 @@ class Pass:
         return terms.sum() / self.counts.instances
 
 
-def _task(step: Pass) -> Tensor:
-    return step.over_instances(step.full_entropy.mean(0))
+def _task(ctx: LossContext) -> Tensor:
+    return ctx.over_instances(ctx.full_entropy.mean(0))
 
 
-def _comp(step: Pass) -> Tensor:
-    without = cross_entropy(step.perturbed[0], step.batch.labels)
-    terms = comprehensiveness_loss(step.full_entropy, without, step.config.comp, step.config.comp_margin)
-    return step.over_instances(terms)
+def _comp(ctx: LossContext) -> Tensor:
+    complement_logits, _ = ctx.perturbed_logits
+    complement_entropy = cross_entropy(complement_logits, ctx.batch.labels)
+    terms = comprehensiveness_loss(ctx.full_entropy, complement_entropy, ctx.config.comp, ctx.config.comp_margin)
+    return ctx.over_instances(terms)
 
 
-def _suff(step: Pass) -> Tensor:
-    kind, alone = step.config.suff or "margin", step.perturbed[1]
+def _suff(ctx: LossContext) -> Tensor:
+    kind = ctx.config.suff or "margin"
+    _, rationale_logits = ctx.perturbed_logits
     if kind == "kl":
-        return step.over_instances(sufficiency_kl(step.full, alone))
-    entropy = cross_entropy(alone, step.batch.labels)
-    return step.over_instances(sufficiency_loss(step.full_entropy, entropy, kind, step.config.suff_margin))
+        return ctx.over_instances(sufficiency_kl(ctx.full_logits, rationale_logits))
+    rationale_entropy = cross_entropy(rationale_logits, ctx.batch.labels)
+    return ctx.over_instances(sufficiency_loss(ctx.full_entropy, rationale_entropy, kind, ctx.config.suff_margin))
 
 
-def _plaus(step: Pass) -> Tensor:
-    kind, batch, scores = step.config.plaus, step.batch, step.scores
+def _plaus(ctx: LossContext) -> Tensor:
+    kind, batch, scores = ctx.config.plaus, ctx.batch, ctx.scores
     if kind == "bce":
         counted = batch.attended & batch.has_gold[:, None]
-        terms = plausibility_bce(scores, batch.gold, counted, step.counts.positive_weight)
-        return terms.sum() / max(1, step.counts.gold_tokens)
+        terms = plausibility_bce(scores, batch.gold, counted, ctx.counts.positive_weight)
+        return terms.sum() / max(1, ctx.counts.gold_tokens)
     if kind == "kl":
         terms = plausibility_kl(scores, batch.gold, batch.attended)
     else:
-        margin = step.config.plaus_margin if kind == "linear_margin" else None
+        margin = ctx.config.plaus_margin if kind == "linear_margin" else None
         terms = plausibility_linear(scores, batch.gold, batch.attended, margin)
-    return terms.sum() / max(1, step.counts.gold_rows)
+    return terms.sum() / max(1, ctx.counts.gold_rows)
 
 
-def _imitation(step: Pass) -> Tensor:
-    batch, extractor = step.batch, step.model.extractor
+def _imitation(ctx: LossContext) -> Tensor:
+    batch, extractor = ctx.batch, ctx.model.extractor
     if batch.teacher_scores is None or not isinstance(extractor, ImitationExtractor):
-        raise ValueError(f"nothing to imitate: no scores were handed on, or {step.model.design} imitates none")
+        raise ValueError(f"imitation needs teacher scores and an imitation extractor, but {ctx.model.design} lacks one")
     classes = importance_classes(batch.teacher_scores, batch.attended, batch.choices)
-    terms = imitation_loss(extractor.token_logits(batch, step.plan), classes, batch.attended)
-    return terms.sum() / step.counts.tokens
+    terms = imitation_loss(extractor.token_logits(batch, ctx.plan), classes, batch.attended)
+    return terms.sum() / ctx.counts.tokens
 
 
-def _attention(step: Pass) -> Tensor:
-    return step.over_instances(cross_entropy(step.attention, step.batch.labels))
+def _attention(ctx: LossContext) -> Tensor:
+    return ctx.over_instances(cross_entropy(ctx.attention_logits, ctx.batch.labels))
 
 
-def _agreement(step: Pass) -> Tensor:
-    return step.over_instances(agreement_loss(step.full, step.attention))
+def _agreement(ctx: LossContext) -> Tensor:
+    return ctx.over_instances(agreement_loss(ctx.full_logits, ctx.attention_logits))
 
 
-_TERMS: dict[Criterion, Callable[[Pass], Tensor]] = {
+_TERMS: dict[Criterion, Callable[[LossContext], Tensor]] = {
     "task": _task,
     "comp": _comp,
     "suff": _suff,
@@ -195,7 +199,7 @@ _TERMS: dict[Criterion, Callable[[Pass], Tensor]] = {
     "attention": _attention,
     "agreement": _agreement,
 }
-_ON_SCORES: tuple[Criterion, ...] = ("comp", "suff", "plaus", "attention", "agreement")
+_NEEDS_SCORES: tuple[Criterion, ...] = ("comp", "suff", "plaus", "attention", "agreement")
 _TRAINS_SCORES: tuple[Criterion, ...] = ("plaus", "attention", "agreement")
 
 
@@ -208,8 +212,8 @@ def loss_terms(
     plan: ForwardPlan,
 ) -> dict[Criterion, Tensor]:
     """This part's share of each criterion of the global batch, unweighted scalars with gradients."""
-    step = Pass(model, batch, counts, criteria, config, plan)
-    return {criterion: _TERMS[criterion](step) for criterion in criteria}
+    ctx = LossContext(model, batch, counts, criteria, config, plan)
+    return {criterion: _TERMS[criterion](ctx) for criterion in criteria}
 
 
 def weighted_sum(terms: dict[Criterion, Tensor], config: LossConfig) -> Tensor:
@@ -223,13 +227,13 @@ def weighted_sum(terms: dict[Criterion, Tensor], config: LossConfig) -> Tensor:
 
 
 def reduce_gradients(parameters: Sequence[torch.nn.Parameter], runtime: Runtime) -> None:
-    """Sum gradients over workers in one call; a parameter that no worker has a gradient for keeps none."""
+    """Sum gradients over workers in one call; where no worker has a gradient, it stays None."""
     if runtime.world == 1:
         return
-    present = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=runtime.device)
+    has_gradient = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=runtime.device)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([present, *(grad.reshape(-1) for grad in grads)])
+    flat = torch.cat([has_gradient, *(grad.reshape(-1) for grad in grads)])
     runtime.all_reduce(flat)
-    held, *summed = torch.split(flat, [len(parameters), *(parameter.numel() for parameter in parameters)])
-    for parameter, grad, holders in zip(parameters, summed, held.tolist(), strict=True):
-        parameter.grad = grad.view_as(parameter) if holders > 0 else None
+    grad_counts, *sums = torch.split(flat, [len(parameters), *(parameter.numel() for parameter in parameters)])
+    for parameter, total, workers in zip(parameters, sums, grad_counts.tolist(), strict=True):
+        parameter.grad = total.view_as(parameter) if workers > 0 else None

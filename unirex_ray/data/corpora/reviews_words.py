@@ -169,7 +169,7 @@ DOMAINS = (
     ),
     _domain(
         "play, show, musical",
-        "progress_bar",
+        "watched",
         has_plot=True,
         tale="first act, second act, monologue, finale, humour",
         person="leading lady, understudy, conductor, usher",

@@ -1,0 +1,118 @@
+"""What never changes while a trial runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from unirex_ray.config import Config, config_hash
+from unirex_ray.data.batching import collate
+from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.methods import Method, get_method
+from unirex_ray.models.encoder import load_encoder
+from unirex_ray.models.rationale_model import dropping_error
+from unirex_ray.models.store import ModelCard
+from unirex_ray.models.task_model import TaskModel
+from unirex_ray.models.token_subsets import ForwardPlan
+from unirex_ray.training.memory import disable_malloc_trim
+from unirex_ray.training.prepare import check_method, prepared_corpus
+from unirex_ray.training.runtime import forward_plan
+
+DROPPING_TOLERANCE = 1e-4
+
+_DROPPING_ERRORS: dict[tuple[object, ...], float] = {}
+"""By encoder and length: whether dropping is exact depends on the architecture, so a process asks once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSetup:
+    """What every stage of a trial reads.
+
+    Attributes:
+        config: with the method's own options filled in.
+        encoded: the corpus as the encoder reads it.
+        corpus: the same with its texts.
+        card: describes the model that the trial will leave behind.
+    """
+
+    config: Config
+    method: Method
+    corpus: Corpus
+    encoded: EncodedCorpus
+    forward_plan: ForwardPlan
+    card: ModelCard
+
+
+def trial_identity(config: Config, corpus: Corpus) -> str:
+    """Equal for trials that compute the same numbers: a hash of what the method reads, and the data digest."""
+    method = get_method(config.method)
+    return f"{config_hash(method.resolve(config), method.reads)}-{corpus.digest()}"
+
+
+def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> TrialSetup:
+    """Check a configuration, encode its corpus (from the cache where it is there) and plan the forward passes.
+
+    Raises:
+        UserError: for a method that cannot learn from this corpus, an encoder that cannot be loaded or is asked for
+            more than it has, and for `train.perturbation = dropped` where that is not exact.
+    """
+    check_method(config, corpus)
+    method = get_method(config.method)
+    config = method.resolve(config)
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    disable_malloc_trim()
+    encoded = prepared_corpus(config, corpus)
+    card = ModelCard(
+        method=config.method,
+        designs=tuple(stage.design for stage in method.stages),
+        labels=corpus.labels,
+        task_metric=corpus.task_metric,
+        multi_choice=corpus.multi_choice,
+        max_length=encoded.max_length,
+        truncation=corpus.truncation,
+        seed=config.train.seed,
+    )
+    return TrialSetup(
+        config=config,
+        method=method,
+        corpus=corpus,
+        encoded=encoded,
+        forward_plan=forward_plan(config.train, device, drop=_drops(config, encoded, card.outputs, device)),
+        card=card,
+    )
+
+
+def _drops(config: Config, encoded: EncodedCorpus, outputs: int, device: torch.device) -> bool:
+    """Whether losses drop tokens instead of masking them."""
+    if config.train.perturbation == "masked":
+        return False
+    error = _dropping_error(config, encoded, outputs, device)
+    exact = error < DROPPING_TOLERANCE
+    if config.train.perturbation == "dropped" and not exact:
+        raise UserError(
+            f"train.perturbation = 'dropped': for {config.model.encoder!r} that is not the same as masking "
+            f"(logits differ by {error:.1e}); set it to auto or masked"
+        )
+    return exact
+
+
+def _dropping_error(config: Config, encoded: EncodedCorpus, outputs: int, device: torch.device) -> float:
+    """Largest difference between masked and dropped logits on the two longest train instances."""
+    train = encoded.splits["train"]
+    # The longest, as attention within a window is exact up to the window's length.
+    probe = collate(train, _longest(train, 2), encoded.special_tokens).to(device)
+    key = (config.model.encoder, config.model.revision, config.model.layers, probe.input_ids.shape)
+    if key not in _DROPPING_ERRORS:
+        torch.manual_seed(config.train.seed)
+        _DROPPING_ERRORS[key] = dropping_error(TaskModel(load_encoder(config.model), outputs).to(device), probe)
+    return _DROPPING_ERRORS[key]
+
+
+def _longest(split: EncodedSplit, count: int) -> list[int]:
+    lengths = split.lengths.view(-1, split.choices).amax(dim=1)
+    instances: list[int] = lengths.topk(min(count, len(split))).indices.tolist()
+    return instances

@@ -1,0 +1,175 @@
+"""One stage of a trial: fed with what the stage before it left, trained to early stopping."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.data.schema import Split
+from unirex_ray.metrics.table import STAGE_LOSS, TASK_SCORE, TrialMetrics
+from unirex_ray.models.rationale_model import RationaleModel, build_stage
+from unirex_ray.training.evaluate import Evaluator, make_evaluator, score_split
+from unirex_ray.training.learner import Learner, TrainingError
+from unirex_ray.training.runtime import Runtime
+from unirex_ray.training.setup import TrialSetup
+from unirex_ray.training.state import Checkpoint, TrialFiles, TrialState, early_stopping
+
+
+class StageTrainer:
+    """One stage on one worker; made for each stage, so that nothing on it changes its meaning.
+
+    Args:
+        state: the stage's; moves as it is trained.
+        model: the one that learns.
+        teacher_scores: of the earlier stage's extractor, by split [tokens]; empty where the stage reads none.
+    """
+
+    def __init__(
+        self,
+        setup: TrialSetup,
+        files: TrialFiles,
+        runtime: Runtime,
+        state: TrialState,
+        model: RationaleModel,
+        teacher_scores: Mapping[Split, Tensor],
+    ) -> None:
+        self.setup, self.files, self.runtime, self.state, self.model = setup, files, runtime, state, model
+        self.stage = setup.method.stages[state.stage]
+        self.is_last = state.stage == len(setup.method.stages) - 1
+        self.data: dict[Split, EncodedSplit] = {
+            split: replace(encoded, teacher_scores=teacher_scores.get(split))
+            for split, encoded in setup.encoded.splits.items()
+        }
+        self.teacher_scores = teacher_scores
+        self.learner = Learner(setup, self.stage, model, self.data, runtime, state)
+
+    def train(self) -> None:
+        """Train to the last epoch or to early stopping, from wherever the state stands; then load the best weights.
+
+        Raises:
+            TrainingError: where a loss or a metric is not finite.
+        """
+        state = self.state
+        while not self.has_ended():
+            self.learner.run_epoch(self.save)
+            dev = self.evaluate("dev")
+            if self.stage.trains_task_model:
+                score = dev[TASK_SCORE.key]
+            else:
+                dev |= self._finite("dev", {STAGE_LOSS.key: self.learner.dev_loss()})
+                score = -dev[STAGE_LOSS.key]
+            state.epoch, state.step = state.epoch + 1, 0
+            if score > state.best_score:
+                state.best_epoch, state.best_score, state.best_metrics = state.epoch, score, dev
+                self.files.save_best(self.model)
+            losses, state.losses = state.losses, {}
+            # Reported first: after a kill in between, an epoch is reported twice rather than never.
+            self._report(TrialMetrics(train=losses, dev=dev))
+            if not self.has_ended():
+                self.save()
+        self.files.load_best(self.model)
+
+    def adopt(self, weights: Mapping[str, Tensor], epoch: int) -> None:
+        """Go on as if the stage had been trained here.
+
+        Args:
+            weights: the best ones of the trial that trained it.
+            epoch: that they are from.
+        """
+        self.model.load_state_dict(weights)
+        self.state.best_epoch = self.state.epoch = epoch
+        if self.is_last:
+            self.state.best_metrics = self.evaluate("dev")
+            self.files.save_best(self.model)
+            self._report(TrialMetrics(dev=self.state.best_metrics))
+
+    def has_ended(self) -> bool:
+        """Whether there is no epoch left to train."""
+        train = self.setup.config.train
+        return early_stopping(self.state, epochs=train.epochs, patience=train.patience)
+
+    def evaluate(self, split: Split, evaluator: Evaluator | None = None) -> dict[str, float]:
+        """Metrics of a split by key: all of them in the last stage, the task's in those before it."""
+        clock = time.perf_counter()
+        metrics = (evaluator or self.evaluator())(self.data[split], explain=self.is_last)
+        self.state.evaluate_s += time.perf_counter() - clock
+        return self._finite(split, metrics)
+
+    def evaluator(self) -> Evaluator:
+        """Evaluates the stage's model."""
+        setup = self.setup
+        return make_evaluator(self.model, setup.encoded, setup.config, setup.forward_plan, self.runtime)
+
+    def save(self) -> None:
+        """Leave a checkpoint from which `stages_from` goes on."""
+        self.files.save_last(
+            Checkpoint(
+                state=self.state,
+                model=self.model.state_dict(),
+                learner=self.learner.state_dict(),
+                teacher_scores=self.teacher_scores,
+            )
+        )
+
+    def _report(self, metrics: TrialMetrics) -> None:
+        self.runtime.report(metrics, epoch=self.state.epoch, stage="" if self.is_last else self.stage.name)
+
+    def _finite(self, split: Split, metrics: dict[str, float]) -> dict[str, float]:
+        for key, value in metrics.items():
+            if not math.isfinite(value):
+                raise TrainingError(f"{split}/{key} became {value} after epoch {self.state.epoch + 1}")
+        return metrics
+
+
+def stages_from(
+    checkpoint: Checkpoint | None, setup: TrialSetup, files: TrialFiles, runtime: Runtime
+) -> Iterator[StageTrainer]:
+    """A trial's stages in order, from the one that a checkpoint stands in; each begins when the one before ends."""
+    if checkpoint is None:
+        trainer = StageTrainer(setup, files, runtime, TrialState(), _model(setup, runtime, 0), {})
+    else:
+        trainer = _resumed(checkpoint, setup, files, runtime)
+    yield trainer
+    while not trainer.is_last:
+        trainer = _following(trainer)
+        # Before this stage's first best checkpoint replaces the weights that it starts from.
+        trainer.save()
+        yield trainer
+
+
+def _resumed(checkpoint: Checkpoint, setup: TrialSetup, files: TrialFiles, runtime: Runtime) -> StageTrainer:
+    model: RationaleModel | None = None
+    for index in range(checkpoint.state.stage + 1):
+        model = _model(setup, runtime, index, model)
+    assert model is not None
+    model.load_state_dict(checkpoint.model)
+    trainer = StageTrainer(setup, files, runtime, checkpoint.state, model, checkpoint.teacher_scores)
+    trainer.learner.load_state_dict(checkpoint.learner)
+    return trainer
+
+
+def _following(done: StageTrainer) -> StageTrainer:
+    setup, runtime, state = done.setup, done.runtime, done.state.next_stage()
+    model = _model(setup, runtime, state.stage, done.model)
+    splits: tuple[Split, ...] = ("train", "dev") if model.design.reads_earlier_scores else ()
+    clock = time.perf_counter()
+    teacher_scores = {split: score_split(done.model, done.data[split], setup, runtime) for split in splits}
+    state.train_s += time.perf_counter() - clock
+    return StageTrainer(setup, done.files, runtime, state, model, teacher_scores)
+
+
+def _model(setup: TrialSetup, runtime: Runtime, index: int, earlier: RationaleModel | None = None) -> RationaleModel:
+    """The model of a stage, on top of the one before it."""
+    return build_stage(
+        setup.config.model,
+        setup.method.stages[index].design,
+        setup.card.outputs,
+        seed=setup.config.train.seed,
+        stage_index=index,
+        earlier=earlier,
+    ).to(runtime.device)
