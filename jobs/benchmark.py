@@ -14,7 +14,7 @@ import torch
 
 from unirex_ray.benchmarks.data import measure_data
 from unirex_ray.benchmarks.engine import WORKLOADS, measure_engine
-from unirex_ray.benchmarks.table import print_engine
+from unirex_ray.benchmarks.table import engine_table
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config, override
 from unirex_ray.errors import UserError, exit_on_user_error
@@ -45,12 +45,12 @@ def main() -> None:
         if options.lengths in (None, name)
         for result in measure_engine(override(config, {"method": method}), load, runs=options.runs)
     ]
+    table = engine_table(results)
     if options.json:
-        rows = [{"method": method, "lengths": name, **asdict(result)} for method, name, result in results]
         machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
-        print(json.dumps({**machine, "results": rows}, indent=2))
+        print(json.dumps({**machine, "results": table.records}, indent=2))
         return
-    print_engine(results, console())
+    table.print(console())
 
 
 if __name__ == "__main__":

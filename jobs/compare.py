@@ -10,14 +10,9 @@ from unirex_ray.cli.next_steps import after_compare, print_next
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.report.comparison import print_comparison
-from unirex_ray.report.configurations import print_configurations
-from unirex_ray.report.files import write_comparison
-from unirex_ray.report.gold_efficiency import print_efficiency
-from unirex_ray.report.published import print_published
+from unirex_ray.report.files import comparison_tables, write_comparison
 from unirex_ray.report.table import console
-from unirex_ray.report.transfer import print_transfer
-from unirex_ray.tracking.choose import given_weights, open_sweeps, weights_of
+from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
 
 def main() -> None:
@@ -31,23 +26,20 @@ def main() -> None:
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
-    weights = weights_of(sweeps, given_weights(config, tree))
+    weights = weights_of(sweeps, configured_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
-    beside = compare_with_paper(comparison.raw, paper, weights) if paper else None
+    against_paper = compare_with_paper(comparison.raw, paper, weights) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
 
-    written = write_comparison(comparison, config.output, beside, efficiency, transfer)
+    tables = comparison_tables(comparison, against_paper, efficiency, transfer)
+    written = write_comparison(comparison, config.output, tables, efficiency)
     write_back(store, comparison)
 
     out = console()
-    print_comparison(comparison, out)
-    if options.configurations:
-        print_configurations(comparison.variants, out)
-    if beside:
-        print_published(beside, out)
-    print_efficiency(efficiency, out)
-    print_transfer(transfer, out)
+    for name, table in tables.items():
+        if name != "configurations" or options.configurations:
+            table.print(out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
     out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
     print_next(after_compare(config, store.uri, comparison.digest, options.sweep_id), out)

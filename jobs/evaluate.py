@@ -20,7 +20,7 @@ from unirex_ray.inference.evaluate import check_given, evaluate, is_recorded, re
 from unirex_ray.inference.find import find_models, of_method
 from unirex_ray.inference.labels import parse_mapping
 from unirex_ray.report.table import console
-from unirex_ray.report.transfer import print_transfer
+from unirex_ray.report.transfer import transfer_table
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import resolve_tracking_uri
@@ -46,7 +46,7 @@ def main() -> None:
             out.print(note, markup=False, soft_wrap=True)
         done.append(each.evaluation)
         out.print(f"{len(done)} of {len(models)}: {each.evaluation.method}, seed {each.evaluation.seed}", markup=False)
-    print_transfer(evaluation_rows(done), out)
+    transfer_table(evaluation_rows(done)).print(out)
     file = write_evaluations(output, done, config, options.folder)
     out.print(f"written to {file}, and to runs at {store.uri}", markup=False, soft_wrap=True)
     if is_recorded(store, done[0]):

@@ -11,7 +11,7 @@ from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.inference.export import export, select_trial
 from unirex_ray.report.table import console
-from unirex_ray.tracking.choose import given_weights, open_sweeps, weights_of
+from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
-    weights = weights_of(sweeps, given_weights(config, tree))
+    weights = weights_of(sweeps, configured_weights(config, tree))
     selected = select_trial(sweeps, weights, tree.get("method"))
     folder = Path(options.folder or f"{config.output}/model")
     exported = export(selected, Path(config.output), folder, tracking_uri=store.uri)

@@ -10,7 +10,8 @@ from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config, flatten
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.report.table import console
-from unirex_ray.sweep.run import run_sweep, show
+from unirex_ray.sweep.finish import print_outcome
+from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.space import load_space
 
 QUICK = Path(__file__).resolve().parent.parent / "search_spaces" / "quick.yaml"
@@ -23,15 +24,15 @@ def main() -> None:
         "--space", metavar="YAML", default=str(QUICK), help="What to search, and presets; default: quick.yaml."
     )
     parser.add_argument(
-        "--resume", action="store_true", help="Go on with the sweep in --output; start it if there is none."
+        "--resume", action="store_true", help="Continue the sweep in --output; start it if there is none."
     )
     options, tree = parse_job(parser, sys.argv[1:])
     space = load_space(options.space)
     config = build_config(space.presets, tree)
-    given = {key for key, _ in flatten(tree)}
-    outcome = run_sweep(config, space, fixed=given, resume=options.resume)
+    fixed = {key for key, _ in flatten(tree)}
+    outcome = run_sweep(config, space, fixed=fixed, resume=options.resume)
     out = console()
-    show(outcome, out)
+    print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)
     if outcome.best is None:
         raise SystemExit("no configuration completed: see the reasons above")

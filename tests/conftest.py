@@ -1,5 +1,6 @@
 """Makes the helpers that lie in this folder importable from every test, and saves tiny encoders once."""
 
+import gc
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -11,6 +12,17 @@ import unirex_ray.distributed  # noqa: F401  # before a test imports ray: see th
 from unirex_ray.models.rationale_model import RationaleModel
 
 torch.set_num_threads(1)
+
+
+def pytest_collection() -> None:
+    """Search for no garbage while the libraries are imported: what they make stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of later searches what was made so far."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -96,7 +96,7 @@ def test_nothing_complete_names_the_remedy() -> None:
 
 def test_scores_are_written_back_and_old_ones_withdrawn(store: MemoryStore) -> None:
     write_back(store, compare("reviews", store.sweeps("reviews")))
-    of = {trial.spec.trial_id: trial.metrics.flat() for trial in store.trials()}
+    of = {trial.spec.trial_id: trial.metrics.flat() for trial in store.sweeps("reviews")[0].trials}
     assert of["s1-unirex-slm-p-0000-s1"]["nrg/cnrg"] == 1.0
     assert of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"] == pytest.approx(0.25)
     assert "nrg/cnrg" not in of["s1-unirex-dlm-fp-0000-s0"]
@@ -185,6 +185,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_job(output: Path) -> None:
     done = run_job(f"--output={output}", f"--tracking.uri=sqlite:///{output}/mlflow.db")
     assert done.returncode == 0, done.stderr
@@ -201,6 +202,7 @@ def test_job(output: Path) -> None:
     assert sum("cnrg" in trial.metrics.nrg for trial in sweep.trials) == 6
 
 
+@pytest.mark.slow
 def test_job_without_runs_ends_with_one_line(output: Path) -> None:
     done = run_job(f"--output={output}", f"--tracking.uri=sqlite:///{output}/mlflow.db", "--data.name=sst")
     assert done.returncode == 2
@@ -208,6 +210,7 @@ def test_job_without_runs_ends_with_one_line(output: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_job_beside_the_paper(tmp_path: Path) -> None:
     record(MlflowStore(f"sqlite:///{tmp_path}/mlflow.db"), TRIALS, corpus="sst")
     arguments = (f"--output={tmp_path}", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", "--data.name=sst")

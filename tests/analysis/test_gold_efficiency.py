@@ -9,7 +9,7 @@ from unirex_ray.analysis.gold_efficiency import Point, gold_efficiency
 from unirex_ray.config import build_config
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.sweep.space import load_space
-from unirex_ray.tracking.choose import given_weights
+from unirex_ray.tracking.choose import configured_weights
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST
 
@@ -108,7 +108,7 @@ def test_there_is_no_curve_of_less_than_two_shares(left: str) -> None:
 
 def test_from_recorded_runs_incomplete_configurations_are_missing() -> None:
     store, tags = MemoryStore(), {DATA_DIGEST: "abc1"}
-    store.open_sweep(experiment="sst", sweep_id="s1", seeds=(0, 1), params={}, tags=tags)
+    sweep = store.open_sweep(experiment="sst", sweep_id="s1", seeds=(0, 1), params={}, tags=tags)
     for method, index, percent, seeds in (
         ("unirex-slm-fp", 0, 1, (0, 1)),
         ("unirex-slm-fp", 1, 100, (0, 1)),
@@ -123,9 +123,9 @@ def test_from_recorded_runs_incomplete_configurations_are_missing() -> None:
                 seed=seed,
                 parameters={"data.gold_percent": percent},
             )
-            store.open_trial(spec, params={}, tags=tags)
+            sweep.open_trial(spec, params={}, tags=tags)
             values = {f"{split}/{key}": 10.0 * index + seed for split in ("dev", "test") for key in KEYS}
-            store.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(values))
+            sweep.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(values))
     found = gold_efficiency(compare("sst", store.sweeps("sst")).variants)
     assert found is not None
     dlm, slm = found.curves
@@ -151,6 +151,6 @@ def test_the_order_of_the_papers_tables() -> None:
 
 def test_weights_are_given_where_the_tree_has_them() -> None:
     tree = {"sweep": {"nrg_weights": [1.0, 0.0, 0.0]}}
-    assert given_weights(build_config(tree), tree) == (1.0, 0.0, 0.0)
-    assert given_weights(build_config({}), {}) is None
-    assert given_weights(build_config({}), {"sweep": {"seeds": [0]}}) is None
+    assert configured_weights(build_config(tree), tree) == (1.0, 0.0, 0.0)
+    assert configured_weights(build_config({}), {}) is None
+    assert configured_weights(build_config({}), {"sweep": {"seeds": [0]}}) is None

@@ -140,6 +140,7 @@ def test_the_shipped_space_is_table_2(pytestconfig: pytest.Config) -> None:
     assert config.sweep.seeds == (0, 1, 2)
 
 
+@pytest.mark.slow
 def test_job(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     record(MlflowStore(uri), [*IRONY, evaluation("unirex-slm-fp", 0, "irony")])

@@ -79,6 +79,6 @@ def test_a_cluster_that_others_could_reach_is_not_started(monkeypatch: pytest.Mo
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "192.0.2.2")
-    monkeypatch.setattr("ray.init", lambda **given: pytest.fail("started"))
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("started"))
     with pytest.raises(UserError, match=r"would listen on 192\.0\.2\.2.*RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"):
         connect()

@@ -38,11 +38,11 @@ class Cluster:
 def free_ports(count: int) -> list[int]:
     """Ports that differ, as all are held until the last is found."""
     held = [socket.socket() for _ in range(count)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
+    for bound in held:
+        bound.bind(("127.0.0.1", 0))
+    ports = [bound.getsockname()[1] for bound in held]
+    for bound in held:
+        bound.close()
     return ports
 
 
@@ -55,40 +55,40 @@ def family(ancestor: int) -> set[int]:
         except OSError:
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
-    found, left = set(), [ancestor]
-    while left:
-        found.add(process := left.pop())
-        left += children.get(process, [])
-    return found
+    members, pending = set(), [ancestor]
+    while pending:
+        members.add(process := pending.pop())
+        pending += children.get(process, [])
+    return members
 
 
 def sockets(process: int) -> set[str]:
     """Inodes of a process' open sockets."""
-    found = set()
+    inodes = set()
     for link in Path(f"/proc/{process}/fd").glob("*"):
         try:
             target = os.readlink(link)
         except OSError:
             continue
         if target.startswith("socket:["):
-            found.add(target[len("socket:[") : -1])
-    return found
+            inodes.add(target[len("socket:[") : -1])
+    return inodes
 
 
 def listeners(processes: set[int]) -> set[tuple[str, int]]:
     """Addresses and ports that processes listen on."""
     owned = set().union(*map(sockets, processes))
-    found = set()
+    addresses = set()
     for table, kind in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         path = Path("/proc/net", table)
         for line in path.read_text().splitlines()[1:] if path.exists() else ():
             columns = line.split()
             if columns[3] == LISTENING and columns[9] in owned:
                 host, port = columns[1].split(":")
-                words = [bytes.fromhex(host[place : place + 8])[::-1] for place in range(0, len(host), 8)]
+                words = [bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8)]
                 address = socket.inet_ntop(kind, b"".join(words)).removeprefix("::ffff:")  # IPv4 by way of IPv6
-                found.add((address, int(port, 16)))
-    return found
+                addresses.add((address, int(port, 16)))
+    return addresses
 
 
 def end(started: subprocess.Popen[bytes]) -> None:
@@ -167,10 +167,10 @@ def test_a_submitted_sweep_succeeds_and_listens_on_loopback_only(cluster: Cluste
             time.sleep(0.5)
     finally:
         end(submitted)
-    shown = log.read_text()
-    assert submitted.returncode == 0, shown
-    assert "succeeded" in shown
-    assert "jobs/compare.py" in shown
+    printed = log.read_text()
+    assert submitted.returncode == 0, printed
+    assert "succeeded" in printed
+    assert "jobs/compare.py" in printed
 
     assert {host for host, _ in heard} == {"127.0.0.1"}
     assert int(cluster.address.rpartition(":")[2]) in {port for _, port in heard}

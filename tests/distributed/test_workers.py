@@ -13,6 +13,7 @@ import pytest
 import ray
 import torch
 from helpers.probe_trainer import BATCH, gradients_file, probe
+from helpers.python_path import TESTS, with_helpers
 from helpers.tiny import relative_difference, tiny_config, tiny_corpus
 from ray import train
 from ray.exceptions import RayActorError
@@ -20,13 +21,12 @@ from ray.exceptions import RayActorError
 from unirex_ray.config import Config
 from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
-from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
+from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
 from unirex_ray.distributed.train_runtime import fit_group
 from unirex_ray.metrics.table import BINARY_F1, CONVERGENCE_DELTA, METRICS, TrialMetrics
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.state import TrialResult
 
-TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 
 
@@ -34,7 +34,7 @@ ROOT = TESTS.parent
 def cluster() -> Iterator[str]:
     """Address of a cluster that has room for three workers on any machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS))
+        patch.setenv("PYTHONPATH", with_helpers())
         context = ray.init(
             address="local",
             num_cpus=4,
@@ -66,29 +66,29 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
 
     worker = place(several, node_resources()).worker
     assert worker is not None
-    job = Job(trial_id=f"probe-{workers}", config=several, folder=str(tmp_path / "group"))
-    passed_on: list[Message] = []
-    found = fit_group(
+    job = TrialJob(trial_id=f"probe-{workers}", config=several, folder=str(tmp_path / "group"))
+    messages: list[Message] = []
+    result = fit_group(
         job,
         [ray.put(corpus)],
         probe,
         worker=worker,
         storage=str(tmp_path / "storage"),
         max_failures=0,
-        pass_on=passed_on.append,
+        on_message=messages.append,
     )
-    assert isinstance(found, TrialResult), found
-    assert found.epoch == workers  # as many as asked for took part
-    assert passed_on == [EpochDone(epoch=1, metrics=found.metrics)]
+    assert isinstance(result, TrialResult), result
+    assert result.epoch == workers  # as many as asked for took part
+    assert messages == [EpochDone(epoch=1, metrics=result.metrics)]
 
-    losses = {"loss", "task_loss", "comp_loss", "suff_loss", "plaus_loss"}
+    losses = {f"train/{name}" for name in ("loss", "task_loss", "comp_loss", "suff_loss", "plaus_loss")}
     assert (
-        set(found.metrics.flat())
+        set(result.metrics.flat())
         == set(expected.metrics.flat())
         == losses | {metric.on("dev") for metric in METRICS if metric not in (BINARY_F1, CONVERGENCE_DELTA)}
     )
     assert all(expected.metrics.flat()[name] > 0 for name in losses)
-    assert found.metrics.flat() == pytest.approx(expected.metrics.flat(), rel=1e-5, abs=1e-7)
+    assert result.metrics.flat() == pytest.approx(expected.metrics.flat(), rel=1e-5, abs=1e-7)
     assert sum(float(gradient.abs().sum()) > 0 for gradient in wanted.values()) > 30
     for rank in range(workers):
         gradients = torch.load(gradients_file(LocalRuntime(job.folder), rank), weights_only=True)
@@ -113,9 +113,9 @@ def test_a_worker_lost_while_its_group_starts_is_replaced(
         return SimpleNamespace(return_value=done)
 
     monkeypatch.setattr(train_runtime, "TorchTrainer", lambda *_, **__: SimpleNamespace(fit=fit))
-    job = Job(trial_id="lost", config=Config(), folder=str(tmp_path))
+    job = TrialJob(trial_id="lost", config=Config(), folder=str(tmp_path))
     message = fit_group(
-        job, [], probe, worker={}, storage=str(tmp_path), max_failures=max_failures, pass_on=lambda _: None
+        job, [], probe, worker={}, storage=str(tmp_path), max_failures=max_failures, on_message=lambda _: None
     )
     assert len(fits) == tries
     assert message == done if tries == 3 else isinstance(message, TrialFailed)
@@ -135,13 +135,14 @@ def test_the_training_job_prints_the_same_with_two_workers(cluster: str, tmp_pat
         )
         assert done.returncode == 0, done.stderr
         metrics = json.loads((output / "metrics.json").read_text())
-        shown = done.stdout.partition("written to ")[0]
-        return shown, {name: value for name, value in metrics.items() if not name.startswith("time/")}
+        return done.stdout.partition("written to ")[0], {
+            name: value for name, value in metrics.items() if not name.startswith("time/")
+        }
 
-    shown, expected = run(1)
-    shown_by_two, found = run(2)
-    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert [line.split()[0] for line in shown.splitlines()] == ["epoch", "epoch", "dev:", "test:", "best"]
-    assert number.sub("#", shown_by_two) == number.sub("#", shown)
-    printed, printed_by_two = ([float(value) for value in number.findall(text)] for text in (shown, shown_by_two))
+    output, expected = run(1)
+    output_of_two, metrics = run(2)
+    assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert [line.split()[0] for line in output.splitlines()] == ["epoch", "epoch", "dev:", "test:", "best"]
+    assert number.sub("#", output_of_two) == number.sub("#", output)
+    printed, printed_by_two = ([float(value) for value in number.findall(text)] for text in (output, output_of_two))
     assert printed_by_two == pytest.approx(printed, rel=1.1e-3, abs=1e-6)  # four digits are printed

@@ -1,4 +1,4 @@
-"""jobs/sweep.py with the fake trainer, in a process of its own: `fake_sweep.py SPACE [--resume] OPTIONS`."""
+"""jobs/sweep.py with the fake train function, in another process: `fake_sweep.py SPACE [--resume] OPTIONS`."""
 
 import sys
 
@@ -7,7 +7,9 @@ from helpers.fake_trainer import train_fake
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.sweep.run import run_sweep, show
+from unirex_ray.report.table import console
+from unirex_ray.sweep.finish import print_outcome
+from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.space import load_space
 
 
@@ -18,7 +20,7 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
     space = load_space(options.space)
     config = build_config(space.presets, tree)
-    show(run_sweep(config, space, resume=options.resume, trainer=train_fake))
+    print_outcome(run_sweep(config, space, resume=options.resume, train_function=train_fake), console())
 
 
 if __name__ == "__main__":

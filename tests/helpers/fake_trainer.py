@@ -1,4 +1,4 @@
-"""A trainer without training: metrics follow from the configuration, delays come from the environment."""
+"""A train function without training: metrics follow from the configuration, delays come from the environment."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def misbehave(config: Config, runtime: Runtime, epoch: int) -> None:
 
 
 def note(runtime: Runtime, event: str) -> None:
-    """Write what happened beside the trials, one line per event."""
+    """Append an event to a file next to the folder of the trials."""
     folder = Path(runtime.checkpoints.folder)
     with (folder.parent.parent / "events.txt").open("a") as events:
         events.write(f"{event} {folder.name} {os.getpid()}\n")
@@ -72,7 +72,7 @@ def note(runtime: Runtime, event: str) -> None:
 
 def highlight() -> HighlightedInstance:
     token = HighlightedToken(segment=0, start=0, end=5, score=1.0, selected=True, gold=True)
-    shown = HighlightedInput(segments=("great fun",), tokens=(token,))
+    text = HighlightedInput(segments=("great fun",), tokens=(token,))
     return HighlightedInstance(
-        id="0", inputs=(shown,), label="positive", predicted="positive", probability=0.9, top_k_percent=10
+        id="0", inputs=(text,), label="positive", predicted="positive", probability=0.9, top_k_percent=10
     )

@@ -1,6 +1,5 @@
 """A run store without a database, for tests of whatever records or reads runs."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +12,60 @@ from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID,
 Backend = dict[str, dict[str, Any]]
 
 
+class MemorySweep:
+    """An `OpenSweep` of a `MemoryStore`."""
+
+    def __init__(self, runs: Backend, run_id: str, sweep_id: str) -> None:
+        self.runs = runs
+        self.run_id = run_id
+        self.sweep_id = sweep_id
+
+    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        run_id = self._run_of(spec.trial_id)
+        names = ("params", "tags", "metrics", "history", "stages", "artifacts")
+        run = self.runs.setdefault(run_id, {"parent": self.run_id, **{name: {} for name in names}})
+        run["spec"] = spec
+        run["params"] = {**params, **run["params"]}
+        run["tags"] |= {**tags, SWEEP_ID: self.sweep_id, TRIAL_ID: spec.trial_id, STATUS: "running"}
+        run["tags"].pop(REASON, None)
+        return run_id
+
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+        run = self.runs[self._run_of(trial_id)]
+        (run["stages"].setdefault(stage, {}) if stage else run["history"]).setdefault(epoch, metrics)
+
+    def finish_trial(
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
+    ) -> None:
+        run = self.runs[self._run_of(trial_id)]
+        run["metrics"] |= metrics.flat()
+        run["tags"] |= {STATUS: status, **({REASON: reason} if reason else {})}
+
+    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
+        self.runs[self._run_of(trial_id)]["artifacts"][path] = text
+
+    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
+        path = f"{folder}/{file.name}" if folder else file.name
+        self.runs[self._run_of(trial_id)]["artifacts"][path] = file.read_bytes()
+
+    def trials(self, *, history: bool = False) -> list[TrialRecord]:
+        return trial_records(self.runs, self.run_id, history=history)
+
+    def finish(self) -> None:
+        self.runs[self.run_id]["tags"] |= {STATUS: "completed"}
+
+    def fail(self, reason: str) -> None:
+        self.runs[self.run_id]["tags"] |= {STATUS: "failed", REASON: reason}
+
+    def _run_of(self, trial_id: str | None) -> str:
+        return self.run_id if trial_id is None else f"{self.run_id}/{trial_id}"
+
+
 class MemoryStore:
     """Stores that share a backend see the same runs, as processes share a server."""
 
     def __init__(self, backend: Backend | None = None) -> None:
         self.runs: Backend = {} if backend is None else backend
-        self._sweep = ""
-        self._sweep_id = ""
 
     def open_sweep(
         self,
@@ -29,52 +75,13 @@ class MemoryStore:
         seeds: Sequence[int],
         params: Mapping[str, Any],
         tags: Mapping[str, str],
-    ) -> str:
+    ) -> MemorySweep:
         run_id = f"{experiment}/{sweep_id}"
         run = self.runs.setdefault(run_id, {"experiment": experiment, "params": {}, "tags": {}, "metrics": {}})
         run["params"] = {**params, **run["params"]}
         run["tags"] |= {**tags, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
         run.setdefault("artifacts", {})
-        self._sweep, self._sweep_id = run_id, sweep_id
-        return run_id
-
-    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        run_id = self._id(spec.trial_id)
-        names = ("params", "tags", "metrics", "history", "stages", "artifacts")
-        run = self.runs.setdefault(run_id, {"parent": self._sweep, **{name: {} for name in names}})
-        run["spec"] = spec
-        run["params"] = {**params, **run["params"]}
-        run["tags"] |= {**tags, SWEEP_ID: self._sweep_id, TRIAL_ID: spec.trial_id, STATUS: "running"}
-        run["tags"].pop(REASON, None)
-        return run_id
-
-    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
-        run = self.runs[self._id(trial_id)]
-        (run["stages"].setdefault(stage, {}) if stage else run["history"]).setdefault(epoch, metrics)
-
-    def finish_trial(
-        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
-    ) -> None:
-        run = self.runs[self._id(trial_id)]
-        run["metrics"] |= metrics.flat()
-        run["tags"] |= {STATUS: status, **({REASON: reason} if reason else {})}
-
-    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
-        self.runs[self._id(trial_id)]["artifacts"][path] = text
-
-    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
-        path = f"{folder}/{file.name}" if folder else file.name
-        self.runs[self._id(trial_id)]["artifacts"][path] = file.read_bytes()
-
-    def finish_sweep(self) -> None:
-        self.runs[self._sweep]["tags"] |= {STATUS: "completed"}
-
-    def fail_sweep(self, reason: str) -> None:
-        self.runs[self._sweep]["tags"] |= {STATUS: "failed", REASON: reason}
-
-    def trials(self, *, history: bool = False) -> list[TrialRecord]:
-        records = self._trials(self._sweep)
-        return records if history else [dataclasses.replace(record, history={}) for record in records]
+        return MemorySweep(self.runs, run_id, sweep_id)
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
         return [
@@ -82,9 +89,9 @@ class MemoryStore:
                 sweep_id=run["tags"][SWEEP_ID],
                 status=run["tags"][STATUS],
                 seeds=tuple(json.loads(run["tags"][SEEDS])),
-                trials=tuple(dataclasses.replace(record, history={}) for record in self._trials(run_id)),
+                trials=tuple(trial_records(self.runs, run_id)),
                 run_id=run_id,
-                tags=run["tags"],
+                tags=dict(run["tags"]),
             )
             for run_id, run in self.runs.items()
             if run.get("experiment") == experiment
@@ -104,27 +111,27 @@ class MemoryStore:
         return name
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
-        found = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]
-        return [evaluation for evaluation in found if evaluation.trained_on == trained_on]
+        evaluations = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]
+        return [evaluation for evaluation in evaluations if evaluation.trained_on == trained_on]
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         self.runs[run_id]["metrics"] |= TrialMetrics(nrg=scores).flat()
 
-    def _id(self, trial_id: str | None) -> str:
-        return self._sweep if trial_id is None else f"{self._sweep}/{trial_id}"
 
-    def _trials(self, sweep_run: str) -> list[TrialRecord]:
-        def build(run_id: str, run: dict[str, Any]) -> TrialRecord:
-            status = run["tags"][STATUS]
-            return TrialRecord(
-                spec=run["spec"],
-                status=status,
-                metrics=TrialMetrics.from_flat(run["metrics"] if status == "completed" else {}),
-                history=run["history"],
-                reason=run["tags"].get(REASON),
-                run_id=run_id,
-                tags=dict(run["tags"]),
-            )
+def trial_records(runs: Backend, sweep_run: str, *, history: bool = False) -> list[TrialRecord]:
+    """The trials of a sweep's run, as a store returns them."""
 
-        children = [build(run_id, run) for run_id, run in self.runs.items() if run.get("parent") == sweep_run]
-        return sorted(children, key=sort_key)
+    def build(run_id: str, run: dict[str, Any]) -> TrialRecord:
+        status = run["tags"][STATUS]
+        return TrialRecord(
+            spec=run["spec"],
+            status=status,
+            metrics=TrialMetrics.from_flat(run["metrics"] if status == "completed" else {}),
+            history=dict(run["history"]) if history else {},
+            reason=run["tags"].get(REASON),
+            run_id=run_id,
+            tags=dict(run["tags"]),
+        )
+
+    children = [build(run_id, run) for run_id, run in runs.items() if run.get("parent") == sweep_run]
+    return sorted(children, key=sort_key)

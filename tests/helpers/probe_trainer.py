@@ -1,4 +1,4 @@
-"""A trainer that takes no step: it leaves the gradients of one batch, and returns its losses and dev metrics."""
+"""A train function without a step: it writes the gradients of one batch, and returns its losses and dev metrics."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ def probe(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     losses = trainer.learner.gradients(BATCH)
     shares = torch.stack([losses[name] for name in sorted(losses)])
     runtime.all_reduce(shares)
-    found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
     file = gradients_file(runtime, runtime.rank)
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(found, file)
+    torch.save(gradients, file)
     train = dict(zip(sorted(losses), shares.tolist(), strict=True))
     metrics = TrialMetrics(train=train, dev=trainer.evaluate("dev"))
     runtime.report(metrics, epoch=1)

@@ -56,7 +56,7 @@ METHODS = ("unirex-slm-fp", "unirex-aa-f-rand", "aa-ig")
 def record(store: RunStore, evaluations: list[Evaluation]) -> None:
     """A sweep with two configurations of SLM-FP, of which the second is better on dev, and one of the others."""
     seeds, tags = (0, 1, 2), {DATA_DIGEST: "abc1"}
-    store.open_sweep(experiment="sst", sweep_id="s1", seeds=seeds, params={}, tags=tags)
+    sweep = store.open_sweep(experiment="sst", sweep_id="s1", seeds=seeds, params={}, tags=tags)
     for method, index, base in (
         ("unirex-slm-fp", 0, 20.0),
         ("unirex-slm-fp", 1, 40.0),
@@ -71,13 +71,13 @@ def record(store: RunStore, evaluations: list[Evaluation]) -> None:
                 seed=seed,
                 parameters={"data.gold_percent": 100.0 if index else 5.0} if method == "unirex-slm-fp" else {},
             )
-            store.open_trial(spec, params={}, tags=tags)
+            sweep.open_trial(spec, params={}, tags=tags)
             dev = {"comprehensiveness": base, "sufficiency": -base, "auprc": base, "token_f1": base, "task_score": base}
             metrics = {f"dev/{key}": value for key, value in dev.items()}
             metrics |= values(base, seed, gold=True)
-            store.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
-    for each in evaluations:
-        store.log_evaluation(each, params={}, tags={}, texts={})
+            sweep.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
+    for evaluated in evaluations:
+        store.log_evaluation(evaluated, params={}, tags={}, texts={})
 
 
 def store_of(evaluations: list[Evaluation]) -> MemoryStore:

@@ -41,7 +41,7 @@ def record(
     store: RunStore, trials: Trials, *, sweep: str = "s1", digest: str = "abc1", corpus: str = "reviews"
 ) -> None:
     tags = {DATA_DIGEST: digest}
-    store.open_sweep(experiment=corpus, sweep_id=sweep, seeds=(0, 1), params={}, tags=tags)
+    opened = store.open_sweep(experiment=corpus, sweep_id=sweep, seeds=(0, 1), params={}, tags=tags)
     for method, index, seed, outcome in trials:
         spec = TrialSpec(
             trial_id=f"{sweep}-{method}-{index:04d}-s{seed}",
@@ -50,12 +50,12 @@ def record(
             seed=seed,
             parameters={"train.learning_rate": 2e-5},
         )
-        store.open_trial(spec, params={}, tags=tags)
+        opened.open_trial(spec, params={}, tags=tags)
         status: TrialStatus = "completed" if not isinstance(outcome, str) else outcome  # type: ignore[assignment]
         metrics = TrialMetrics() if isinstance(outcome, str) else TrialMetrics.from_flat(outcome)
         reason = "loss is nan" if isinstance(outcome, str) else None
-        store.finish_trial(spec.trial_id, status, metrics=metrics, reason=reason)
-    store.finish_sweep()
+        opened.finish_trial(spec.trial_id, status, metrics=metrics, reason=reason)
+    opened.finish()
 
 
 def numbers(comp: float, suff: float, auprc: float, f1: float, task: float) -> dict[str, float]:

@@ -17,6 +17,7 @@ import ray
 import torch
 from helpers import tiny
 from helpers.job_module import job_module
+from mlflow import MlflowClient
 from torch import Tensor
 
 from unirex_ray.analysis.compare import compare, write_back
@@ -142,7 +143,7 @@ def test_the_folder_tells_what_it_is_and_where_it_comes_from(swept: Swept, metho
     folder, trial = swept.folder(method), swept.trial(method)
     assert swept.printed[method].startswith(f"exported trial {trial.spec.trial_id} to {folder}\n")
 
-    data = MlflowStore(swept.uri)._client.get_run(trial.run_id).data
+    data = MlflowClient(swept.uri).get_run(trial.run_id).data
     assert "nrg/cnrg" in data.metrics
     assert json.loads((folder / "metrics.json").read_text()) == {
         key: value for key, value in data.metrics.items() if not key.startswith(("nrg/", "epoch/", "stage/"))

@@ -102,16 +102,17 @@ def sweep(encoders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     recorded = trained_sweep(folder, tiny_config(encoders["bert"], train__epochs=1), corpus, ("aa-ig", "fresh"))
     store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
     tags = {DATA_DIGEST: corpus.digest()}
-    store.open_sweep(experiment="reviews", sweep_id="s1", seeds=(0, 1), params={}, tags=tags)
+    opened = store.open_sweep(experiment="reviews", sweep_id="s1", seeds=(0, 1), params={}, tags=tags)
     for trial_id, metrics in recorded.items():
         method, seed = trial_id[3:].rsplit("-", 2)[0], int(trial_id[-1])
         spec = TrialSpec(trial_id=trial_id, method=method, configuration=3, seed=seed, parameters={})
-        store.open_trial(spec, params={}, tags=tags)
-        store.finish_trial(trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
-    store.finish_sweep()
+        opened.open_trial(spec, params={}, tags=tags)
+        opened.finish_trial(trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
+    opened.finish()
     return folder
 
 
+@pytest.mark.slow
 def test_evaluate_scores_every_selected_model_and_records_it(job: Job, tmp_path: Path, sweep: Path) -> None:
     told = job("evaluate", f"--model={sweep}", *table(tmp_path / "corpus"), "--map", "negative=y,positive=n")
     lines = [" ".join(line.split()) for line in told.splitlines()]
@@ -137,6 +138,7 @@ def test_evaluate_scores_every_selected_model_and_records_it(job: Job, tmp_path:
     assert "table" in (sweep / "transfer.csv").read_text()
 
 
+@pytest.mark.slow
 def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: Path, sweep: Path) -> None:
     own = f"--tracking.uri=sqlite:///{tmp_path}/own.db"
     told = job("evaluate", f"--model={sweep}", *table(tmp_path / "corpus"), "--method=fresh", "--split=dev", own)
@@ -147,6 +149,7 @@ def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: 
     assert "comprehensiveness" in one.metrics.dev
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

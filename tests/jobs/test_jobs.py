@@ -13,7 +13,7 @@ from unirex_ray.cli.next_steps import after_sweep
 from unirex_ray.config import Config, override
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.sweep.run import SweepOutcome
+from unirex_ray.sweep.finish import SweepOutcome
 
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
@@ -147,7 +147,9 @@ def test_an_unreachable_server(refused: Refused, job: str) -> None:
 
 @pytest.mark.parametrize("job", READING)
 def test_nothing_to_read(refused: Refused, tmp_path: Path, job: str) -> None:
-    assert "no finished trials on 'sst'" in refused(job, "--data.name=sst")
+    line = refused(job, "--data.name=sst")
+    assert "no finished trials on 'sst'" in line
+    assert "run a sweep on 'sst' first, or give the --output of one" in line
     assert "unknown data.name = 'revews'" in refused(job, "--data.name=revews")
     assert "unknown method 'x'" in refused(job, "--method=x")
     assert not list(tmp_path.iterdir())
@@ -197,7 +199,7 @@ def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_next_commands_fit_the_outcome() -> None:
     config = override(Config(), {"output": "my out"})
-    done = SweepOutcome(sweep_id="s1", digest="abc", places=(), best=config, output=Path("my out"))
+    done = SweepOutcome(sweep_id="s1", digest="abc", rows=(), best=config, output=Path("my out"))
     compare, export, train, view = after_sweep(done, config)
     assert compare == "python jobs/compare.py --data.name=reviews --output='my out'"
     assert export == "python jobs/export_best.py --data.name=reviews --output='my out'"
@@ -211,5 +213,5 @@ def test_the_next_commands_fit_the_outcome() -> None:
     assert export.endswith(" --tracking.uri=http://host:5000 --sweep-id=s1")
     assert view == "open http://host:5000"
 
-    none = SweepOutcome(sweep_id="s1", digest="abc", places=(), best=None, output=Path("my out"))
+    none = SweepOutcome(sweep_id="s1", digest="abc", rows=(), best=None, output=Path("my out"))
     assert after_sweep(none, shared) == [view]

@@ -32,6 +32,7 @@ def trained(config: Config, corpus: Corpus, folder: Path) -> StageTrainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_l2es_extractor_follows_the_integrated_gradients_that_it_learned_from(encoders, corpus, tmp_path):
     config = configured(encoders["bert"], "l2e", train__epochs=25, train__patience=25)
     trainer = trained(config, corpus, tmp_path)
@@ -49,6 +50,7 @@ def test_l2es_extractor_follows_the_integrated_gradients_that_it_learned_from(en
     assert correlation("test") > 0.1
 
 
+@pytest.mark.slow
 def test_methods_that_learn_from_gold_rationales_find_them(encoders, corpus, tmp_path):
     auprc = {
         method: train_trial(

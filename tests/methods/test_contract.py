@@ -50,13 +50,15 @@ SIXTEEN = (
 ABLATIONS = ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv")
 ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS)
 WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS)
+FAST = ("aa-ig", "l2e", "fresh-p", "a2r-p", "unirex-aa-fp", "unirex-dlm-fp", "unirex-slm-fp")
+"""One of each kind; the tests of the others are slow."""
 PIPELINES = ("fresh", "fresh-p", "a2r", "a2r-p")
 KEYS = ("loss", "task_score", "accuracy", "macro_f1", "comprehensiveness", "sufficiency", "csd", "auprc", "token_f1")
 
 Prepared = Callable[..., tuple[Config, Corpus]]
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=[name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ALL])
 def method(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -109,7 +111,7 @@ def test_all_twenty_are_there() -> None:
     ]
 
 
-@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tmp_path: Path) -> None:
     config, corpus = prepared(method, choices)
     trainer, result = trained(config, corpus, tmp_path)
@@ -142,6 +144,7 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_one_seed_repeats_and_two_differ(method: str, prepared: Prepared, tmp_path: Path) -> None:
     config, corpus = prepared(method)
     one, again, other = (
@@ -165,6 +168,7 @@ def own_objective(trainer: StageTrainer) -> float:
         return float(weighted_sum(terms, trainer.setup.config.loss).detach())
 
 
+@pytest.mark.slow
 def test_training_lowers_the_objective_of_the_last_stage(
     method: str, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,12 +183,18 @@ def test_training_lowers_the_objective_of_the_last_stage(
 
 
 KINDS = ("bce", "kl", "linear", "linear_margin")
+FAST_PAIRS = [(name, KINDS[0]) for name in FAST]
 
 
 @pytest.mark.parametrize(
-    ("name", "plaus"), [(name, kind) for name in ALL for kind in (KINDS[:1] if name in WITHOUT_GOLD else KINDS)]
+    ("name", "plaus"),
+    [
+        (name, kind) if (name, kind) in FAST_PAIRS else pytest.param(name, kind, marks=pytest.mark.slow)
+        for name in ALL
+        for kind in (KINDS[:1] if name in WITHOUT_GOLD else KINDS)
+    ],
 )
-@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_odd_batches_give_finite_losses_and_gradients(
     name: str, plaus: str, choices: int, prepared: Prepared, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
-from helpers.tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import FAST_FAMILIES, encode, make_split, tiny_config, tiny_corpus, whole_batch
 from torch import Tensor
 
 from unirex_ray.data.batching import Batch
@@ -38,7 +38,7 @@ def path_ends(model: TaskModel, batch: Batch, ids: Tensor) -> tuple[Tensor, Tens
 
 @pytest.mark.parametrize("steps", [1, 3, 8])
 @pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_captum_gives_the_same(encoders, trained, family, pair, steps):
     model = trained(family, "slm").task_model
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((4, 1, 1), pair=pair).splits["train"])
@@ -59,7 +59,7 @@ def test_captum_gives_the_same(encoders, trained, family, pair, steps):
             assert scores[row, length:].eq(0).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_scores_sum_to_the_difference_that_the_tokens_make(encoders, trained, family):
     model = trained(family, "slm").task_model
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((3, 1, 1)).splits["train"])
@@ -158,7 +158,7 @@ class PlainModel(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*Setting forward, backward hooks")
 @pytest.mark.parametrize("algorithm", ["grad", "input_x_grad", "deeplift"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_the_other_algorithms_are_captums_row_by_row(encoders, trained, family, algorithm):
     model = trained(family, "slm").task_model
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((5, 1, 1)).splits["train"])
@@ -242,7 +242,7 @@ def test_convergence_delta_is_captums(encoders, trained, steps):
             assert float(delta[row]) == pytest.approx(abs(float(expected)), abs=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_scores_that_are_trained_have_the_gradients_of_differences(encoders, trained, family):
     """Second order, by central differences in double precision; the fused kernels could not do it."""
     model = copy.deepcopy(trained(family, "slm").task_model).double()

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers.tiny import FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
+from helpers.tiny import FAST_FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import override
 from unirex_ray.data.batching import collate
@@ -20,9 +20,9 @@ def batch_of(encoder: str, choices: int = 1):
     return whole_batch(split, tokens)
 
 
-@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("extractor", ["aa-deeplift", "aa-grad", "aa-ig", "aa-input-x-grad", "dlm", "slm"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_every_extractor_scores_every_token_and_no_padding(encoders, trained, family, extractor, choices):
     model, batch = trained(family, extractor, choices), batch_of(encoders[family], choices)
     with dropout_off(model):

@@ -4,7 +4,7 @@ from rich.console import Console
 
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.metrics.table import TrialMetrics
-from unirex_ray.report.configurations import configuration_rows, print_configurations
+from unirex_ray.report.configurations import configurations_table
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
 
@@ -38,7 +38,7 @@ VARIANTS = {
 
 def test_every_configuration_is_a_row_of_raw_test_metrics() -> None:
     out = Console(width=200, record=True, file=io.StringIO())
-    print_configurations(VARIANTS, out)
+    configurations_table(VARIANTS).print(out)
     lines = [line.split() for line in out.export_text().splitlines() if "AA (IG)" in line or "SLM-FP" in line]
     assert [line[-1] for line in lines] == ["4.00", "40.00", "1.00"]  # milliseconds
     text = "\n".join(" ".join(line) for line in lines)
@@ -49,7 +49,7 @@ def test_every_configuration_is_a_row_of_raw_test_metrics() -> None:
 
 
 def test_rows_hold_everything() -> None:
-    first, second, third = configuration_rows(VARIANTS)
+    first, second, third = configurations_table(VARIANTS).records
     assert first["method"] == "aa-ig"
     assert first["model.ig_steps"] == 5
     assert first["test/csd"] == (0.1 + 0.2) / 2
@@ -60,4 +60,4 @@ def test_rows_hold_everything() -> None:
 
 
 def test_no_configuration_is_no_row() -> None:
-    assert configuration_rows({}) == []
+    assert configurations_table({}).records == []

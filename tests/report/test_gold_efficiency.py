@@ -7,17 +7,11 @@ from helpers.gold_curves import configuration, efficiency
 from rich.console import Console
 
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
-from unirex_ray.report.gold_efficiency import (
-    efficiency_markdown,
-    efficiency_remarks,
-    efficiency_rows,
-    print_efficiency,
-)
-from unirex_ray.report.table import over_seeds, to_csv
+from unirex_ray.report.gold_efficiency import gold_efficiency_table
 
 
 def test_markdown() -> None:
-    lines = efficiency_markdown(efficiency()).splitlines()
+    lines = gold_efficiency_table(efficiency()).markdown().splitlines()
     assert lines[0] == "Test AUPRC ↑ by the share of train instances with gold rationales, mean ± std over 1/3 seeds"
     assert lines[2:] == [
         "| Method | 0.5% | 20% | 100% |",
@@ -35,7 +29,7 @@ def test_markdown() -> None:
 @pytest.mark.parametrize("width", [60, 240])
 def test_printed_at_any_width(width: int) -> None:
     stream = io.StringIO()
-    print_efficiency(efficiency(), Console(file=stream, width=width))
+    gold_efficiency_table(efficiency()).print(Console(file=stream, width=width))
     text = stream.getvalue()
     for cell in (
         "AA (IG)",
@@ -51,24 +45,18 @@ def test_printed_at_any_width(width: int) -> None:
     assert (text.count("Method") == 1) == (width == 240)
 
 
-def test_nothing_is_printed_without_a_curve() -> None:
-    stream = io.StringIO()
-    print_efficiency(None, Console(file=stream))
-    assert stream.getvalue() == ""
-
-
 def test_a_choice_within_a_share_is_told() -> None:
     method = "unirex-slm-fp"
-    found = gold_efficiency({method: [configuration(method, i, p, (1.0, 2.0)) for i, p in enumerate((1, 1, 2))]})
-    assert found is not None
-    assert efficiency_remarks(found) == [
+    curves = gold_efficiency({method: [configuration(method, i, p, (1.0, 2.0)) for i, p in enumerate((1, 1, 2))]})
+    assert curves is not None
+    assert gold_efficiency_table(curves).remarks == [
         "Of several configurations of one method and share, the best by dev CNRG is shown."
     ]
-    assert efficiency_remarks(replace(found, curves=())) == []
+    assert gold_efficiency_table(replace(curves, curves=())).remarks == []
 
 
 def test_csv_has_every_digit() -> None:
-    read = list(csv.DictReader(io.StringIO(to_csv(efficiency_rows(efficiency())), newline="")))
+    read = list(csv.DictReader(io.StringIO(gold_efficiency_table(efficiency()).csv(), newline="")))
     assert [(row["method"], row["gold_percent"]) for row in read] == [
         ("aa-ig", ""),
         ("unirex-dlm-fp", "20.0"),
@@ -79,8 +67,3 @@ def test_csv_has_every_digit() -> None:
     assert float(read[2]["test/auprc"]) == 74.0
     assert float(read[2]["test/auprc_std"]) == pytest.approx(12**0.5, abs=1e-14)
     assert (read[1]["test/auprc_std"], read[1]["seeds"], read[2]["configuration"]) == ("", "[0]", "1")
-
-
-def test_over_seeds() -> None:
-    assert over_seeds([(0,), (4,)]) == "one seed"
-    assert over_seeds([(0, 1), (0, 1, 2)]) == "mean ± std over 2/3 seeds"

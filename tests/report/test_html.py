@@ -31,9 +31,9 @@ def tokens(text: str, *, selected: Set[str], gold: Set[str] | None, segment: int
 def instance(
     text: str, *, selected: Set[str] = frozenset(), gold: Set[str] | None = None, label: str | None = "pos"
 ) -> HighlightedInstance:
-    shown = HighlightedInput(segments=(text,), tokens=tokens(text, selected=selected, gold=gold))
+    highlighted = HighlightedInput(segments=(text,), tokens=tokens(text, selected=selected, gold=gold))
     return HighlightedInstance(
-        id="test-1", inputs=(shown,), label=label, predicted="pos", probability=0.875, top_k_percent=20
+        id="test-1", inputs=(highlighted,), label=label, predicted="pos", probability=0.875, top_k_percent=20
     )
 
 
@@ -110,12 +110,12 @@ def test_an_instance_without_gold_or_label_says_so() -> None:
 
 def test_pairs_show_both_segments() -> None:
     first, second = "a good film", "was it good"
-    shown = HighlightedInput(
+    highlighted = HighlightedInput(
         segments=(first, second),
         tokens=tokens(first, selected=set(), gold={"good"}) + tokens(second, selected={"was"}, gold={"was"}, segment=1),
     )
     pair = HighlightedInstance(
-        id="p", inputs=(shown, shown), label="a", predicted="b", probability=0.5, top_k_percent=5
+        id="p", inputs=(highlighted, highlighted), label="a", predicted="b", probability=0.5, top_k_percent=5
     )
     page = read(rationale_page([pair], title="T"))
     assert page.classes["g"][1:] == ["good", "was", "good", "was"]
@@ -126,12 +126,12 @@ def test_pairs_show_both_segments() -> None:
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(0, 12), st.floats(-5, 5)), max_size=6),
 )
 def test_pieces_keep_every_character(segments: list[str], spans: list[tuple[int, int, int, float]]) -> None:
-    found = [
+    overlapping = [
         HighlightedToken(segment=s, start=min(a, b), end=max(a, b), score=score, selected=False, gold=None)
         for s, a, b, score in sorted(spans)
         if s < len(segments) and max(a, b) <= len(segments[s])
     ]
-    cut = pieces(HighlightedInput(segments=tuple(segments), tokens=tuple(found)))
+    cut = pieces(HighlightedInput(segments=tuple(segments), tokens=tuple(overlapping)))
     assert ["".join(piece.text for piece in segment) for segment in cut] == segments
     assert all(0.0 <= piece.strength <= 1.0 for segment in cut for piece in segment)
 
@@ -160,34 +160,36 @@ def test_plain_text_has_brackets(selected: set[str], expected: str) -> None:
 def test_adjacent_tokens_share_a_bracket_and_blanks_stay_outside() -> None:
     text = "great(!) film"
     spans = [(0, 5, True), (5, 6, False), (6, 8, True), (9, 13, False)]
-    shown = HighlightedInput(
+    highlighted = HighlightedInput(
         segments=(text,),
         tokens=tuple(
             HighlightedToken(segment=0, start=a, end=b, score=0.0, selected=s, gold=None) for a, b, s in spans
         ),
     )
-    one = HighlightedInstance(id="i", inputs=(shown,), label=None, predicted="pos", probability=1.0, top_k_percent=50)
+    one = HighlightedInstance(
+        id="i", inputs=(highlighted,), label=None, predicted="pos", probability=1.0, top_k_percent=50
+    )
     assert rationale_text(one, plain=True).plain.splitlines()[-1] == "[great]([!)] film"
 
 
 def test_the_terminal_gets_no_commands_from_a_text() -> None:
     text = "a \x1b[31mred\x07 \x9b1m [bold]b[/bold]"
-    shown = rationale_text(instance(text, selected={"[bold]b[/bold]"}))
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown.plain)
-    assert "[bold]b[/bold]" in shown.plain
+    rendered = rationale_text(instance(text, selected={"[bold]b[/bold]"}))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", rendered.plain)
+    assert "[bold]b[/bold]" in rendered.plain
     console = Console(record=True, width=200, force_terminal=True, color_system="truecolor", file=None, quiet=True)
     with console.capture() as captured:
-        console.print(shown)
+        console.print(rendered)
     assert "\x1b[31m" not in captured.get()
 
 
 def test_without_a_prediction_the_gold_rationale_stands_alone() -> None:
-    shown = HighlightedInput(
+    highlighted = HighlightedInput(
         segments=("a good film",),
         tokens=tokens("a good film", selected={"good"}, gold={"good"}),
         note="7 tokens are cut",
     )
-    bare = HighlightedInstance(id="train-1", inputs=(shown,), label="pos")
+    bare = HighlightedInstance(id="train-1", inputs=(highlighted,), label="pos")
     page = read(rationale_page([bare], title="T"))
     assert page.classes["g"][1:] == ["good"]
     assert "7 tokens are cut" in page.all_text
@@ -200,8 +202,12 @@ def test_without_a_prediction_the_gold_rationale_stands_alone() -> None:
 
 
 def test_what_the_model_does_not_read_is_left_out_of_plain_text() -> None:
-    shown = HighlightedInput(segments=("a good film here",), tokens=tokens("a good", selected={"good"}, gold=None))
-    one = HighlightedInstance(id="i", inputs=(shown,), label="pos", predicted="pos", probability=1.0, top_k_percent=50)
+    highlighted = HighlightedInput(
+        segments=("a good film here",), tokens=tokens("a good", selected={"good"}, gold=None)
+    )
+    one = HighlightedInstance(
+        id="i", inputs=(highlighted,), label="pos", predicted="pos", probability=1.0, top_k_percent=50
+    )
     assert rationale_text(one, plain=True).plain.splitlines()[-1] == "a [good] [...] "
     assert rationale_text(one).plain.splitlines()[-1] == "a good film here"
 

@@ -13,7 +13,7 @@ from helpers.recorded_trials import TRIALS, Trials, raw, record
 from unirex_ray.analysis.compare import Comparison, compare
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.errors import UserError
-from unirex_ray.report.files import write_comparison
+from unirex_ray.report.files import comparison_tables, write_comparison
 from unirex_ray.report.plots import gold_efficiency_figure, plot_cnrg, plot_desiderata, plot_gold_efficiency
 
 
@@ -49,7 +49,7 @@ def test_without_gold_there_is_no_pnrg_bar(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to output"):
-        write_comparison(comparison(), tmp_path / "file" / "sub")
+        write_comparison(comparison(), tmp_path / "file" / "sub", comparison_tables(comparison()))
 
 
 def test_gold_efficiency_draws_means_and_bands() -> None:
@@ -75,8 +75,7 @@ def test_gold_efficiency_draws_means_and_bands() -> None:
 
 
 def test_gold_efficiency_is_a_picture(tmp_path: Path) -> None:
-    found = efficiency()
-    plot_gold_efficiency("$sst$", replace(found, curves=found.curves * 4), tmp_path / "chart.png")
+    plot_gold_efficiency("$sst$", replace(efficiency(), curves=efficiency().curves * 4), tmp_path / "chart.png")
     pixels = matplotlib.image.imread(tmp_path / "chart.png")
     assert pixels.shape[1] > pixels.shape[0]
     assert pixels.shape[1] > 800
@@ -85,17 +84,18 @@ def test_gold_efficiency_is_a_picture(tmp_path: Path) -> None:
 def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) -> None:
     store = store_of(OURS)
     sst = compared(store)
-    found = transfer_rows(sst, store.evaluations("sst"))
-    plain = write_comparison(sst, tmp_path / "plain")
+    transfer = transfer_rows(sst, store.evaluations("sst"))
+    plain = write_comparison(sst, tmp_path / "plain", comparison_tables(sst))
     assert all(name.startswith(("comparison", "configurations")) for name in plain)
     assert {path.name for path in (tmp_path / "plain").iterdir()} == set(plain)
     assert (tmp_path / "plain" / "comparison.md").read_text().count("| Method |") == 1
 
-    written = write_comparison(sst, tmp_path / "all", None, efficiency(), found)
+    tables = comparison_tables(sst, None, efficiency(), transfer)
+    written = write_comparison(sst, tmp_path / "all", tables, efficiency())
     assert set(written) - set(plain) == {"gold_efficiency.csv", "gold_efficiency.png", "transfer.csv"}
     assert {path.name for path in (tmp_path / "all").iterdir()} == set(written)
     text = (tmp_path / "all" / "comparison.md").read_text()
     assert text.startswith("sst: test, ")
     assert text.index("\n\nTest AUPRC ↑ by the share") < text.index("\n\nTrained on sst: ")
     with (tmp_path / "all" / "transfer.csv").open(newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == len(found)
+        assert len(list(csv.DictReader(stream))) == len(transfer)

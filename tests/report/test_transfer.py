@@ -8,8 +8,7 @@ from helpers.recorded_evaluations import IRONY, OURS, compared, evaluation, stor
 from rich.console import Console
 
 from unirex_ray.analysis.transfer import TransferRow, evaluation_rows, transfer_rows
-from unirex_ray.report.table import to_csv
-from unirex_ray.report.transfer import print_transfer, transfer_csv_rows, transfer_markdown, transfer_remarks
+from unirex_ray.report.transfer import transfer_table
 from unirex_ray.tracking.records import SAME_LABELS
 
 
@@ -18,14 +17,14 @@ def rows() -> tuple[TransferRow, ...]:
     return transfer_rows(compared(store), store.evaluations("sst"))
 
 
-def printed(found: Sequence[TransferRow], width: int = 240) -> str:
+def printed(rows: Sequence[TransferRow], width: int = 240) -> str:
     stream = io.StringIO()
-    print_transfer(found, Console(file=stream, width=width))
+    transfer_table(rows).print(Console(file=stream, width=width))
     return stream.getvalue()
 
 
 def test_markdown_is_the_papers_table() -> None:
-    lines = transfer_markdown(rows()).splitlines()
+    lines = transfer_table(rows()).markdown().splitlines()
     assert lines[0] == "Trained on sst: faithfulness and task score by corpus, mean ± std over 1/2/3 seeds"
     assert lines[2:] == [
         "| Task | Dataset | Method | CSD ↑ | Comp ↑ | Suff ↓ | AUPRC ↑ | Task score ↑ |",
@@ -55,17 +54,16 @@ def test_markdown_is_the_papers_table() -> None:
 
 @pytest.mark.parametrize("width", [80, 120, 240])
 def test_printed_at_any_width(width: int) -> None:
-    found = rows()
     # The longest name that a corpus has.
-    found = tuple(replace(r, dataset="stormfront (0a1b2c3d)", task="OSD") if r.dataset == "irony" else r for r in found)
-    text = printed(found, width)
+    longest = {"dataset": "stormfront (0a1b2c3d)", "task": "OSD"}
+    text = printed([replace(row, **longest) if row.dataset == "irony" else row for row in rows()], width)
     for cell in ("sst", "UNIREX (AA-F, Rand)", "-1.500 ± 2.121", "51.500 ± 2.121", "40.00 ± 0.00", "54.50 ± 6.36"):
         assert cell in text
     assert "UNIREX (AA-F, Rand)  " in text
     assert "stormfront (0a1b2c3d)  " in text
     assert "Labels on target, the model's for the corpus': negative for no, positive for yes." in " ".join(text.split())
     assert max(len(line) for line in text.splitlines()) <= width
-    # A narrow console is told more than once whose rows these are.
+    # Where the table is split, every part repeats the lead columns.
     assert (text.count("Dataset") == 1) == (width == 240)
 
 
@@ -78,15 +76,9 @@ def test_plain_evaluations_print_in_the_same_form() -> None:
     assert "one seed" in printed(evaluation_rows(IRONY[:1]))
 
 
-def test_nothing_without_rows() -> None:
-    assert printed(()) == ""
-    assert transfer_markdown(()) == ""
-    assert transfer_csv_rows(()) == []
-
-
 def test_models_that_differ_in_their_labels_are_told_apart() -> None:
     odd = replace(evaluation("aa-ig", 0, "irony"), labels="negative for yes, positive for no")
-    assert transfer_remarks(evaluation_rows([odd, *IRONY]))[1] == (
+    assert transfer_table(evaluation_rows([odd, *IRONY])).remarks[1] == (
         "Labels on irony, the model's for the corpus': negative for yes, positive for no (AA (IG)); "
         "negative for no, positive for yes (UNIREX (SLM-FP))."
     )
@@ -95,11 +87,11 @@ def test_models_that_differ_in_their_labels_are_told_apart() -> None:
 def test_names_are_text() -> None:
     odd = replace(IRONY[0], corpus="[red]a|b[/red]")
     assert "[red]a|b[/red]" in printed(evaluation_rows([odd]))
-    assert "| [red]a\\|b[/red] |" in transfer_markdown(evaluation_rows([odd]))
+    assert "| [red]a\\|b[/red] |" in transfer_table(evaluation_rows([odd])).markdown()
 
 
 def test_csv_has_every_digit() -> None:
-    read = list(csv.DictReader(io.StringIO(to_csv(transfer_csv_rows(rows())), newline="")))
+    read = list(csv.DictReader(io.StringIO(transfer_table(rows()).csv(), newline="")))
     assert len(read) == 7
     slm = read[5]
     assert (slm["trained_on"], slm["corpus"], slm["digest"], slm["split"]) == (
@@ -122,4 +114,4 @@ def test_csv_has_every_digit() -> None:
 
 def test_labels_that_are_the_same_are_not_told() -> None:
     same = replace(evaluation("aa-ig", 0, "reviews"), labels=SAME_LABELS)
-    assert not any("Labels on" in remark for remark in transfer_remarks(evaluation_rows([same])))
+    assert not any("Labels on" in remark for remark in transfer_table(evaluation_rows([same])).remarks)

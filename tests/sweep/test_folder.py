@@ -4,15 +4,16 @@ import pytest
 
 from unirex_ray.config import Config, override
 from unirex_ray.errors import UserError
-from unirex_ray.sweep.folder import SWEEP, SweepFolder, settings_of
-from unirex_ray.sweep.space import parse_space
+from unirex_ray.sweep.folder import SWEEP, SweepFolder
+from unirex_ray.sweep.plan import plan_sweep
+from unirex_ray.sweep.space import Space, parse_space
 
 SPACE = parse_space({"parameters": {"train.warmup": {"uniform": [0, 0.5]}}}, "s")
 
 
-def settings(digest: str = "d", **overrides: object) -> dict:
-    config = override(Config(), {key.replace("__", "."): value for key, value in overrides.items()})
-    return settings_of(config, SPACE, methods=("aa-ig",), digest=digest)
+def settings(digest: str = "d", space: Space = SPACE, **overrides: object) -> dict:
+    changed = {key.replace("__", "."): value for key, value in overrides.items()}
+    return plan_sweep(override(Config(method="aa-ig"), changed), space).settings(digest)
 
 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
@@ -28,15 +29,14 @@ def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
 def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
     folder.begin(settings(), None)
-    found = folder.find(resume=True)
+    stored = folder.find(resume=True)
     with pytest.raises(UserError, match=r"train\.epochs was 10, now 3; ") as caught:
-        folder.begin(settings(train__epochs=3, loss__comp="diff"), found)
+        folder.begin(settings(train__epochs=3, loss__comp="diff"), stored)
     assert 'loss.comp was "margin", now "diff"' in str(caught.value)
     with pytest.raises(UserError, match=r'data\.digest was "d", now "e"'):
-        folder.begin(settings(digest="e"), found)
-    other = settings_of(Config(), parse_space({}, "s"), methods=("aa-ig",), digest="d")
+        folder.begin(settings(digest="e"), stored)
     with pytest.raises(UserError, match=r"space train.warmup was .*, now null"):
-        folder.begin(other, found)
+        folder.begin(settings(space=parse_space({}, "s")), stored)
 
 
 def test_only_one_process_works_in_it(tmp_path: Path) -> None:

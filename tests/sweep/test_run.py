@@ -1,4 +1,4 @@
-"""Sweeps on a real local cluster, with a trainer that only pretends."""
+"""Sweeps on a real local cluster, with a train function that only pretends."""
 
 import json
 import os
@@ -15,6 +15,8 @@ import pytest
 import ray
 import yaml
 from helpers import fake_trainer
+from helpers.python_path import TESTS, with_helpers
+from mlflow import MlflowClient
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations
@@ -23,17 +25,16 @@ from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import TrialMetrics
-from unirex_ray.report.comparison import leaderboard_rows
-from unirex_ray.report.table import to_csv
-from unirex_ray.sweep.run import SweepOutcome, run_sweep
-from unirex_ray.sweep.schedule import Schedule, Signal, SweepPlan
-from unirex_ray.sweep.searcher import make_searcher
+from unirex_ray.report.comparison import leaderboard_table
+from unirex_ray.sweep.finish import SweepOutcome
+from unirex_ray.sweep.plan import plan_sweep
+from unirex_ray.sweep.run import run_sweep
+from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.sweep.space import Space, load_space, parse_space
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import resolve_tracking_uri
 
-TESTS = Path(__file__).parents[1]
 SPACE = {
     "config": {
         "data": {"limit": 20},
@@ -49,21 +50,17 @@ SPACE = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(TESTS)
-    connect()
-    yield
-    ray.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", with_helpers())
+        connect()
+        yield
+        ray.shutdown()
 
 
 def sweep(tree: dict, output: Path, resume: bool = False, **overrides: object) -> tuple[SweepOutcome, Config]:
     space = parse_space(tree, "test")
     config = override(build_config(space.presets, {"output": str(output)}), overrides)
-    return run_sweep(config, space, resume=resume, trainer=fake_trainer.train_fake), config
+    return run_sweep(config, space, resume=resume, train_function=fake_trainer.train_fake), config
 
 
 def records(output: Path, corpus: str = "reviews") -> dict[tuple[str, int, int], TrialRecord]:
@@ -87,9 +84,9 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     assert Counter(r.status for r in trials.values()) == {"completed": 10, "failed": 4}
     for (method, _, seed), record in trials.items():
         if record.status == "completed":
-            mine = override(config, {**record.spec.parameters, "method": method, "train.seed": seed})
-            mine = get_method(method).resolve(mine)
-            expected = fake_trainer.fake_metrics(mine, "dev", 3) | fake_trainer.fake_metrics(mine, "test", 3)
+            ran = override(config, {**record.spec.parameters, "method": method, "train.seed": seed})
+            ran = get_method(method).resolve(ran)
+            expected = fake_trainer.fake_metrics(ran, "dev", 3) | fake_trainer.fake_metrics(ran, "test", 3)
             assert {k: v for k, v in record.metrics.flat().items() if not k.startswith("time/")} == pytest.approx(
                 expected
             )
@@ -97,14 +94,14 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     # best_config.yaml is a configuration tree that runs the best trial again
     assert outcome.best is not None
     assert build_config(load_yaml(tmp_path / "best_config.yaml")) == outcome.best
-    best = next(place.configuration for place in outcome.places if place.best)
+    best = next(row.configuration for row in outcome.rows if row.best)
     assert (outcome.best.method, outcome.best.train.seed, outcome.best.train.threads) == (best.method, 0, 1)
     again = fake_trainer.fake_metrics(outcome.best, "dev", 3)
     assert best.records[0].metrics.flat()["dev/auprc"] == pytest.approx(again["dev/auprc"])
 
     # only the selected configurations' weights stay
     kept = {path.parent.name.split(outcome.sweep_id)[1] for path in tmp_path.glob("trials/*/best.pt")}
-    selected = {(p.configuration.method, p.configuration.index) for p in outcome.places if p.rank == 1}
+    selected = {(row.configuration.method, row.configuration.index) for row in outcome.rows if row.rank == 1}
     assert kept == {f"-{method}-{index:04d}-s{seed}" for method, index in selected for seed in (0, 1)}
     assert not list(tmp_path.glob("trials/*/last.pt"))
 
@@ -114,9 +111,9 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     summary = json.loads((tmp_path / "sweep.json").read_text())
     assert summary["status"] == "completed"
     assert 0 < summary["fixed_s_median_after_first"] < 10
-    shown = capsys.readouterr().out
-    assert "unirex-slm-fp 0001 s0    failed    TrainingError" in shown
-    assert "Trial status" not in shown
+    printed = capsys.readouterr().out
+    assert "unirex-slm-fp 0001 s0    failed    TrainingError" in printed
+    assert "Trial status" not in printed
 
     # the folder holds one sweep; resuming a finished one changes nothing
     board = (tmp_path / "leaderboard.csv").read_bytes()
@@ -130,7 +127,7 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
 
 
 @pytest.mark.ray
-def test_rungs_stop_trials_and_free_their_place(cluster: None, tmp_path: Path) -> None:
+def test_rungs_stop_trials_and_free_their_resources(cluster: None, tmp_path: Path) -> None:
     tree = {
         "config": {
             "data": {"limit": 20},
@@ -187,18 +184,12 @@ KILL_SPACE = {
 
 def expected_board(space: Space, config: Config) -> str:
     """The leaderboard of an undisturbed sweep, one trial after the other, without a cluster."""
-    config = override(config, {"train.threads": 1})
-    plan = SweepPlan(sweep_id="x", budgets=dict.fromkeys(config.sweep.methods or (), 3), seeds=config.sweep.seeds)
-    checked = space.checked(config)
-    searchers = {m: make_searcher(config.sweep.searcher, checked.for_method(m, config), budget=3) for m in plan.budgets}
-    schedule = Schedule(plan, searchers)
+    plan = plan_sweep(config, space)
+    schedule = Schedule(plan.extent("x"), plan.searchers)
     while not isinstance(spec := schedule.next(), Signal):
-        mine = override(config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
-        mine = get_method(spec.method).resolve(mine)
-        schedule.on_complete(
-            spec.trial_id, TrialMetrics.from_flat(fake_trainer.fake_metrics(mine, "dev", mine.train.epochs))
-        )
-    return to_csv(leaderboard_rows(leaderboard(configurations(schedule.records, seeds=plan.seeds))))
+        metrics = fake_trainer.fake_metrics(plan.trial_config(spec), "dev", config.train.epochs)
+        schedule.on_complete(spec.trial_id, TrialMetrics.from_flat(metrics))
+    return leaderboard_table(leaderboard(configurations(schedule.records, seeds=config.sweep.seeds))).csv()
 
 
 @pytest.mark.ray
@@ -213,7 +204,7 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
         f"--sweep.concurrency={1 + (searcher == 'random')}",
     ]
     command = [sys.executable, str(TESTS / "helpers" / "fake_sweep.py"), "--space", str(space_file), *options]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "FAKE_EPOCH_SECONDS": "0.3"}
+    environment = {**os.environ, "PYTHONPATH": with_helpers(), "FAKE_EPOCH_SECONDS": "0.3"}
     events = output / "events.txt"
 
     driver = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -236,7 +227,7 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
     assert Counter(r.status for r in trials.values()) == {"completed": 12}
     starts = Counter(line.split()[1] for line in events.read_text().splitlines() if line.startswith("start"))
     recorded_before = {r.spec.trial_id for r in trials.values() if starts[r.spec.trial_id] == 1}
-    # trials that had ended but were not yet on record may run again; there is one per place at most
+    # trials that had ended but were not yet on record may run again; at most one for each that runs at once
     assert len(finished - recorded_before) <= 2
     assert sum(starts.values()) <= 12 + 2
     config = override(build_config(space.presets), {"sweep.searcher": searcher})
@@ -247,7 +238,7 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
 def test_methods_share_the_task_model_and_report_their_stages(
     cluster: None, encoders: dict[str, str], tmp_path: Path
 ) -> None:
-    """With the real trainer, two trials at once."""
+    """With real training, two trials at once."""
     methods = ["aa-grad", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p"]
     tree = {
         "config": {
@@ -262,8 +253,8 @@ def test_methods_share_the_task_model_and_report_their_stages(
     trials = records(tmp_path)
     assert {method: record.status for (method, _, _), record in trials.items()} == dict.fromkeys(methods, "completed")
 
-    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
-    data = {r.tags["method"]: store._client.get_run(r.run_id).data for r in trials.values()}
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    data = {r.tags["method"]: client.get_run(r.run_id).data for r in trials.values()}
     runs = {method: run.metrics for method, run in data.items()}
     assert "loss.plaus_weight" in data["fresh-p"].params
     assert "loss.plaus_weight" not in data["aa-ig"].params

@@ -3,7 +3,7 @@
 import pytest
 
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
-from unirex_ray.sweep.schedule import Schedule, SweepPlan
+from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
 METHODS, SEEDS = ("aa-ig", "unirex-slm-fp"), (4, 2)
@@ -11,11 +11,13 @@ METHODS, SEEDS = ("aa-ig", "unirex-slm-fp"), (4, 2)
 
 def rung(reduction: int, size: int = 7) -> Schedule:
     """Two methods' trials, all running, with a rung at epoch 1."""
-    plan = SweepPlan(sweep_id="w", budgets=dict.fromkeys(METHODS, size), seeds=SEEDS, rungs=(1,), reduction=reduction)
+    extent = SweepExtent(
+        sweep_id="w", budgets=dict.fromkeys(METHODS, size), seeds=SEEDS, rungs=(1,), reduction=reduction
+    )
     running = [
         TrialRecord(
             spec=TrialSpec(
-                trial_id=plan.trial_id(method, number, seed),
+                trial_id=extent.trial_id(method, number, seed),
                 method=method,
                 configuration=number,
                 seed=seed,
@@ -27,7 +29,7 @@ def rung(reduction: int, size: int = 7) -> Schedule:
         for number in range(size)
         for seed in SEEDS
     ]
-    return Schedule(plan, {}, running)
+    return Schedule(extent, {}, running)
 
 
 def reach(schedule: Schedule, number: int, value: float, *, method: str = "aa-ig", seed: int = SEEDS[0]) -> TrialRecord:
@@ -41,14 +43,14 @@ def reach(schedule: Schedule, number: int, value: float, *, method: str = "aa-ig
 def test_as_many_go_on_as_the_share_rounded_up(reduction: int, reached: int) -> None:
     share = next(size for size in range(reached + 1) if size * reduction >= reached)
     values = [0.1 * (1 + number) for number in range(reached)]
-    for mine in values:
+    for own in values:
         schedule = rung(reduction)
-        for number, value in enumerate(v for v in values if v != mine):
+        for number, value in enumerate(v for v in values if v != own):
             reach(schedule, number, value)
-        last = reach(schedule, reached - 1, mine)
+        last = reach(schedule, reached - 1, own)
         best_first = sorted(values, reverse=True)
-        assert last.status == ("running" if mine in best_first[:share] else "stopped")
-        rank = 1 + best_first.index(mine)
+        assert last.status == ("running" if own in best_first[:share] else "stopped")
+        rank = 1 + best_first.index(own)
         assert last.tags["rung.1"].endswith(f"rank {rank} of {reached}, the best {share} go on")
 
 

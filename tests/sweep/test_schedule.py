@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unirex_ray.config import Config
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
-from unirex_ray.sweep.schedule import Schedule, Signal, SweepPlan
+from unirex_ray.sweep.schedule import Schedule, Signal, SweepExtent
 from unirex_ray.sweep.searcher import identity, make_searcher
 from unirex_ray.sweep.space import parse_space
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
@@ -27,17 +27,17 @@ SPACE = {
 EPOCHS = 4
 
 
-def make_plan(seeds: tuple[int, ...] = (0, 1), budget: int = 4, rungs: tuple[int, ...] = ()) -> SweepPlan:
-    return SweepPlan(sweep_id="w", budgets=dict.fromkeys(METHODS, budget), seeds=seeds, rungs=rungs, reduction=2)
+def make_extent(seeds: tuple[int, ...] = (0, 1), budget: int = 4, rungs: tuple[int, ...] = ()) -> SweepExtent:
+    return SweepExtent(sweep_id="w", budgets=dict.fromkeys(METHODS, budget), seeds=seeds, rungs=rungs, reduction=2)
 
 
-def build(plan: SweepPlan, kind: str, records: tuple[TrialRecord, ...] = ()) -> Schedule:
+def build(extent: SweepExtent, kind: str, records: tuple[TrialRecord, ...] = ()) -> Schedule:
     space = parse_space(SPACE, "test").checked(Config())
     searchers = {
         method: make_searcher(kind, space.for_method(method, Config()), budget=budget, seed=7)
-        for method, budget in plan.budgets.items()
+        for method, budget in extent.budgets.items()
     }
-    return Schedule(plan, searchers, records)
+    return Schedule(extent, searchers, records)
 
 
 def dev_metrics(spec: TrialSpec, epoch: int) -> TrialMetrics:
@@ -49,7 +49,7 @@ def dev_metrics(spec: TrialSpec, epoch: int) -> TrialMetrics:
 class World:
     """Runs trials in a random order of events and writes down what a store would know."""
 
-    plan: SweepPlan
+    extent: SweepExtent
     kind: str
     concurrency: int
     rng: random.Random
@@ -60,7 +60,7 @@ class World:
 
     def run(self, kill_after: int | None = None) -> bool:
         """Go on from the store until the sweep is done (True) or the driver is killed (False)."""
-        schedule = build(self.plan, self.kind, tuple(self.store.values()))
+        schedule = build(self.extent, self.kind, tuple(self.store.values()))
         live: dict[str, tuple[TrialSpec, int]] = {}
         done = False
         events = 0
@@ -103,9 +103,9 @@ class World:
 
 
 def world(
-    kind: str = "random", concurrency: int = 1, *, plan: SweepPlan | None = None, order: int = 0, **more
+    kind: str = "random", concurrency: int = 1, *, extent: SweepExtent | None = None, order: int = 0, **more
 ) -> World:
-    return World(plan=plan or make_plan(), kind=kind, concurrency=concurrency, rng=random.Random(order), **more)
+    return World(extent=extent or make_extent(), kind=kind, concurrency=concurrency, rng=random.Random(order), **more)
 
 
 def outcome(finished: World) -> set[tuple[str, int, int, str, str]]:
@@ -126,7 +126,7 @@ def undisturbed_outcome(kind: str) -> set[tuple[str, int, int, str, str]]:
 KILLS = st.lists(st.integers(0, 60), max_size=4)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("grid", 5), ("random", 5), ("tpe", 1)])
+@pytest.mark.parametrize(("kind", "most"), [("grid", 5), ("random", 5), pytest.param("tpe", 1, marks=pytest.mark.slow)])
 @settings(deadline=None, max_examples=12)
 @given(data=st.data(), kills=KILLS, order=st.integers())
 def test_kill_and_resume_loses_nothing_and_repeats_nothing(
@@ -148,11 +148,12 @@ def test_kill_and_resume_loses_nothing_and_repeats_nothing(
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 5), KILLS, st.integers(), st.sampled_from(["random", "random", "tpe"]))
+@pytest.mark.slow
 def test_with_rungs_only_survivors_run_their_other_seeds(
     concurrency: int, kills: list[int], order: int, kind: str
 ) -> None:
-    plan = make_plan(seeds=(3, 1), rungs=(1, 3))
-    run = world(kind, concurrency, plan=plan, order=order)
+    extent = make_extent(seeds=(3, 1), rungs=(1, 3))
+    run = world(kind, concurrency, extent=extent, order=order)
     for kill in kills:
         run.run(kill_after=kill)
     assert run.run()
@@ -170,7 +171,9 @@ def test_with_rungs_only_survivors_run_their_other_seeds(
 
 @pytest.mark.parametrize("rungs", [(), (1,)])
 def test_failed_trials_do_not_block(rungs: tuple[int, ...]) -> None:
-    run = world("tpe", 2, plan=make_plan(rungs=rungs), fails=lambda spec: spec.configuration == 1 and spec.seed == 0)
+    run = world(
+        "tpe", 2, extent=make_extent(rungs=rungs), fails=lambda spec: spec.configuration == 1 and spec.seed == 0
+    )
     assert run.run()
     failed = [record for record in run.store.values() if record.status == "failed"]
     assert {record.spec.method for record in failed} == set(METHODS)
@@ -178,7 +181,7 @@ def test_failed_trials_do_not_block(rungs: tuple[int, ...]) -> None:
 
 
 def test_order_without_rungs() -> None:
-    run = world("grid", 1, plan=make_plan(budget=2))
+    run = world("grid", 1, extent=make_extent(budget=2))
     run.run()
     assert [(spec.method, spec.configuration, spec.seed) for spec in run.emitted] == [
         (method, configuration, seed) for configuration in (0, 1) for method in METHODS for seed in (0, 1)
@@ -189,14 +192,14 @@ def test_order_without_rungs() -> None:
 def test_running_trials_come_first_on_resume_with_their_recorded_parameters() -> None:
     odd = {"train.learning_rate": 2.0e-5, "loss.plaus_weight": 0.5}
     spec = TrialSpec(trial_id="w-unirex-dlm-p-0002-s1", method="unirex-dlm-p", configuration=2, seed=1, parameters=odd)
-    schedule = build(make_plan(), "random", (TrialRecord(spec=spec, status="running"),))
+    schedule = build(make_extent(), "random", (TrialRecord(spec=spec, status="running"),))
     assert schedule.next() == spec
     other_seed = schedule.next()
     assert (other_seed.trial_id, other_seed.parameters) == ("w-unirex-dlm-p-0002-s0", odd)
 
 
 def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
-    schedule = build(make_plan(seeds=(0,), rungs=(2,)), "grid")
+    schedule = build(make_extent(seeds=(0,), rungs=(2,)), "grid")
     specs = [s for s in (schedule.next() for _ in range(11)) if s.method == "unirex-dlm-p"]
 
     def report(number: int, value: float) -> TrialRecord:
@@ -219,7 +222,7 @@ def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
-    schedule = build(make_plan(), "random")
+    schedule = build(make_extent(), "random")
     first, second = schedule.next(), schedule.next()
     failed = schedule.on_complete(first.trial_id, TrialMetrics(dev={"auprc": 1.0}, test={"auprc": value}))
     assert (failed.status, failed.reason) == ("failed", f"test/auprc is {value}")

@@ -70,8 +70,8 @@ def test_conditions_on_method_and_on_another_parameter() -> None:
 
 @pytest.mark.parametrize(("head", "size"), [("linear", 1), ("mlp-2048-2", 2)])
 def test_a_fixed_key_leaves_and_settles_conditions_on_it(head: str, size: int) -> None:
-    smaller, left = space(CONDITIONS).without({"model.head", "train.epochs"})
-    assert left == ("model.head",)
+    smaller, removed = space(CONDITIONS).without({"model.head", "train.epochs"})
+    assert removed == ("model.head",)
     fixed = override(Config(), {"model.head": head})
     assert len(smaller.for_method("unirex-dlm-p", fixed).grid()) == size
 
@@ -138,7 +138,7 @@ def test_every_sample_builds_a_config(choices: list[float], low: float, high: fl
     assert (config.loss.comp_weight, config.loss.suff_weight) == (choices[-1], high)
 
 
-SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "search_spaces").iterdir())
+SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
 # Configurations by method; the paper's grids are products over the weights that a method has (SPEC, losses).
 SIZES = {

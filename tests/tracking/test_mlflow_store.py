@@ -14,7 +14,8 @@ from unirex_ray.config import Config, override
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.tracking.mlflow_sweep import MlflowSweep
+from unirex_ray.tracking.records import SAME_LABELS, Evaluation, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, database_file, own_database, resolve_tracking_uri
 
 
@@ -30,32 +31,35 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def store(uri: str, request: pytest.FixtureRequest) -> MlflowStore:
-    store = MlflowStore(uri)
-    store.open_sweep(
+def store(uri: str) -> MlflowStore:
+    return MlflowStore(uri)
+
+
+@pytest.fixture
+def sweep(store: MlflowStore, request: pytest.FixtureRequest) -> MlflowSweep:
+    return store.open_sweep(
         experiment=request.node.name,
         sweep_id="s1",
         seeds=(0,),
         params={"long": "x" * 7000, "nothing": None, "rungs": [1, 2], "gpu": False},
         tags={DATA_DIGEST: "abc"},
     )
-    return store
 
 
 def runs(uri: str, experiment: str) -> dict[str, Run]:
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return {run.info.run_name: run for run in client.search_runs([found.experiment_id])}
+    known = client.get_experiment_by_name(experiment)
+    assert known is not None
+    return {run.info.run_name: run for run in client.search_runs([known.experiment_id])}
 
 
-def test_layout(store: MlflowStore, uri: str, request: pytest.FixtureRequest) -> None:
-    store.open_trial(spec(), params={"train.epochs": 2}, tags={DATA_DIGEST: "abc", "git.version": "v1"})
-    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 60.0}))
-    store.log_epoch(spec().trial_id, 2, TrialMetrics(dev={"auprc": 50.0}))
-    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 60.0}))
-    found = runs(uri, request.node.name)
-    parent, child = found["s1"], found["aa-ig-0000-s0"]
+def test_layout(sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest) -> None:
+    sweep.open_trial(spec(), params={"train.epochs": 2}, tags={DATA_DIGEST: "abc", "git.version": "v1"})
+    sweep.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 60.0}))
+    sweep.log_epoch(spec().trial_id, 2, TrialMetrics(dev={"auprc": 50.0}))
+    sweep.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 60.0}))
+    by_name = runs(uri, request.node.name)
+    parent, child = by_name["s1"], by_name["aa-ig-0000-s0"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.data.metrics == {"epoch/dev/auprc": 50.0, "dev/auprc": 60.0}
     assert [m.step for m in MlflowClient(uri).get_metric_history(child.info.run_id, "epoch/dev/auprc")] == [1, 2]
@@ -68,49 +72,48 @@ def test_layout(store: MlflowStore, uri: str, request: pytest.FixtureRequest) ->
     assert parent.data.params == {"nothing": "null", "rungs": "[1, 2]", "gpu": "false"}
 
 
-@pytest.mark.parametrize(("status", "shown"), [("completed", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")])
-def test_run_status(store: MlflowStore, uri: str, request: pytest.FixtureRequest, status: str, shown: str) -> None:
-    store.open_trial(spec(), params={}, tags={})
+@pytest.mark.parametrize(("status", "own"), [("completed", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")])
+def test_run_status(sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, status: str, own: str) -> None:
+    sweep.open_trial(spec(), params={}, tags={})
     assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == "RUNNING"
-    store.finish_trial(spec().trial_id, status, metrics=TrialMetrics())  # type: ignore[arg-type]
-    assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == shown
+    sweep.finish_trial(spec().trial_id, status, metrics=TrialMetrics())  # type: ignore[arg-type]
+    assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == own
 
 
 def test_a_run_whose_driver_died_between_tag_and_status_is_closed(
-    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+    sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest
 ) -> None:
-    run_id = store.open_trial(spec(), params={}, tags={})
-    store.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0}))
+    run_id = sweep.open_trial(spec(), params={}, tags={})
+    sweep.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0}))
     MlflowClient(uri).update_run(run_id, status="RUNNING")
     MlflowStore(uri).open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
     assert runs(uri, request.node.name)["aa-ig-0000-s0"].info.status == "FINISHED"
 
 
 def test_a_failed_sweep_leaves_nothing_running_and_can_go_on(
-    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+    sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest
 ) -> None:
-    store.open_trial(spec(), params={}, tags={})
-    store.fail_sweep("interrupted")
+    sweep.open_trial(spec(), params={}, tags={})
+    sweep.fail("interrupted")
     assert {run.info.status for run in runs(uri, request.node.name).values()} == {"KILLED", "FAILED"}
-    again = MlflowStore(uri)
-    again.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
+    again = MlflowStore(uri).open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
     assert [record.status for record in again.trials()] == ["running"]
     again.open_trial(spec(), params={}, tags={})
     again.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics())
-    again.finish_sweep()
-    found = runs(uri, request.node.name)
-    assert {run.info.status for run in found.values()} == {"FINISHED"}
-    assert len(found) == 2
+    again.finish()
+    by_name = runs(uri, request.node.name)
+    assert {run.info.status for run in by_name.values()} == {"FINISHED"}
+    assert len(by_name) == 2
 
 
-def test_artifacts_lie_beside_the_database(
-    store: MlflowStore, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_artifacts_lie_next_to_the_database(
+    sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_id = store.open_trial(spec(), params={}, tags={})
-    store.log_text(spec().trial_id, "config.yaml", "a: 1\n")
+    run_id = sweep.open_trial(spec(), params={}, tags={})
+    sweep.log_text(spec().trial_id, "config.yaml", "a: 1\n")
     (tmp_path / "cnrg.png").write_bytes(b"png")
-    store.log_file(None, tmp_path / "cnrg.png", "plots")
+    sweep.log_file(None, tmp_path / "cnrg.png", "plots")
     root = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / request.node.name
     assert (root / run_id / "artifacts" / "config.yaml").read_text() == "a: 1\n"
     assert len(list(root.glob("*/artifacts/plots/cnrg.png"))) == 1
@@ -118,15 +121,42 @@ def test_artifacts_lie_beside_the_database(
 
 
 def test_many_trials_come_back_page_by_page(
-    store: MlflowStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    store: MlflowStore, sweep: MlflowSweep, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr("unirex_ray.tracking.mlflow_store._PAGE", 2)
+    monkeypatch.setattr("unirex_ray.tracking.mlflow_runs._PAGE", 2)
     for index in range(5):
-        store.open_trial(spec(index), params={}, tags={})
-    assert [record.spec.configuration for record in store.trials()] == [0, 1, 2, 3, 4]
+        sweep.open_trial(spec(index), params={}, tags={})
+    assert [record.spec.configuration for record in sweep.trials()] == [0, 1, 2, 3, 4]
     assert len(store.sweeps(request.node.name)[0].trials) == 5
 
 
+def test_evaluations_come_back_from_more_experiments_than_a_page_holds(
+    store: MlflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unirex_ray.tracking.mlflow_runs._PAGE", 2)
+    corpora = [f"corpus {number}" for number in range(5)]
+    for corpus in corpora:
+        store.log_evaluation(
+            Evaluation(
+                trial_id="s1-aa-ig-0000-s0",
+                method="aa-ig",
+                seed=0,
+                trained_on="paged",
+                trained_digest="abc",
+                corpus=corpus,
+                digest="def",
+                split="test",
+                labels=SAME_LABELS,
+                metrics=TrialMetrics(),
+            ),
+            params={},
+            tags={},
+            texts={},
+        )
+    assert [evaluation.corpus for evaluation in store.evaluations("paged")] == corpora
+
+
+@pytest.mark.slow
 def test_several_processes_meet_a_fresh_database(tmp_path: Path) -> None:
     script = f"""
 import os
@@ -165,8 +195,9 @@ def test_an_unreachable_server_is_one_line_in_seconds() -> None:
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unirex_ray.tracking.mlflow_store._PROBE_SECONDS", 1)
+    monkeypatch.setattr("unirex_ray.tracking.mlflow_connect._PROBE_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         with pytest.raises(UserError, match="is an MLflow server running there"):
@@ -184,10 +215,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_deleted_experiment_names_the_remedy(store: MlflowStore, uri: str, request: pytest.FixtureRequest) -> None:
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(request.node.name)
-    assert found is not None
-    client.delete_experiment(found.experiment_id)
-    with pytest.raises(UserError, match="mlflow experiments restore"):
+    deleted = client.create_experiment(request.node.name)
+    client.delete_experiment(deleted)
+    with pytest.raises(UserError, match=rf"is deleted: restore experiment {deleted} in MLflow"):
         store.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
 
 
@@ -203,12 +233,13 @@ def test_tracking_uri_comes_from_the_config_then_the_environment(
 
 
 def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(
-    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+    sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest
 ) -> None:
-    run_id = store.open_trial(spec(), params={}, tags={})
-    store.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"loss": 1.0}), stage="task-model")
-    again = MlflowStore(uri)
-    again.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
+    run_id = sweep.open_trial(spec(), params={}, tags={})
+    sweep.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"loss": 1.0}), stage="task-model")
+    again = MlflowStore(uri).open_sweep(
+        experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"}
+    )
     assert again.open_trial(spec(), params={}, tags={}) == run_id
     again.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"loss": 2.0}), stage="task-model")
     again.log_epoch(
@@ -219,12 +250,13 @@ def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(
     assert [m.value for m in client.get_metric_history(run_id, "epoch/dev/loss")] == [3.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["sp ace", "é#1"])
 def test_a_database_lies_in_the_folder_that_is_named(tmp_path: Path, folder: str) -> None:
     config = override(Config(), {"output": str(tmp_path / folder)})
     store = MlflowStore(own_database(config))
-    store.open_sweep(experiment="odd", sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
-    store.log_text(None, "note.txt", "text")
+    sweep = store.open_sweep(experiment="odd", sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
+    sweep.log_text(None, "note.txt", "text")
     assert database_file(own_database(config)) == tmp_path / folder / "mlflow.db"
     assert (tmp_path / folder / "mlflow.db").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {folder}
@@ -237,7 +269,7 @@ def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path, folder: str
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_the_place_of_the_database_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_database_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").mkdir()
     began = time.monotonic()
     with pytest.raises(UserError, match="is it a writable MLflow database"):

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from helpers.tiny import FAMILIES, encode, make_split, tiny_config, tiny_corpus, trained_model, whole_batch
+from helpers.tiny import (
+    FAMILIES,
+    FAST_FAMILIES,
+    encode,
+    make_split,
+    tiny_config,
+    tiny_corpus,
+    trained_model,
+    whole_batch,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -96,6 +105,7 @@ def given_rows(family: str, words, gold, labels, choices) -> tuple[EncodedSplit,
     return split, whole_batch(split, SpecialTokens(pad_id=pad, sep_id=sep))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(problem=problems(), kind=st.sampled_from(["margin", "diff"]))
 @pytest.mark.parametrize("family", FAMILIES)
@@ -122,8 +132,10 @@ def test_dropped_equals_masked_for_any_scores(trained, family, problem, kind):
 
 @settings(max_examples=5, deadline=None)
 @given(problem=problems())
-@pytest.mark.parametrize("extractor", ["slm", "dlm", "aa-ig"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "extractor", ["slm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dlm", "aa-ig"))]
+)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_dropped_equals_masked_for_every_extractor(trained, family, extractor, problem):
     words, gold, labels, choices, _, percents = problem
     model = trained(family, extractor, choices)
@@ -145,6 +157,7 @@ def embedded() -> tuple[RationaleModel, EncodedSplit, Batch]:
     return model, split, whole_batch(split, tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("percents", [(1, 5, 10, 20, 50), (20,)])
 def test_dropped_equals_masked_for_the_embedded_encoder_after_training(embedded, percents):
     model, split, batch = embedded
@@ -162,7 +175,9 @@ def test_dropped_equals_masked_for_the_embedded_encoder_after_training(embedded,
     assert_same(*results)
 
 
-@pytest.mark.parametrize("extractor", ["slm", "dlm", "aa-ig"])
+@pytest.mark.parametrize(
+    "extractor", ["slm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dlm", "aa-ig"))]
+)
 @pytest.mark.parametrize("drop", [True, False])
 def test_streaming_changes_nothing_with_dropout_on(encoders, trained, extractor, drop):
     config = tiny_config(encoders["bert"])

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from captum.attr import IntegratedGradients
-from helpers.tiny import FAMILIES, Group, encode, tiny_config, tiny_corpus
+from helpers.tiny import FAST_FAMILIES, Group, encode, tiny_config, tiny_corpus
 from sklearn.metrics import accuracy_score, auc, f1_score, precision_recall_curve
 
 from unirex_ray.data.encoded import EncodedSplit
@@ -128,7 +128,7 @@ def evaluator_of(model, tokens, runtime, *, choices: int = 1, task: str = "accur
         ("aa-ig", 3, False, "macro_f1"),
     ],
 )
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_an_independent_evaluator_gives_the_same(encoders, trained, tmp_path, family, extractor, choices, pair, task):
     model = trained(family, extractor, choices)
     corpus = tiny_corpus((1, 1, 7), choices=choices, pair=pair, gold=0.6, seed=5)
@@ -138,8 +138,8 @@ def test_an_independent_evaluator_gives_the_same(encoders, trained, tmp_path, fa
     assert found == pytest.approx(expected, rel=1e-5, abs=2e-5)
 
 
-@pytest.mark.parametrize("extractor", ["slm", "aa-ig"])
-@pytest.mark.parametrize("choices", [1, 3])
+@pytest.mark.parametrize("extractor", ["slm", pytest.param("aa-ig", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_neither_chunks_nor_workers_nor_plans_change_metrics(
     encoders, trained, tmp_path, monkeypatch, extractor, choices
 ):

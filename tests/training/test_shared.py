@@ -60,6 +60,7 @@ def lasting(result: TrialResult) -> dict[str, float]:
     return {key: value for key, value in result.metrics.flat().items() if not key.startswith("time/")}
 
 
+@pytest.mark.slow
 def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, epochs, tmp_path):
     methods = ("aa-deeplift", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p", "unirex-slm-fp")
     reports = {}
@@ -147,6 +148,7 @@ def test_with_rungs_every_trial_trains_the_stage_that_they_judge(config, corpus,
     assert epochs == ["task-model"] * 6 + ["imitate"] * 2
 
 
+@pytest.mark.slow
 def test_one_holds_a_stage_and_the_others_wait(tmp_path):
     inside: list[int] = []
     most: list[int] = []
@@ -169,6 +171,7 @@ def test_one_holds_a_stage_and_the_others_wait(tmp_path):
     assert (tmp_path / "stages" / "abc" / "seen").exists()
 
 
+@pytest.mark.slow
 def test_all_workers_of_a_trial_enter_together(tmp_path):
     group = Group(3, tmp_path / "trial")
     holder = SharingRuntime(tmp_path / "other", tmp_path / "stages")
@@ -189,6 +192,7 @@ def test_all_workers_of_a_trial_enter_together(tmp_path):
     assert min(entered) > left
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_lets_the_next_one_in(tmp_path):
     script = f"""
         import os, sys

@@ -5,7 +5,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers.tiny import FAMILIES, Group, encode, first_stage, make_split, relative_difference, tiny_config, tiny_corpus
+from helpers.tiny import (
+    FAST_FAMILIES,
+    Group,
+    encode,
+    first_stage,
+    make_split,
+    relative_difference,
+    tiny_config,
+    tiny_corpus,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -114,7 +123,10 @@ def naive_plausibility(scores: list[float], gold: list[bool], config: LossConfig
         LossConfig(suff="margin", plaus="linear_margin", plaus_margin=0.3),
     ],
 )
-@pytest.mark.parametrize(("family", "choices"), [("bert", 1), ("roberta", 1), ("bert", 3)])
+@pytest.mark.parametrize(
+    ("family", "choices"),
+    [("bert", 1), *(pytest.param(*other, marks=pytest.mark.slow) for other in (("roberta", 1), ("bert", 3)))],
+)
 def test_losses_are_those_of_the_definitions(encoders, trained, family, choices, config):
     model = trained(family, "slm", choices)
     corpus = tiny_corpus((5, 1, 1), choices=choices, gold=0.6, seed=5)
@@ -179,7 +191,7 @@ def test_the_task_alone_needs_no_scores(encoders, trained):
 
 @settings(max_examples=8, deadline=None)
 @given(cuts=st.sets(st.integers(1, 7), max_size=5), order=st.permutations(range(8)))
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_any_split_of_a_batch_sums_to_the_whole(encoders, trained, family, cuts, order):
     model, config = trained(family, "slm"), LossConfig()
     split, tokens = encode(tiny_config(encoders[family]), tiny_corpus((8, 1, 1), gold=0.5).splits["train"])
@@ -205,8 +217,11 @@ def test_any_split_of_a_batch_sums_to_the_whole(encoders, trained, family, cuts,
     assert relative_difference(summed, gradients) < 5e-6
 
 
-@pytest.mark.parametrize("choices", [1, 3])
-@pytest.mark.parametrize(("world", "micro"), [(2, None), (3, 1), (3, 2), (5, None)])
+@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("world", "micro"),
+    [(3, 2), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, None), (3, 1), (5, None)))],
+)
 def test_workers_and_micro_batches_give_the_gradients_of_one_process(encoders, tmp_path, world, micro, choices):
     corpus = tiny_corpus((12, 3, 3), choices=choices, gold=0.5)
     instances = [3, 1, 7, 10]  # less than five workers: one of them has nothing to do

@@ -145,6 +145,7 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
     assert total["train/loss"] == pytest.approx(sum(value for key, value in total.items() if key != "train/loss"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, corpus, undisturbed, tmp_path):
     folder, runtime, result = undisturbed
     again = Recorder(tmp_path / "again")
@@ -167,7 +168,7 @@ def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch)
     assert runtime.reports == []
 
 
-@pytest.mark.parametrize("kill_at", [1, 3, 4, 6, 7, 10, 12])
+@pytest.mark.parametrize("kill_at", [6, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 3, 4, 7, 10, 12))])
 def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpus, undisturbed, tmp_path, kill_at):
     # Writes, with three steps an epoch: last, last, perhaps best, last; again; last, last; configuration and result.
     folder, runtime, result = undisturbed
@@ -185,6 +186,7 @@ def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpu
     assert {path.name for path in tmp_path.iterdir()} - {LAST} == {BEST, CONFIG, RESULT}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [2, 5, 9])
 def test_gold_batches_and_batches_of_like_length_go_on_where_they_were(config, corpus, tmp_path, kill_at):
     config = override(config, {"train.checkpoint_steps": 1, **SCARCE})
@@ -357,6 +359,7 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
     assert result.metrics.flat()["dev/task_score"] == runtime.reports[-1][1]["dev/task_score"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [TWO_STAGES.name, "l2e", "fresh-p"])
 def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers(
     config, corpus, two_stages, tmp_path, method
@@ -374,6 +377,7 @@ def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers
         assert_equal_weights(weights(folder), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "choices", "scarce"),
     [
@@ -454,6 +458,7 @@ def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, cor
     assert not first_stage(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).setup.forward_plan.drop
 
 
+@pytest.mark.slow
 def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
     config = override(config, {"model.dropout": 0.0, "train.learning_rate": 1e-3})
     dropped, masked, streamed = (
@@ -469,6 +474,7 @@ def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
     assert lasting(streamed.metrics) == lasting(dropped.metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_runs_in_half_precision_and_in_micro_batches(config, corpus, tmp_path, method):
     changes = {"method": method, "train.precision": "bf16", "train.micro_batch_size": 3, "train.epochs": 1}

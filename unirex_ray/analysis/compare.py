@@ -27,7 +27,7 @@ from unirex_ray.tracking.store import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MethodRow:
     """One method.
 
     Attributes:
@@ -58,7 +58,7 @@ class Comparison:
     experiment: str
     digest: str
     sweeps: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[MethodRow, ...]
     population: Population
     unscored: tuple[tuple[str, str], ...]
     variants: Mapping[str, tuple[Configuration, ...]]
@@ -93,9 +93,9 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
     population = score_methods(selected, "test", weights)
     complete = {m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()}
 
-    def row(method: str, configuration: Configuration) -> Row:
+    def row(method: str, configuration: Configuration) -> MethodRow:
         variant = score_variants(grouped[method], weights)
-        return Row(
+        return MethodRow(
             method=method,
             configuration=configuration,
             candidates=len(complete[method]),

@@ -17,8 +17,8 @@ from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Scores, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """One configuration's place.
+class LeaderboardRow:
+    """One configuration's rank and scores.
 
     Attributes:
         rank: among its method's complete configurations, from 1; None where it is unscored.
@@ -36,7 +36,9 @@ class Place:
     note: str
 
 
-def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS) -> tuple[Place, ...]:
+def leaderboard(
+    configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS
+) -> tuple[LeaderboardRow, ...]:
     """All configurations of a sweep: methods by falling global CNRG of their selected one, then by rank.
 
     Configurations that are not complete come last within their method.
@@ -44,13 +46,13 @@ def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights
     selected = select_variants(configs, weights)
     best = select_best(selected, weights)
     overall = {method: scores.cnrg for method, scores in score_methods(selected, "dev", weights).scores.items()}
-    places = []
+    rows = []
     for method in sorted(configs, key=lambda method: -overall.get(method, -1.0)):
         scores = score_variants(configs[method], weights).scores
         complete = [config for config in configs[method] if config.complete]
         for rank, config in enumerate(sorted(complete, key=lambda c: -scores[c.key].cnrg), start=1):
-            places.append(
-                Place(
+            rows.append(
+                LeaderboardRow(
                     configuration=config,
                     rank=rank,
                     scores=scores[config.key],
@@ -59,11 +61,11 @@ def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights
                     note="",
                 )
             )
-        places += [
-            Place(
+        rows += [
+            LeaderboardRow(
                 configuration=config, rank=None, scores=None, global_cnrg=None, best=False, note=why_incomplete(config)
             )
             for config in configs[method]
             if not config.complete
         ]
-    return tuple(places)
+    return tuple(rows)

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from unirex_ray.config import Config, override
 from unirex_ray.data.schema import Corpus
+from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
-from unirex_ray.sweep.run import SweepOutcome
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import own_database, resolve_tracking_uri
 
@@ -23,16 +23,16 @@ def print_next(commands: Iterable[str], out: Console) -> None:
         out.print(f"  {command}", markup=False, soft_wrap=True)
 
 
-def after_prepare(corpus: Corpus, given: Mapping[str, Any]) -> list[str]:
+def after_prepare(corpus: Corpus, options: Mapping[str, Any]) -> list[str]:
     """A sweep, or a method that needs no gold rationales.
 
     Args:
-        given: keys and values of `data` that the user gave.
+        options: keys and values of `data` that the user set.
     """
-    texts = {key: ",".join(value) if isinstance(value, list | tuple) else str(value) for key, value in given.items()}
-    options = " ".join(f"--data.{key}={shlex.quote(text)}" for key, text in texts.items())
+    texts = {key: ",".join(value) if isinstance(value, list | tuple) else str(value) for key, value in options.items()}
+    arguments = " ".join(f"--data.{key}={shlex.quote(text)}" for key, text in texts.items())
     job = "sweep.py" if corpus.has_gold("train") else "train.py --method=unirex-aa-f"
-    return [f"python jobs/{job} {options}".rstrip()]
+    return [f"python jobs/{job} {arguments}".rstrip()]
 
 
 def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:

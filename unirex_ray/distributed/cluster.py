@@ -18,19 +18,19 @@ from unirex_ray.config import Config
 from unirex_ray.errors import UserError, one_line
 
 _DRIVER_CPUS = 0.1
-"""What a trial's own process takes beside its workers; it only waits for them."""
+"""Of a trial's own process, which only waits for its workers."""
 
 Resources = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What one trial takes.
+    """Which resources a trial takes, and how many trials run at once.
 
     Attributes:
-        concurrency: how many trials run at once, at least 1.
-        trial: resources of the trial's own process; it trains in it where there is one worker.
-        worker: resources of each Ray Train worker; None where there is one worker.
+        concurrency: trials at once, at least 1.
+        trial: resources of the trial's own process, which trains where there is one worker.
+        worker: resources of each Ray Train worker; None where there is one.
     """
 
     concurrency: int
@@ -44,7 +44,7 @@ def connect() -> None:
     A submitted job and a process with `RAY_ADDRESS` belong to a cluster. An existing connection is kept.
 
     Raises:
-        UserError: if no cluster answers at `RAY_ADDRESS`; if a cluster of this process' own would listen to others.
+        UserError: if no cluster answers at `RAY_ADDRESS`; if a cluster on this machine would be reachable from others.
     """
     address = os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
@@ -71,7 +71,7 @@ def connect() -> None:
 
 
 def _require_loopback() -> None:
-    """Ray listens on its own idea of this machine's address as well, whatever address it is given."""
+    """Ray also listens on the address that it finds for this machine, whatever address it is told."""
     own = ray.util.get_node_ip_address()
     if not ipaddress.ip_address(own).is_loopback:
         raise UserError(
@@ -81,7 +81,7 @@ def _require_loopback() -> None:
 
 
 def _probe(address: str) -> None:
-    """Ray itself tries for minutes."""
+    """Fail in seconds: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()) or "://" in address:
         return
@@ -94,15 +94,15 @@ def _probe(address: str) -> None:
 
 
 def node_resources() -> list[dict[str, float]]:
-    """Resources of every living node of the connected cluster."""
+    """Resources of every node of the connected cluster that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def place(config: Config, nodes: Sequence[Resources]) -> Placement:
-    """How trials are laid out on the nodes.
+    """How many trials the nodes hold, and what each takes.
 
     A worker takes `train.threads` CPUs (1 by default) and, with `train.gpu`, one GPU. Of the CPUs of a trial with
-    several workers, 0.1 are its own process'.
+    several workers, its own process takes 0.1.
 
     Raises:
         UserError: if not even one trial fits, with the arithmetic.

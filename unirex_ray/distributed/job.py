@@ -12,20 +12,20 @@ from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.state import TrialResult
 
-Trainer = Callable[[Config, Corpus, Runtime], TrialResult]
+TrainFunction = Callable[[Config, Corpus, Runtime], TrialResult]
 
 MESSAGE = "message"
-"""The one key under which a trial reports; its value is no mapping, so that Tune takes it as it is."""
+"""The one key of a trial's reports; the value is no mapping, as Tune would flatten it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrialJob:
     """A trial to run.
 
     Attributes:
-        config: resolved, with the trial's method, seed and parameters.
-        folder: of the trial's files; the same for the same trial, whichever process runs it.
-        shared: folder of the stages that trials have in common; None where this one is alone.
+        config: the whole configuration, with the trial's method, seed and parameters.
+        folder: of the trial's files; the same in every process.
+        shared: folder of the stages that trials have in common; None outside a sweep.
     """
 
     trial_id: str
@@ -34,7 +34,7 @@ class Job:
     shared: str | None = None
 
     def checkpoints(self) -> CheckpointStore:
-        """Where the trial's checkpoints lie."""
+        """The files of `folder`."""
         return CheckpointStore(self.folder)
 
 
@@ -43,7 +43,7 @@ class EpochDone:
     """A trial's losses and dev metrics after an epoch.
 
     Attributes:
-        stage: name of a stage that others follow; empty for the last one.
+        stage: name of an earlier stage; empty for the last one.
     """
 
     epoch: int
@@ -53,7 +53,7 @@ class EpochDone:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailed:
-    """A trial raised; running it again would raise again."""
+    """A trial raised an error, and would again."""
 
     reason: str
 

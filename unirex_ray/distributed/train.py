@@ -9,7 +9,7 @@ import ray
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import connect, node_resources, place
-from unirex_ray.distributed.job import EpochDone, Job, Message, TrialFailed
+from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
 from unirex_ray.distributed.train_runtime import fit_group
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import LocalRuntime, print_epoch
@@ -30,7 +30,7 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
     worker = place(config, node_resources()).worker
     if worker is None:
         raise AssertionError("several workers are placed as a group")
-    job = Job(trial_id="trial", config=config, folder=LocalRuntime(config.output).checkpoints.folder)
+    job = TrialJob(trial_id="trial", config=config, folder=LocalRuntime(config.output).checkpoints.folder)
 
     def show(message: Message) -> None:
         if isinstance(message, EpochDone):
@@ -44,7 +44,7 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
             worker=worker,
             storage=scratch,
             max_failures=config.sweep.max_failures,
-            pass_on=show,
+            on_message=show,
         )
     if isinstance(message, TrialFailed):
         raise TrainingError(message.reason)

@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 from torch import Tensor
 
-from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
+from unirex_ray.distributed.job import MESSAGE, EpochDone, Message, TrainFunction, TrialFailed, TrialJob, reason_of
 from unirex_ray.distributed.tune_runtime import send, shared_corpus
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.learner import TrainingError
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.2
 class TrainRuntime:
     """One worker of a Ray Train group; sums over gloo (CPU) or NCCL (GPU)."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TrialJob) -> None:
         self.rank = int(train.get_context().get_world_rank())
         self.world = int(train.get_context().get_world_size())
         self.device: torch.device = get_device()
@@ -39,12 +39,12 @@ class TrainRuntime:
         dist.all_reduce(tensor)
 
     def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
-        """Hand on an epoch's metrics; rank 0's are taken."""
+        """Report an epoch's metrics; those of rank 0 count."""
         train.report({MESSAGE: EpochDone(epoch=epoch, metrics=metrics, stage=stage)})
 
 
 class _Forward(train.UserCallback):  # type: ignore[misc]
-    """Takes rank 0's reports out of Ray Train's controller, a process of its own."""
+    """Forwards the reports of rank 0 from Ray Train's controller, which is another process."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -57,43 +57,47 @@ def run_on_workers(
     config: dict[str, Any],
     *,
     corpus: list[ray.ObjectRef],
-    trainer: Trainer,
+    train_function: TrainFunction,
     worker: Mapping[str, float],
     storage: str,
     max_failures: int,
 ) -> None:
-    """A Tune trial function: train `config["job"]` in a worker group, and pass on what it reports."""
-    job: Job = config["job"]
-    send(fit_group(job, corpus, trainer, worker=worker, storage=storage, max_failures=max_failures, pass_on=send))
+    """A Tune trial function: train `config["job"]` in a worker group, and forward its reports."""
+    job: TrialJob = config["job"]
+    send(
+        fit_group(
+            job, corpus, train_function, worker=worker, storage=storage, max_failures=max_failures, on_message=send
+        )
+    )
 
 
 def fit_group(
-    job: Job,
+    job: TrialJob,
     corpus: list[ray.ObjectRef],
-    trainer: Trainer,
+    train_function: TrainFunction,
     *,
     worker: Mapping[str, float],
     storage: str,
     max_failures: int,
-    pass_on: Callable[[Message], None],
+    on_message: Callable[[Message], None],
 ) -> Message:
     """Train a job in a Ray Train worker group.
 
     Args:
         worker: resources of each worker.
         storage: folder for Ray Train's own files, which are of no use after the trial.
-        max_failures: restarts of the group after the loss of a worker; it goes on from the trial's checkpoint.
-        pass_on: takes what rank 0 reports, in this thread.
+        max_failures: restarts of the group after the loss of a worker; it continues from the trial's checkpoint.
+        on_message: called with each report of rank 0, in this thread.
 
     Returns:
         The trial's result, or why it failed.
     """
-    # Every report waits for the controller's next look at its workers.
+    # Every report waits until the controller polls its workers.
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)
     queue = Queue(actor_options={"num_cpus": 0})
     group = TorchTrainer(
         _work,
-        train_loop_config={"job": job, "corpus": corpus, "trainer": trainer},
+        train_loop_config={"job": job, "corpus": corpus, "train_function": train_function},
         torch_config=TorchConfig(backend="nccl" if job.config.train.gpu else "gloo"),
         scaling_config=train.ScalingConfig(
             num_workers=job.config.train.workers, use_gpu=job.config.train.gpu, resources_per_worker=dict(worker)
@@ -108,7 +112,7 @@ def fit_group(
     fitting = run_in_thread(lambda: _fit(group, max_failures))
     while not fitting.done() or not queue.empty():
         try:
-            pass_on(queue.get(timeout=_POLL_SECONDS))
+            on_message(queue.get(timeout=_POLL_SECONDS))
         except Empty:
             continue
     queue.shutdown()
@@ -124,19 +128,19 @@ def fit_group(
 
 def _fit(group: TorchTrainer, max_failures: int) -> Any:
     """Ray Train restarts a group that has lost a worker, but gives up where that happens while the group starts."""
-    for left in range(max_failures, -1, -1):
+    for tries_left in range(max_failures, -1, -1):
         try:
             return group.fit()
         except train.ControllerError as error:
-            if not left or not isinstance(error.controller_failure, RayActorError):
+            if not tries_left or not isinstance(error.controller_failure, RayActorError):
                 raise
     raise AssertionError("the last try returns or raises")
 
 
 def run_in_thread(function: Callable[[], Any]) -> Future[Any]:
-    """Run in a thread of its own, as only the trial's thread may report to Tune.
+    """Run in another thread, as only the trial's own thread may report to Tune.
 
-    A daemon: where the sweep stops the trial, this process ends, and its workers with it.
+    It is a daemon: when the sweep stops the trial, this process ends, and its workers with it.
     """
     future: Future[Any] = Future()
 
@@ -151,11 +155,11 @@ def run_in_thread(function: Callable[[], Any]) -> Future[Any]:
 
 
 def _work(loop: dict[str, Any]) -> Message:
-    job: Job = loop["job"]
+    job: TrialJob = loop["job"]
     torch.set_num_threads(job.config.train.threads or 1)
-    trainer: Trainer = loop["trainer"]
+    train_function: TrainFunction = loop["train_function"]
     try:
-        return trainer(job.config, shared_corpus(loop["corpus"][0]), TrainRuntime(job))
+        return train_function(job.config, shared_corpus(loop["corpus"][0]), TrainRuntime(job))
     except TrainingError as error:
-        # Every worker raises it at the same place; another try would end there as well.
+        # Every worker raises it in the same step, and would again.
         return TrialFailed(reason=reason_of(error))

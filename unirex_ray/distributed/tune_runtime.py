@@ -1,4 +1,4 @@
-"""One-worker trials: they train inside a Tune actor that is reused, so that imports and caches are warm."""
+"""Trials with one worker: they train in a Tune actor, which is reused, so that imports and caches are warm."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ray import tune
 from torch import Tensor
 
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.job import MESSAGE, EpochDone, Job, Message, Trainer, TrialFailed, reason_of
+from unirex_ray.distributed.job import MESSAGE, EpochDone, Message, TrainFunction, TrialFailed, TrialJob, reason_of
 from unirex_ray.metrics.table import TrialMetrics
 
 
 class TuneRuntime:
-    """A Tune actor that trains alone; `report` hands epochs to the sweep, which may end the trial there."""
+    """A Tune actor that is the only worker of its trial."""
 
     rank = 0
     world = 1
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TrialJob) -> None:
         self.device = torch.device("cuda" if job.config.train.gpu else "cpu")
         self.checkpoints, self.shared = job.checkpoints(), job.shared
 
@@ -29,16 +29,16 @@ class TuneRuntime:
         """Nothing to sum: there is one worker."""
 
     def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
-        """Send an epoch's metrics; does not return where the sweep stops the trial."""
+        """Send an epoch's metrics to the sweep; does not return if it stops the trial."""
         send(EpochDone(epoch=epoch, metrics=metrics, stage=stage))
 
 
-def run_in_actor(config: dict[str, Any], *, corpus: list[ray.ObjectRef], trainer: Trainer) -> None:
+def run_in_actor(config: dict[str, Any], *, corpus: list[ray.ObjectRef], train_function: TrainFunction) -> None:
     """A Tune trial function: train `config["job"]` in this process."""
-    job: Job = config["job"]
+    job: TrialJob = config["job"]
     torch.set_num_threads(job.config.train.threads or 1)
     try:
-        message: Message = trainer(job.config, shared_corpus(corpus[0]), TuneRuntime(job))
+        message: Message = train_function(job.config, shared_corpus(corpus[0]), TuneRuntime(job))
     except Exception as error:
         message = TrialFailed(reason=reason_of(error))
     send(message)
@@ -51,6 +51,6 @@ def send(message: Message) -> None:
 
 @lru_cache(maxsize=1)
 def shared_corpus(corpus: ray.ObjectRef) -> Corpus:
-    """The sweep's corpus, unpacked once per process."""
-    unpacked: Corpus = ray.get(corpus)
-    return unpacked
+    """The sweep's corpus, unpickled once per process."""
+    value: Corpus = ray.get(corpus)
+    return value

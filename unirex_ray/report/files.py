@@ -1,8 +1,8 @@
-"""What a comparison leaves on disk."""
+"""Files that a comparison leaves on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unirex_ray.analysis.compare import Comparison
@@ -10,28 +10,42 @@ from unirex_ray.analysis.gold_efficiency import GoldEfficiency
 from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.transfer import TransferRow
 from unirex_ray.errors import UserError
-from unirex_ray.report.comparison import comparison_markdown, comparison_rows
-from unirex_ray.report.configurations import configuration_rows
-from unirex_ray.report.gold_efficiency import efficiency_markdown, efficiency_rows
+from unirex_ray.report.comparison import comparison_table
+from unirex_ray.report.configurations import configurations_table
+from unirex_ray.report.gold_efficiency import gold_efficiency_table
 from unirex_ray.report.plots import plot_cnrg, plot_desiderata, plot_gold_efficiency
-from unirex_ray.report.published import published_markdown, published_rows
-from unirex_ray.report.table import to_csv
-from unirex_ray.report.transfer import transfer_csv_rows, transfer_markdown
+from unirex_ray.report.published import published_table
+from unirex_ray.report.table import ReportTable
+from unirex_ray.report.transfer import transfer_table
+
+
+def comparison_tables(
+    comparison: Comparison,
+    against_paper: PaperComparison | None = None,
+    efficiency: GoldEfficiency | None = None,
+    transfer: Sequence[TransferRow] = (),
+) -> dict[str, ReportTable]:
+    """The tables of a comparison, by the name of their CSV file; the last three only where there are such results."""
+    return {
+        "comparison": comparison_table(comparison),
+        "configurations": configurations_table(comparison.variants),
+        **({"comparison_published": published_table(against_paper)} if against_paper else {}),
+        **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
+        **({"transfer": transfer_table(transfer)} if transfer else {}),
+    }
 
 
 def write_comparison(
     comparison: Comparison,
     folder: str | Path,
-    beside: PaperComparison | None = None,
+    tables: Mapping[str, ReportTable],
     efficiency: GoldEfficiency | None = None,
-    transfer: Sequence[TransferRow] = (),
 ) -> tuple[str, ...]:
-    """Write tables and charts of a comparison; each of the further ones also below the table of `comparison.md`.
+    """Write tables and charts of a comparison; `comparison.md` holds all tables but the configurations.
 
     Args:
-        beside: the paper's results, which go into `comparison_published.csv`.
-        efficiency: goes into `gold_efficiency.csv` and `gold_efficiency.png`.
-        transfer: goes into `transfer.csv`.
+        tables: see `comparison_tables`.
+        efficiency: its chart goes into `gold_efficiency.png`.
 
     Returns:
         Names of the files.
@@ -40,19 +54,10 @@ def write_comparison(
         UserError: if the folder cannot be written.
     """
     folder = Path(folder)
-    sections = [
-        comparison_markdown(comparison),
-        *([published_markdown(beside)] if beside else []),
-        *([efficiency_markdown(efficiency)] if efficiency else []),
-        *([transfer_markdown(transfer)] if transfer else []),
-    ]
     texts = {
-        "comparison.csv": to_csv(comparison_rows(comparison)),
-        "comparison.md": "\n".join(sections),
-        "configurations.csv": to_csv(configuration_rows(comparison.variants)),
-        **({"comparison_published.csv": to_csv(published_rows(beside))} if beside else {}),
-        **({"gold_efficiency.csv": to_csv(efficiency_rows(efficiency))} if efficiency else {}),
-        **({"transfer.csv": to_csv(transfer_csv_rows(transfer))} if transfer else {}),
+        "comparison.csv": tables["comparison"].csv(),
+        "comparison.md": "\n".join(table.markdown() for name, table in tables.items() if name != "configurations"),
+        **{f"{name}.csv": table.csv() for name, table in tables.items()},
     }
     charts: dict[str, Callable[[Path], None]] = {
         "comparison_cnrg.png": lambda path: plot_cnrg(comparison, path),

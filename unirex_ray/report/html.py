@@ -1,4 +1,4 @@
-"""Rationales to look at: one self-contained HTML page, or the terminal."""
+"""Rationales as one self-contained HTML page, or as text for the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Piece:
 
     Attributes:
         strength: importance relative to the input's other tokens, in [0, 1]; 0 outside tokens.
-        token: None for text outside every token (blanks, and what the model never saw).
+        token: None for text outside every token (blanks, and text that the model does not read).
     """
 
     text: str
@@ -29,30 +29,30 @@ class Piece:
     token: HighlightedToken | None
 
 
-def pieces(shown: HighlightedInput) -> list[list[Piece]]:
-    """Each segment's whole text, cut at token borders; tokens that overlap an earlier one give up the overlap."""
-    scores = [token.score for token in shown.tokens]
+def pieces(highlighted: HighlightedInput) -> list[list[Piece]]:
+    """Each segment's whole text, cut at token borders; an overlap of tokens belongs to the first one."""
+    scores = [token.score for token in highlighted.tokens]
     low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
 
     def cut(segment: int, text: str) -> Iterator[Piece]:
-        at = 0
-        for token in (token for token in shown.tokens if token.segment == segment):
-            start = max(token.start, at)
+        offset = 0
+        for token in (token for token in highlighted.tokens if token.segment == segment):
+            start = max(token.start, offset)
             if start >= token.end:
                 continue
-            if start > at:
-                yield Piece(text=text[at:start], strength=0.0, token=None)
+            if start > offset:
+                yield Piece(text=text[offset:start], strength=0.0, token=None)
             strength = (token.score - low) / (high - low) if high > low else 0.0
             yield Piece(text=text[start : token.end], strength=strength, token=token)
-            at = token.end
-        if at < len(text):
-            yield Piece(text=text[at:], strength=0.0, token=None)
+            offset = token.end
+        if offset < len(text):
+            yield Piece(text=text[offset:], strength=0.0, token=None)
 
-    return [list(cut(index, text)) for index, text in enumerate(shown.segments)]
+    return [list(cut(index, text)) for index, text in enumerate(highlighted.segments)]
 
 
 def rationale_page(instances: Sequence[HighlightedInstance], *, title: str, subtitle: str = "") -> str:
-    """One HTML page without scripts or outside resources: extracted rationales beside the gold ones.
+    """One HTML page without scripts or external resources: extracted rationales next to the gold ones.
 
     Texts, labels and titles are escaped.
     """
@@ -64,17 +64,17 @@ def rationale_page(instances: Sequence[HighlightedInstance], *, title: str, subt
     )
 
 
-def has_gold(shown: HighlightedInput) -> bool:
-    """Whether there is a gold rationale to show beside the extracted one."""
-    return any(token.gold is not None for token in shown.tokens)
+def has_gold(highlighted: HighlightedInput) -> bool:
+    """Whether the input has a gold rationale."""
+    return any(token.gold is not None for token in highlighted.tokens)
 
 
 def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Text:
-    """The instance for a terminal: prediction, then the text with its rationale; the gold one where nobody predicted.
+    """The instance for a terminal: prediction and text with the extracted rationale, or without one the gold rationale.
 
     Args:
-        plain: mark the top-k% rationale with [brackets] instead of colours, where there are none, and leave out what
-            the model does not read.
+        plain: for output without colours: mark the rationale with [brackets], and leave out text that the model does
+            not read.
     """
     text = Text()
     kind = "[in brackets]" if plain else "underlined"
@@ -82,36 +82,43 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
         text.append(_visible(f"{instance.id}   label: {instance.label}\n"), "bold")
         text.append(f"gold rationale: {kind if any(map(has_gold, instance.inputs)) else 'none'}\n")
     else:
-        known = "" if instance.label is None else f"   label: {instance.label}"
-        text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){known}\n"), "bold")
+        label = "" if instance.label is None else f"   label: {instance.label}"
+        text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){label}\n"), "bold")
         text.append(f"rationale (top {instance.top_k_percent}%): {kind}\n")
-    for shown in instance.inputs:
-        if shown.choice:
-            text.append(_visible(f"{shown.choice}: "), "bold")
-        if shown.note:
-            text.append(f"({shown.note})\n", "dim")
-        for segment in pieces(shown):
-            inside = False
-            for piece in segment:
-                if plain and piece.token and piece.token.selected != inside:
-                    inside = piece.token.selected
-                    _bracket(text, opening=inside)
-                if plain and piece.token is None and piece.text.strip():
-                    text.append("]" * inside + " [...] ")
-                    inside = False
-                else:
-                    text.append(_visible(piece.text), "" if plain else _style(piece))
-            if plain and inside:
-                text.append("]")
+    for highlighted in instance.inputs:
+        if highlighted.choice:
+            text.append(_visible(f"{highlighted.choice}: "), "bold")
+        if highlighted.note:
+            text.append(f"({highlighted.note})\n", "dim")
+        for segment in pieces(highlighted):
+            if plain:
+                _append_brackets(text, segment)
+            else:
+                for piece in segment:
+                    text.append(_visible(piece.text), _style(piece))
             text.append("\n")
     return text
+
+
+def _append_brackets(text: Text, segment: Sequence[Piece]) -> None:
+    inside = False
+    for piece in segment:
+        if piece.token and piece.token.selected != inside:
+            inside = piece.token.selected
+            _bracket(text, opening=inside)
+        if piece.token is None and piece.text.strip():
+            text.append("]" * inside + " [...] ")
+            inside = False
+        else:
+            text.append(_visible(piece.text))
+    text.append("]" * inside)
 
 
 def _bracket(text: Text, *, opening: bool) -> None:
     if opening:
         text.append("[")
         return
-    # The blank before the next token belongs outside the bracket.
+    # The blank before the next token stays outside the bracket.
     blank = text.plain[len(text.plain.rstrip()) :]
     if blank:
         text.right_crop(len(blank))
@@ -127,7 +134,7 @@ def _style(piece: Piece) -> str:
 
 
 def _visible(text: str) -> str:
-    """Control characters of a text must not reach the terminal, where they are commands."""
+    """Text without control characters, which a terminal takes as commands."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
     )

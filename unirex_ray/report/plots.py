@@ -8,13 +8,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unirex_ray.analysis.compare import Comparison, Row
+from unirex_ray.analysis.compare import Comparison, MethodRow
 from unirex_ray.analysis.gold_efficiency import Curve, GoldEfficiency
 from unirex_ray.metrics.table import AUPRC
 from unirex_ray.report.gold_efficiency import percent_text
 from unirex_ray.report.table import method_label, over_seeds
 
-# Okabe and Ito's colours: told apart by colour-blind readers as well.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}
 _LINES = ("#56B4E9", "#E69F00", "#CC79A7", "#0072B2", "#D55E00", "#009E73", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -32,12 +32,12 @@ def plot_desiderata(comparison: Comparison, path: str | Path) -> None:
     rows = _scored(comparison)
     scores = [row.scores for row in rows if row.scores]
     series = {
-        "FNRG": [each.fnrg for each in scores],
-        "PNRG": [each.pnrg for each in scores if each.pnrg is not None],
-        "TNRG": [each.tnrg for each in scores],
+        "FNRG": [score.fnrg for score in scores],
+        "PNRG": [score.pnrg for score in scores if score.pnrg is not None],
+        "TNRG": [score.tnrg for score in scores],
     }
-    known = {name: values for name, values in series.items() if values}
-    _bars(path, rows, known, _title(comparison, ", ".join(known)))
+    drawn = {name: values for name, values in series.items() if values}
+    _bars(path, rows, drawn, _title(comparison, ", ".join(drawn)))
 
 
 def plot_gold_efficiency(experiment: str, efficiency: GoldEfficiency, path: str | Path) -> None:
@@ -48,7 +48,7 @@ def plot_gold_efficiency(experiment: str, efficiency: GoldEfficiency, path: str 
 def gold_efficiency_figure(experiment: str, efficiency: GoldEfficiency) -> Figure:
     """A line per method with a band of one standard deviation on either side; dashed where no gold rationales are used.
 
-    The x-axis is logarithmic, in percent; lines and legend are ordered alike at its right end.
+    The x-axis is logarithmic, in percent; the legend has the order of the lines at its right end.
     """
     figure = Figure(figsize=(6.4, 3.9), dpi=150)
     axes: Axes = figure.add_subplot()
@@ -87,26 +87,26 @@ def _line(curve: Curve, low: float, high: float) -> tuple[list[float], list[floa
 
 
 def _text(text: str) -> str:
-    # It may hold dollar signs, which matplotlib would read as mathematics.
+    # matplotlib reads dollar signs as mathematics.
     return text.replace("$", r"\$")
 
 
-def _scored(comparison: Comparison) -> list[Row]:
+def _scored(comparison: Comparison) -> list[MethodRow]:
     return [row for row in comparison.rows if row.scores is not None]
 
 
-def _title(comparison: Comparison, what: str) -> str:
-    return f"{comparison.experiment}: {what} on test"
+def _title(comparison: Comparison, scores: str) -> str:
+    return f"{comparison.experiment}: {scores} on test"
 
 
-def _bars(path: str | Path, rows: Sequence[Row], series: Mapping[str, Sequence[float]], title: str) -> None:
-    thick = 0.8 / len(series)
+def _bars(path: str | Path, rows: Sequence[MethodRow], series: Mapping[str, Sequence[float]], title: str) -> None:
+    thickness = 0.8 / len(series)
     figure = Figure(figsize=(7.5, 1.2 + 0.28 * len(rows) * (1 + len(series)) / 2 + 0.12 * len(rows)), dpi=150)
     axes: Axes = figure.add_subplot()
     for index, (name, values) in enumerate(series.items()):
-        places = [row + (index - (len(series) - 1) / 2) * thick for row in range(len(rows))]
-        drawn = axes.barh(places, values, height=thick * 0.92, color=_COLOURS[name], label=name)
-        axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8, color="#333333")
+        centres = [row + (index - (len(series) - 1) / 2) * thickness for row in range(len(rows))]
+        bars = axes.barh(centres, values, height=thickness * 0.92, color=_COLOURS[name], label=name)
+        axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8, color="#333333")
     axes.set_yticks(range(len(rows)), [_text(method_label(row.method)) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)

@@ -1,4 +1,4 @@
-"""How tables are laid out: columns of cells, printed (rich), as Markdown, as CSV."""
+"""Tables of results: one `ReportTable` is printed to a terminal (rich), as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -20,21 +22,109 @@ from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import Population
 from unirex_ray.metrics.table import METRICS, Metric
 
-Columns = dict[str, list[tuple[str, str]]]
-"""Header -> per row the cell's text and style."""
+Column = Sequence[str | Text]
+"""One cell per row; bold text is bold in Markdown as well."""
 
+Columns = Mapping[str, Column]
+"""By header, from left to right."""
+
+_LEFT_ALIGNED = ("Method", "Parameters", "Config", "Task", "Dataset")
 _PLAIN_WIDTH = 240
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportTable:
+    """One table in three forms. Without rows it has no header either, only its remarks.
+
+    Attributes:
+        lead: columns that name a row; repeated in every part of a table that is too wide for the terminal.
+        scores: columns of the first part.
+        raw: columns that are spread over further parts.
+        raw_group: number of consecutive raw columns that stay in one part.
+        remarks: sentences below the table.
+        breaks: indices of the rows that are followed by a blank line in the terminal.
+        records: rows of the CSV, with every digit and columns of their own.
+    """
+
+    title: str
+    lead: Columns
+    scores: Columns
+    raw: Columns
+    raw_group: int = 1
+    remarks: Sequence[str] = ()
+    breaks: Collection[int] = ()
+    records: Sequence[Mapping[str, Any]] = ()
+
+    def print(self, out: Console) -> None:
+        """Print one table, or as few parts as fit into the width of the terminal, and the remarks."""
+        for part in self._parts(out):
+            out.print(part)
+        for remark in self.remarks:
+            out.print(Text(remark))
+
+    def markdown(self) -> str:
+        """Title, table and a list of the remarks; bold cells stay bold."""
+        lines = [self.title, ""]
+        if rows := list(zip(*self._columns.values(), strict=True)):
+            rule = ["---" if header in _LEFT_ALIGNED else "---:" for header in self._columns]
+            lines += [f"| {' | '.join(self._columns)} |", f"|{'|'.join(rule)}|"]
+            lines += [f"| {' | '.join(map(_markdown, row))} |" for row in rows] + [""]
+        return "\n".join([*lines, *(f"- {_escape(remark)}" for remark in self.remarks)]).rstrip() + "\n"
+
+    def csv(self) -> str:
+        """The records (see `to_csv`)."""
+        return to_csv(self.records)
+
+    @property
+    def _columns(self) -> Columns:
+        return {**self.lead, **self.scores, **self.raw}
+
+    def _parts(self, out: Console) -> Iterator[Table]:
+        if not any(self._columns.values()):
+            return
+        complete = self._table(self._columns, self.title)
+        if _fits(complete, out):
+            yield complete
+            return
+        yield self._table({**self.lead, **self.scores}, self.title)
+        headers, part = list(self.raw), dict(self.lead)
+        for start in range(0, len(headers), self.raw_group):
+            group = {header: self.raw[header] for header in headers[start : start + self.raw_group]}
+            if len(part) > len(self.lead) and not _fits(self._table({**part, **group}), out):
+                yield self._table(part)
+                part = dict(self.lead)
+            part |= group
+        if headers:
+            yield self._table(part)
+
+    def _table(self, columns: Columns, title: str = "") -> Table:
+        table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
+        for header in columns:
+            justify: Literal["left", "right"] = "left" if header in _LEFT_ALIGNED else "right"
+            table.add_column(header, justify=justify, overflow="fold", no_wrap=header != "Parameters")
+        for index, cells in enumerate(zip(*columns.values(), strict=True)):
+            texts = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
+            table.add_row(*texts, end_section=index in self.breaks)
+        return table
+
+
+def _fits(table: Table, out: Console) -> bool:
+    return out.measure(table, options=out.options.update(width=1000)).maximum <= out.width
+
+
+def _markdown(cell: str | Text) -> str:
+    text = _escape(str(cell))
+    return f"**{text}**" if text and isinstance(cell, Text) and cell.style == "bold" else text
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def console() -> Console:
     """Rich on a terminal; elsewhere plain text, wide enough that no row is broken."""
     detected = Console(highlight=False)
     return detected if detected.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
-
-
-def method_label(method: str) -> str:
-    """The method's row name in the paper, or its own name where this version does not know it."""
-    return METHODS[method].label if method in METHODS else method
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -46,95 +136,78 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([_cell(row.get(key)) for key in header] for row in rows)
+    writer.writerows([_csv_cell(row.get(key)) for key in header] for row in rows)
     return stream.getvalue()
+
+
+def _csv_cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def group_breaks(groups: Sequence[str]) -> set[int]:
+    """Indices of the rows after which another group begins (for example, another method)."""
+    return {index for index, (group, following) in enumerate(pairwise(groups)) if group != following}
+
+
+def bold_best(cells: Iterable[str], values: Sequence[float | None], *, higher_is_better: bool) -> Column:
+    """A column with its best cells in bold; none where all values are equal."""
+    known = [value for value in values if value is not None]
+    best = (max if higher_is_better else min)(known) if len(set(known)) > 1 else None
+    return [
+        Text(cell, style="bold") if value is not None and value == best else cell
+        for cell, value in zip(cells, values, strict=True)
+    ]
+
+
+def metric_column(metric: Metric, means: Sequence[Mapping[str, float]], stds: Sequence[Mapping[str, float]]) -> Column:
+    """Mean ± std of one metric per row, by metric key; the best in bold."""
+    values = [mean.get(metric.key) for mean in means]
+    cells = [number_text(value, metric.decimals, std.get(metric.key)) for value, std in zip(values, stds, strict=True)]
+    return bold_best(cells, values, higher_is_better=metric.higher_is_better)
+
+
+def metric_columns(metrics: Iterable[Metric], rows: Sequence[Configuration]) -> Columns:
+    """Test metrics of one configuration per row; a metric that none of them has is left out."""
+    means, stds = [row.mean("test") for row in rows], [row.std("test") for row in rows]
+    return {
+        arrow(metric): metric_column(metric, means, stds)
+        for metric in metrics
+        if any(metric.key in mean for mean in means)
+    }
+
+
+def raw_metrics(configuration: Configuration, split: Split) -> dict[str, float]:
+    """Mean and standard deviation over seeds of every metric of a split, by logged key, for CSV."""
+    mean, std = configuration.mean(split), configuration.std(split)
+    columns = {}
+    for metric in METRICS:
+        if metric.key in mean:
+            columns[metric.on(split)] = mean[metric.key]
+            columns[f"{metric.on(split)}_std"] = std[metric.key]
+    return columns
+
+
+def method_label(method: str) -> str:
+    """The method's row name in the paper, or its own name where this version does not know it."""
+    return METHODS[method].label if method in METHODS else method
+
+
+def method_labels(methods: Iterable[str]) -> str:
+    """Labels on one line."""
+    return ", ".join(map(method_label, methods))
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
     """Sampled parameters on one line; the section is left out where the last part is unique."""
     last = [key.rpartition(".")[2] for key in parameters]
     return " ".join(
-        f"{short if last.count(short) == 1 else key}={_value(value)}"
+        f"{short if last.count(short) == 1 else key}={f'{value:.4g}' if isinstance(value, float) else value}"
         for (key, value), short in zip(parameters.items(), last, strict=True)
     )
-
-
-def print_columns(
-    out: Console,
-    title: str,
-    lead: Columns,
-    scores: Columns,
-    raw: Columns,
-    ends: Sequence[bool],
-    *,
-    together: int = 1,
-) -> None:
-    """Print one table; where that is too wide, one of the scores and as few as will do of the raw metrics.
-
-    Args:
-        together: so many raw columns in a row stay in one table.
-    """
-    if _fits(out, _table(title, {**lead, **scores, **raw}, ends)):
-        out.print(_table(title, {**lead, **scores, **raw}, ends))
-        return
-    out.print(_table(title, {**lead, **scores}, ends))
-    part: Columns = {}
-    headers = list(raw)
-    for start in range(0, len(headers), together):
-        group = {header: raw[header] for header in headers[start : start + together]}
-        if part and not _fits(out, _table("", {**lead, **part, **group}, ends)):
-            out.print(_table("", {**lead, **part}, ends))
-            part = {}
-        part |= group
-    if part:
-        out.print(_table("", {**lead, **part}, ends))
-
-
-def _fits(out: Console, table: Table) -> bool:
-    return out.measure(table, options=out.options.update(width=1000)).maximum <= out.width
-
-
-def _table(title: str, columns: Columns, ends: Sequence[bool]) -> Table:
-    table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
-    for header in columns:
-        words = header in ("Method", "Parameters", "Config", "Task", "Dataset")
-        table.add_column(header, justify="left" if words else "right", overflow="fold", no_wrap=header != "Parameters")
-    for end, *cells in zip(ends, *columns.values(), strict=True):
-        table.add_row(*(Text(cell, style=style) for cell, style in cells), end_section=end)
-    return table
-
-
-def markdown_table(
-    title: str, methods: Sequence[str], columns: Mapping[str, Sequence[tuple[str, bool]]], remarks: Sequence[str]
-) -> str:
-    """A table with one row per method, marked cells in bold, and remarks below; without columns the remarks alone."""
-    lines = [title, ""]
-    if columns:
-        lines += ["| Method | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-        for index, method in enumerate(methods):
-            cells = [f"**{cells[index][0]}**" if cells[index][1] else cells[index][0] for cells in columns.values()]
-            lines.append("| " + " | ".join([escape(method_label(method)), *cells]) + " |")
-        lines.append("")
-    return "\n".join([*lines, *(f"- {escape(remark)}" for remark in remarks)]).rstrip() + "\n"
-
-
-def marked(cells: Sequence[str], values: Sequence[float | None], *, higher_is_better: bool) -> list[tuple[str, bool]]:
-    """Cells, and which of them is the best of its column: none where all are equal."""
-    known = [value for value in values if value is not None]
-    best = (max if higher_is_better else min)(known)
-    distinct = len(set(known)) > 1
-    return [(cell, distinct and value == best) for cell, value in zip(cells, values, strict=True)]
-
-
-def raw_columns(config: Configuration, split: Split) -> dict[str, float]:
-    """Mean and standard deviation over seeds of every metric of a split, by logged key, for CSV."""
-    mean, std = config.mean(split), config.std(split)
-    known = [metric for metric in METRICS if metric.key in mean]
-    columns = {}
-    for metric in known:
-        columns[metric.on(split)] = mean[metric.key]
-        columns[f"{metric.on(split)}_std"] = std[metric.key]
-    return columns
 
 
 def arrow(metric: Metric) -> str:
@@ -147,37 +220,16 @@ def score_text(value: float | None) -> str:
     return number_text(value, 3)
 
 
-def number_text(value: float | None, decimals: int) -> str:
-    """A number, never a negative zero; empty where there is none."""
-    return "" if value is None else f"{value:z.{decimals}f}"
-
-
-def plus_minus(std: float | None, decimals: int) -> str:
-    """A standard deviation behind its mean; empty for one seed."""
-    return "" if std is None or math.isnan(std) else f" ± {std:.{decimals}f}"
+def number_text(value: float | None, decimals: int, std: float | None = None) -> str:
+    """A number, never a negative zero, ± its standard deviation (nan for one seed); empty where there is none."""
+    deviation = "" if std is None or math.isnan(std) else f" ± {std:.{decimals}f}"
+    return "" if value is None else f"{value:z.{decimals}f}{deviation}"
 
 
 def over_seeds(seeds: Iterable[Sequence[int]]) -> str:
     """What numbers are taken over, e.g. `mean ± std over 3 seeds`, or `2/3 seeds` where they differ."""
-    counts = sorted({len(each) for each in seeds})
+    counts = sorted({len(of_one) for of_one in seeds})
     return "one seed" if counts == [1] else f"mean ± std over {'/'.join(map(str, counts))} seeds"
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value)
-
-
-def escape(text: str) -> str:
-    """Text that breaks no Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def constant_labels(population: Population) -> str:

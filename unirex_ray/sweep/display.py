@@ -1,10 +1,10 @@
-"""What a sweep shows while it runs: a live table on a terminal, one plain line per event elsewhere."""
+"""What a sweep prints while it runs: a live table on a terminal, one plain line per event elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,15 +16,15 @@ from rich.table import Table
 
 from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE, TrialMetrics
 from unirex_ray.report.table import parameters_text
-from unirex_ray.sweep.schedule import SweepPlan
+from unirex_ray.sweep.schedule import SweepExtent
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
 
-class Progress(Protocol):
-    """Hears of every event of a sweep; shows while it is entered."""
+class SweepDisplay(Protocol):
+    """Is told every event of a sweep, and displays them while it is entered."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start to display."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -32,25 +32,29 @@ class Progress(Protocol):
         """Leave the terminal as it was."""
 
     def started(self, spec: TrialSpec) -> None:
-        """A trial was handed to the cluster."""
+        """A trial is about to start."""
 
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
-        """A trial reported dev metrics, of a named stage or of its last one."""
+        """A trial reported an epoch's dev metrics; `stage` is empty for its last stage."""
 
     def ended(self, record: TrialRecord) -> None:
         """A trial completed, failed or was stopped."""
 
 
-def make_progress(console: Console, plan: SweepPlan, before: tuple[TrialRecord, ...]) -> Progress:
-    """The kind that suits the console; `before` are the trials that had ended already."""
-    return (_Live if console.is_terminal else _Lines)(console, plan, before)
+def make_display(console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> SweepDisplay:
+    """The kind that suits the console.
+
+    Args:
+        earlier: what is recorded of a sweep that is resumed.
+    """
+    return (_LiveDisplay if console.is_terminal else _LineDisplay)(console, extent, earlier)
 
 
-class _Lines:
-    def __init__(self, console: Console, plan: SweepPlan, before: tuple[TrialRecord, ...]) -> None:
+class _LineDisplay:
+    def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
         self._console = console
-        self._total = _most_trials(plan)
-        self._ended = sum(record.status != "running" for record in before)
+        self._total = extent.most_trials
+        self._ended = sum(record.status != "running" for record in earlier)
 
     def __enter__(self) -> Self:
         return self
@@ -84,10 +88,10 @@ class _Running:
     dev: Mapping[str, float] = field(default_factory=dict)
 
 
-class _Live:
-    def __init__(self, console: Console, plan: SweepPlan, before: tuple[TrialRecord, ...]) -> None:
-        self._plan = plan
-        self._counts = Counter((record.spec.method, record.status) for record in before)
+class _LiveDisplay:
+    def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
+        self._extent = extent
+        self._counts = Counter((record.spec.method, record.status) for record in earlier)
         self._running: dict[str, _Running] = {}
         self._console = console
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
@@ -115,16 +119,16 @@ class _Live:
             self._console.print(f"{record.spec.trial_id} failed: {record.reason}", style="red", markup=False)
 
     def _table(self) -> Table:
-        table = Table(title=f"Sweep {self._plan.sweep_id}", box=box.SIMPLE_HEAD, title_justify="left")
+        table = Table(title=f"Sweep {self._extent.sweep_id}", box=box.SIMPLE_HEAD, title_justify="left")
         for header in ("Method", "Done", "Stopped", "Failed", "Running", "Time", "Epoch", "Dev"):
             table.add_column(header)
         running = list(self._running.values())
-        for method, budget in self._plan.budgets.items():
-            mine = [trial for trial in running if trial.spec.method == method]
+        for method, budget in self._extent.budgets.items():
             counts = [self._counts[method, status] for status in ("completed", "stopped", "failed")]
-            cells = [method, f"{counts[0]}/{budget * len(self._plan.seeds)}", str(counts[1]), str(counts[2])]
-            for more in [_cells(trial) for trial in mine] or [("",) * 4]:
-                table.add_row(*cells, *more)
+            cells = [method, f"{counts[0]}/{budget * len(self._extent.seeds)}", str(counts[1]), str(counts[2])]
+            of_method = [_cells(trial) for trial in running if trial.spec.method == method]
+            for trial_cells in of_method or [("",) * 4]:
+                table.add_row(*cells, *trial_cells)
                 cells = [""] * 4
         return table
 
@@ -138,7 +142,3 @@ def _cells(trial: _Running) -> tuple[str, ...]:
 def _dev(metrics: Mapping[str, float]) -> str:
     columns = [TASK_SCORE, *(metric for metric in NRG_METRICS if metric is not TASK_SCORE)]
     return "  ".join(f"{m.label} {metrics[m.key]:z.{m.decimals}f}" for m in columns if m.key in metrics)
-
-
-def _most_trials(plan: SweepPlan) -> int:
-    return sum(plan.budgets.values()) * len(plan.seeds)

@@ -1,4 +1,4 @@
-"""A sweep's driver: the schedule's hands in Ray Tune, and the only writer to the run store."""
+"""A sweep's driver: passes every event of its trials to the schedule, the run store and the screen."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from unirex_ray.config import Config, config_hash, flatten, to_yaml
-from unirex_ray.distributed.job import EpochDone, Job, Message
+from unirex_ray.distributed.job import EpochDone, Message, TrialJob
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
 from unirex_ray.report.html import rationale_page
-from unirex_ray.sweep.display import Progress
+from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
-from unirex_ray.tracking.store import CONFIG_HASH, RunStore
+from unirex_ray.tracking.store import CONFIG_HASH, OpenSweep
 from unirex_ray.training.state import TrialResult
 
 
@@ -39,24 +39,28 @@ class Timing:
 
 
 class Driver:
-    """Takes each event to the schedule, the store and the screen.
+    """Passes each event to the schedule, the run store and the screen; the only writer of the sweep's runs.
 
     A trial is on record before it starts, and its status is the last thing to be recorded when it ends: whenever the
     driver is killed, the store says `running` of exactly the trials that have to run again.
 
     Args:
         resolve: a trial's whole configuration.
-        folder: where a trial's checkpoints lie.
-        shared: where the stages lie that trials have in common.
+        folder: of a trial's checkpoints, by its identifier.
+        shared: folder of the stages that trials have in common.
         tags: of every run.
         concurrency: most trials at once.
+
+    Attributes:
+        timings: of the trials that this driver ran to their result, in the order in which they ended. Trials that an
+            earlier driver began are left out: they report its seconds as well.
     """
 
     def __init__(
         self,
         schedule: Schedule,
-        store: RunStore,
-        progress: Progress,
+        sweep: OpenSweep,
+        display: SweepDisplay,
         *,
         resolve: Callable[[TrialSpec], Config],
         folder: Callable[[str], str],
@@ -64,15 +68,16 @@ class Driver:
         tags: dict[str, str],
         concurrency: int,
     ) -> None:
-        self._schedule, self._store, self._progress = schedule, store, progress
+        self._schedule, self._sweep, self._display = schedule, sweep, display
         self._resolve, self._folder, self._shared, self._tags = resolve, folder, shared, tags
         self._concurrency = concurrency
+        self._resumed = {record.spec.trial_id for record in schedule.records}
         self._live: dict[str, tuple[TrialSpec, float]] = {}
         self._ended: set[str] = set()
         self._seconds: dict[str, dict[str, float]] = {}
         self.timings: dict[str, Timing] = {}
 
-    def suggest(self) -> Job | Signal:
+    def suggest(self) -> TrialJob | Signal:
         """The next trial, on record as running; `WAIT` also while enough trials run."""
         if len(self._live) >= self._concurrency:
             return Signal.WAIT
@@ -84,27 +89,25 @@ class Driver:
         method = get_method(spec.method)
         flat = {key: value for key, value in flatten(config.model_dump(mode="json")) if method.reads(key)}
         tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
-        self._store.open_trial(spec, params=flat, tags=tags)
+        self._sweep.open_trial(spec, params=flat, tags=tags)
         self._live[spec.trial_id] = (spec, began)
-        self._progress.started(spec)
-        return Job(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
+        self._display.started(spec)
+        return TrialJob(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
 
-    def take(self, trial_id: str, message: Message) -> bool:
-        """Take in what a trial reports; returns whether it goes on."""
+    def on_message(self, trial_id: str, message: Message) -> bool:
+        """A trial reported; returns whether it continues."""
         spec, _ = self._live[trial_id]
         if isinstance(message, EpochDone) and message.stage:
-            # It has no scores yet, so that no rung can judge it.
-            self._store.log_epoch(trial_id, message.epoch, message.metrics, stage=message.stage)
-            self._progress.epoch(spec, message.epoch, message.metrics, message.stage)
+            # An earlier stage has no scores that a rung could judge.
+            self._sweep.log_epoch(trial_id, message.epoch, message.metrics, stage=message.stage)
+            self._display.epoch(spec, message.epoch, message.metrics, message.stage)
             return True
         if isinstance(message, EpochDone):
             record = self._schedule.on_report(trial_id, message.epoch, message.metrics)
-            if record.status == "failed":
-                self._end(record)
-                return False
-            self._store.log_epoch(trial_id, message.epoch, message.metrics)
-            self._progress.epoch(spec, message.epoch, message.metrics, "")
-            if record.status == "stopped":
+            if record.status != "failed":
+                self._sweep.log_epoch(trial_id, message.epoch, message.metrics)
+                self._display.epoch(spec, message.epoch, message.metrics, "")
+            if record.status != "running":
                 self._end(record)
             return record.status == "running"
         if isinstance(message, TrialResult):
@@ -118,18 +121,18 @@ class Driver:
         self._end(record)
         return True
 
-    def lost(self, trial_id: str, reason: str) -> None:
-        """Take in that a trial's process is gone for good."""
+    def on_process_lost(self, trial_id: str, reason: str) -> None:
+        """A trial's process was lost more often than allowed."""
         self._end(self._schedule.on_fail(trial_id, reason))
 
-    def over(self, trial_id: str) -> None:
-        """Take in that a trial has left the cluster."""
-        spec, began = self._live.pop(trial_id)
-        if trial_id in self._seconds:
+    def on_exit(self, trial_id: str) -> None:
+        """A trial left the cluster."""
+        _, began = self._live.pop(trial_id)
+        if trial_id not in self._seconds:
+            # Does nothing to a trial that has ended already.
+            self._end(self._schedule.on_fail(trial_id, "ended without a result"))
+        elif trial_id not in self._resumed:
             self.timings[trial_id] = Timing(wall_s=time.perf_counter() - began, **self._seconds[trial_id])
-        else:
-            # Nothing happens to a trial that has ended already.
-            self.lost(spec.trial_id, "ended without a result")
 
     def _keep_artifacts(self, spec: TrialSpec, result: TrialResult) -> None:
         score = result.metrics.test.get(TASK_SCORE.key)
@@ -138,15 +141,17 @@ class Driver:
             title=f"{spec.method} {spec.configuration:04d}, seed {spec.seed}",
             subtitle="" if score is None else f"test {TASK_SCORE.label.lower()} {score:.2f}, best epoch {result.epoch}",
         )
-        self._store.log_text(spec.trial_id, "rationales.html", page)
+        self._sweep.log_text(spec.trial_id, "rationales.html", page)
 
     def _end(self, record: TrialRecord) -> None:
         trial_id = record.spec.trial_id
         if trial_id in self._ended:
             return
         self._ended.add(trial_id)
-        self._store.log_text(trial_id, "config.yaml", to_yaml(self._resolve(record.spec)))
-        if record.tags:
-            self._store.log_text(trial_id, "rungs.txt", "".join(f"{k}: {v}\n" for k, v in record.tags.items()))
-        self._store.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
-        self._progress.ended(record)
+        self._sweep.log_text(trial_id, "config.yaml", to_yaml(self._resolve(record.spec)))
+        # A resumed trial's record has the tags of its run as well.
+        rungs = "".join(f"{key}: {value}\n" for key, value in record.tags.items() if key.startswith("rung."))
+        if rungs:
+            self._sweep.log_text(trial_id, "rungs.txt", rungs)
+        self._sweep.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
+        self._display.ended(record)

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unirex_ray.config import Config, flatten
 from unirex_ray.errors import UserError
 from unirex_ray.files import replace_text, try_lock, writable_folder
-from unirex_ray.sweep.space import Space
 
 SWEEP = "sweep.json"
 LEADERBOARD = "leaderboard.csv"
 BEST_CONFIG = "best_config.yaml"
-
-_FREE = (
-    "method",
-    "output",
-    "tracking.",
-    "data.source",
-    "data.cache",
-    "sweep.concurrency",
-    "sweep.max_failures",
-    "sweep.keep_weights",
-)
-"""Keys that may change when a sweep is resumed: they change no number, or something else stands for them."""
 
 
 class SweepFolder:
@@ -55,20 +42,25 @@ class SweepFolder:
 
     @property
     def shared(self) -> Path:
-        """Where the stages lie that trials have in common; of no use after the sweep."""
+        """Where the stages lie that trials have in common."""
         return self.path / "stages"
 
     @property
     def scratch(self) -> Path:
-        """Ray's own files; of no use after the sweep."""
+        """Where Ray keeps its own files."""
         return self.path / ".ray"
 
+    def delete_scratch(self) -> None:
+        """Delete what is of no use after the sweep."""
+        for folder in (self.scratch, self.shared):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def write(self, name: str, text: str) -> Path:
-        """Put a file in place as a whole."""
+        """Write a file as a whole: a reader sees the old one or the new one."""
         return replace_text(self.path / name, text)
 
     def find(self, *, resume: bool) -> dict[str, Any] | None:
-        """The contents of `sweep.json`; None where there is none (also with `resume`: one command starts and goes on).
+        """The contents of `sweep.json`; None without one, also with `resume`: one command starts and continues a sweep.
 
         Raises:
             UserError: if there is a sweep and `resume` is false, or the file is broken.
@@ -77,51 +69,43 @@ class SweepFolder:
         if not file.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            sweep_id, _ = found["sweep_id"], found["settings"]
+            stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            sweep_id, _ = stored["sweep_id"], stored["settings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot read {str(file)!r} ({error}); choose another --output") from None
         if not resume:
             raise UserError(
                 f"{str(self.path)!r} already holds the sweep {sweep_id}; "
-                "add --resume to go on with it, or choose another --output"
+                "add --resume to continue it, or choose another --output"
             )
-        return found
+        return stored
 
-    def begin(self, settings: Mapping[str, Any], found: dict[str, Any] | None) -> dict[str, Any]:
-        """Go on with the sweep that `find` found, or begin a new one.
+    def begin(self, settings: Mapping[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+        """Continue the sweep that `find` returned, or begin a new one.
 
         Args:
-            settings: see `settings_of`.
+            settings: everything that decides the sweep's numbers.
 
         Returns:
             The contents of `sweep.json`: `sweep_id` and `settings` at least.
 
         Raises:
-            UserError: if the settings differ from the found ones; names the keys.
+            UserError: if the settings differ from the stored ones; names the keys.
         """
         settings = json.loads(json.dumps(settings))
-        if found is None:
+        if stored is None:
             sweep_id = f"{settings['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            found = {"sweep_id": sweep_id, "status": "running", "settings": settings}
-            self.write(SWEEP, json.dumps(found, indent=2))
-        before = found["settings"]
+            stored = {"sweep_id": sweep_id, "status": "running", "settings": settings}
+            self.write(SWEEP, json.dumps(stored, indent=2))
+        before = stored["settings"]
         changed = [key for key in sorted({*settings, *before}) if settings.get(key) != before.get(key)]
         if changed:
             differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(settings.get(k))}" for k in changed)
             raise UserError(
-                f"cannot resume {found['sweep_id']} with other settings: {differences}; "
-                "give the same ones, or choose another --output"
+                f"cannot resume {stored['sweep_id']} with other settings: {differences}; "
+                "restore the settings, or choose another --output"
             )
-        return found
-
-
-def settings_of(config: Config, space: Space, *, methods: tuple[str, ...], digest: str) -> dict[str, Any]:
-    """Everything that decides a sweep's numbers, flat: configuration, search space, corpus."""
-    flat = {k: v for k, v in flatten(config.model_dump(mode="json")) if not k.startswith(_FREE)}
-    flat["sweep.methods"] = list(methods)
-    flat["data.digest"] = digest
-    return flat | {f"space {parameter.key}": parameter.describe() for parameter in space.parameters}
+        return stored
 
 
 def _short(value: Any) -> str:

@@ -1,14 +1,13 @@
 """Searchers: which configuration of a method to try next. The only module that imports optuna.
 
 A searcher keeps nothing between suggestions: each one follows from the seed, the method, the suggestion's index and
-what is known of the method's other configurations. So a resumed sweep suggests what the undisturbed one would have.
+the history of the method's study. So a resumed sweep suggests what the undisturbed one would have.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ from unirex_ray.sweep.space import MethodSpace, Parameter, Parameters
 SearcherKind = Literal["tpe", "grid", "random", "pareto"]
 
 _ATTEMPTS = 16
-"""Draws before a searcher stops hoping for a configuration that is not taken."""
+"""Draws before a searcher looks for an unseen configuration in another way."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -45,13 +44,13 @@ class ScoredConfiguration:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyHistory:
-    """What is known of one method's configurations, each in the order of suggestion.
+    """A method's configurations so far, in the order of suggestion.
 
     Attributes:
-        population: those that can be scored.
-        running: those that may still join the population.
+        population: those with scores.
+        running: those that may still get scores.
         stopped: those that lost at a rung.
-        failed: those that will never be scored for another reason.
+        failed: those without scores for another reason.
     """
 
     population: Sequence[ScoredConfiguration] = ()
@@ -59,17 +58,17 @@ class StudyHistory:
     stopped: Sequence[Mapping[str, Any]] = ()
     failed: Sequence[Mapping[str, Any]] = ()
 
-    def taken(self) -> set[str]:
+    def seen(self) -> set[str]:
         """Identity of every configuration that was suggested before."""
-        tried = [observed.parameters for observed in self.population]
-        return {identity(parameters) for parameters in [*tried, *self.running, *self.stopped, *self.failed]}
+        scored = [configuration.parameters for configuration in self.population]
+        return {identity(parameters) for parameters in [*scored, *self.running, *self.stopped, *self.failed]}
 
 
 class Searcher(Protocol):
     """A method's study."""
 
-    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
-        """The configuration with number `index` (from 0), different from all known ones; None where none is left."""
+    def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
+        """The configuration with number `index` (from 0), different from all earlier ones; None without one."""
 
 
 def identity(parameters: Mapping[str, Any]) -> str:
@@ -105,7 +104,7 @@ class GridSearcher:
         rng = random.Random(_derived_seed(seed, space.method))
         self._chosen = [grid[index] for index in sorted(rng.sample(range(len(grid)), min(budget, len(grid))))]
 
-    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
+    def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
         return dict(self._chosen[index]) if index < len(self._chosen) else None
 
@@ -116,14 +115,13 @@ class RandomSearcher:
     def __init__(self, space: MethodSpace, seed: int) -> None:
         self._space, self._seed = space, seed
 
-    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
+    def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
 
         def draw(seed: int) -> Parameters:
-            rng = random.Random(seed)
-            return self._space.sample(lambda parameter: _draw(rng, parameter))
+            return _sample(self._space, optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)))
 
-        return _first_untaken(self._space, self._seed, index, known, draw)
+        return _first_unseen(self._space, self._seed, index, history, draw)
 
 
 Direction = Literal["minimize", "maximize"]
@@ -135,7 +133,7 @@ def population_cnrg(weights: Weights) -> Objective:
     """CNRG of each member relative to the whole population, to be maximised."""
 
     def objective(population: Sequence[ScoredConfiguration]) -> tuple[list[Direction], list[list[float]]]:
-        raw = {str(number): observed.metrics for number, observed in enumerate(population)}
+        raw = {str(number): scored.metrics for number, scored in enumerate(population)}
         scores = score_population(raw, weights).scores
         return ["maximize"], [[scores[name].cnrg] for name in raw]
 
@@ -144,33 +142,32 @@ def population_cnrg(weights: Weights) -> Objective:
 
 def raw_metrics(population: Sequence[ScoredConfiguration]) -> tuple[list[Direction], list[list[float]]]:
     """The raw metrics of NRG that the population has, each in its own direction."""
-    metrics = [m for m in NRG_METRICS if all(m.key in observed.metrics for observed in population)]
+    metrics = [m for m in NRG_METRICS if all(m.key in scored.metrics for scored in population)]
     directions: list[Direction] = ["maximize" if metric.higher_is_better else "minimize" for metric in metrics]
-    return directions, [[observed.metrics[metric.key] for metric in metrics] for observed in population]
+    return directions, [[scored.metrics[metric.key] for metric in metrics] for scored in population]
 
 
 class OptunaSearcher:
-    """TPE on a fresh study, in which every known configuration has its value as of now."""
+    """TPE on a new study for every suggestion, in which all configurations have their present values."""
 
     def __init__(self, space: MethodSpace, seed: int, startup: int, objective: Objective) -> None:
         self._space, self._seed, self._startup, self._objective = space, seed, startup, objective
 
-    def suggest(self, index: int, known: StudyHistory) -> Parameters | None:
+    def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
-        directions, values = self._objective(known.population)
+        directions, values = self._objective(history.population)
 
         def draw(seed: int) -> Parameters:
             study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
-            for observed, value in zip(known.population, values, strict=True):
-                self._add(study, observed.parameters, TrialState.COMPLETE, value)
-            for parameters in known.stopped if len(directions) == 1 else ():
+            for scored, value in zip(history.population, values, strict=True):
+                self._add(study, scored.parameters, TrialState.COMPLETE, value)
+            for parameters in history.stopped if len(directions) == 1 else ():
                 self._add(study, parameters, TrialState.PRUNED)
-            for parameters in known.running:
+            for parameters in history.running:
                 self._add(study, parameters, TrialState.RUNNING)
-            trial = study.ask()
-            return self._space.sample(lambda parameter: _suggest(trial, parameter))
+            return _sample(self._space, study)
 
-        return _first_untaken(self._space, self._seed, index, known, draw)
+        return _first_unseen(self._space, self._seed, index, history, draw)
 
     def _sampler(self, seed: int) -> optuna.samplers.TPESampler:
         with warnings.catch_warnings():
@@ -182,44 +179,33 @@ class OptunaSearcher:
     def _add(
         self, study: optuna.Study, parameters: Mapping[str, Any], state: TrialState, values: list[float] | None = None
     ) -> None:
-        mine = [parameter for parameter in self._space.parameters if parameter.key in parameters]
+        used = [parameter for parameter in self._space.parameters if parameter.key in parameters]
         study.add_trial(
             create_trial(
                 state=state,
-                params={parameter.key: _to_optuna(parameter, parameters[parameter.key]) for parameter in mine},
-                distributions={parameter.key: _distribution(parameter) for parameter in mine},
+                params={parameter.key: _to_optuna(parameter, parameters[parameter.key]) for parameter in used},
+                distributions={parameter.key: _distribution(parameter) for parameter in used},
                 values=values,
             )
         )
 
 
-def _first_untaken(
-    space: MethodSpace, seed: int, index: int, known: StudyHistory, draw: Callable[[int], Parameters]
+def _first_unseen(
+    space: MethodSpace, seed: int, index: int, history: StudyHistory, draw: Callable[[int], Parameters]
 ) -> Parameters | None:
-    taken = known.taken()
+    seen = history.seen()
     for attempt in range(_ATTEMPTS):
         parameters = draw(_derived_seed(seed, space.method, index, attempt))
-        if identity(parameters) not in taken:
+        if identity(parameters) not in seen:
             return parameters
     if not space.finite:
         return None
-    left = [parameters for parameters in space.grid() if identity(parameters) not in taken]
-    return random.Random(_derived_seed(seed, space.method, index, _ATTEMPTS)).choice(left) if left else None
+    unseen = [parameters for parameters in space.grid() if identity(parameters) not in seen]
+    return random.Random(_derived_seed(seed, space.method, index, _ATTEMPTS)).choice(unseen) if unseen else None
 
 
 def _derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
-
-
-def _draw(rng: random.Random, parameter: Parameter) -> Any:
-    if parameter.kind == "choice":
-        return rng.choice(parameter.values)
-    low, high = parameter.values
-    if parameter.kind == "int":
-        return rng.randint(low, high)
-    if parameter.kind == "uniform":
-        return rng.uniform(low, high)
-    return min(high, max(low, math.exp(rng.uniform(math.log(low), math.log(high)))))
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
@@ -234,6 +220,11 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 def _to_optuna(parameter: Parameter, value: Any) -> Any:
     return parameter.values.index(value) if parameter.kind == "choice" else value
+
+
+def _sample(space: MethodSpace, study: optuna.Study) -> Parameters:
+    trial = study.ask()
+    return space.sample(lambda parameter: _suggest(trial, parameter))
 
 
 def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:

@@ -39,7 +39,7 @@ class Parameter:
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def applies(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether this parameter exists beside the values chosen so far."""
+        """Whether this parameter exists, given the values chosen so far."""
         return all(key in chosen and chosen[key] in allowed for key, allowed in self.when.items())
 
     def describe(self) -> str:
@@ -51,7 +51,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpace:
-    """The parameters that one method has, in an order in which conditions look back only."""
+    """The parameters that one method has, each after those that its conditions name."""
 
     method: str
     parameters: tuple[Parameter, ...]
@@ -105,12 +105,12 @@ class Space:
     parameters: tuple[Parameter, ...]
 
     def without(self, keys: Collection[str]) -> tuple[Space, tuple[str, ...]]:
-        """Take fixed keys out; returns the smaller space and the keys that left it."""
-        left = tuple(parameter.key for parameter in self.parameters if parameter.key in keys)
-        return replace(self, parameters=tuple(p for p in self.parameters if p.key not in keys)), left
+        """The space without some keys, and those of them that it had."""
+        removed = tuple(parameter.key for parameter in self.parameters if parameter.key in keys)
+        return replace(self, parameters=tuple(p for p in self.parameters if p.key not in keys)), removed
 
     def checked(self, config: Config) -> Space:
-        """Try every choice, bound and condition on `config`, and give values the types that the tree has.
+        """The space with values in the types of `config`, which every choice, bound and condition is tried on.
 
         Raises:
             UserError: naming the parameter, the value and what is allowed.
@@ -132,10 +132,10 @@ class Space:
         return replace(self, parameters=tuple(parameters))
 
     def for_method(self, method: str, config: Config) -> MethodSpace:
-        """The parameters that `method` reads (a loss weight only with its loss), a condition on a fixed key settled."""
+        """The parameters that `method` reads (a loss weight only with its loss), with conditions on each other only."""
         fixed = dict(flatten(config.model_dump(mode="json"))) | {"method": method}
         sampled: set[str] = set()
-        mine: list[Parameter] = []
+        parameters: list[Parameter] = []
         open_keys = {parameter.key for parameter in self.parameters}
         for parameter in self.parameters:
             if not get_method(method).reads(parameter.key):
@@ -147,15 +147,15 @@ class Space:
             if not when.keys() <= sampled:
                 continue
             sampled.add(parameter.key)
-            mine.append(replace(parameter, when=when))
-        return MethodSpace(method=method, parameters=tuple(mine))
+            parameters.append(replace(parameter, when=when))
+        return MethodSpace(method=method, parameters=tuple(parameters))
 
 
 def load_space(path: str | Path) -> Space:
     """Read a search space file.
 
     Raises:
-        UserError: for an unreadable file or a space that makes no sense, naming the file and the place in it.
+        UserError: for an unreadable file or a space that makes no sense, naming the file and the key.
     """
     return parse_space(load_yaml(path), str(path))
 
@@ -164,7 +164,7 @@ def parse_space(tree: Tree, name: str) -> Space:
     """Read a search space from its YAML mapping (`config` and `parameters`); values are checked by `Space.checked`.
 
     Raises:
-        UserError: for unknown keys, kinds, methods, empty ranges and conditions that do not look back.
+        UserError: for unknown keys, kinds, methods, empty ranges and conditions on later parameters.
     """
     unknown = [key for key in tree if key not in ("config", "parameters")]
     if unknown:
@@ -174,18 +174,18 @@ def parse_space(tree: Tree, name: str) -> Space:
         if not isinstance(value, dict):
             raise UserError(f"{name}: {section} must be a mapping, but is {value!r}")
     parameters = tuple(_parse_parameter(name, key, value) for key, value in described.items())
-    known: set[str] = set()
-    every = {parameter.key for parameter in parameters}
+    earlier: set[str] = set()
+    searched = {parameter.key for parameter in parameters}
     for parameter in parameters:
         for key in parameter.when:
-            if key in every and key not in known:
+            if key in searched and key not in earlier:
                 raise UserError(f"{name}: {parameter.key!r} depends on {key!r}, which must come before it")
-        known.add(parameter.key)
+        earlier.add(parameter.key)
     return Space(name=name, presets=presets, parameters=parameters)
 
 
 def _parse_parameter(name: str, key: str, described: Any) -> Parameter:
-    _known_key(name, key)
+    _check_key(name, key)
     if (key.startswith(_REFUSED) and key not in _ALLOWED) or key in _REFUSED_KEYS:
         raise UserError(f"{name}: {key!r} cannot be a parameter of a search: set it for the whole sweep")
     if not isinstance(described, dict):
@@ -205,9 +205,9 @@ def _parse_parameter(name: str, key: str, described: Any) -> Parameter:
 def _check_range(name: str, key: str, kind: Kind, values: list[Any]) -> None:
     allowed = (int,) if kind == "int" else (int, float)
     if len(values) != 2 or not all(type(value) in allowed and math.isfinite(value) for value in values):
-        what = "whole" if kind == "int" else "finite"
+        numbers = "whole numbers" if kind == "int" else "finite numbers"
         hint = "; YAML reads 1e-5 as text: write 1.0e-5" if any(isinstance(value, str) for value in values) else ""
-        raise UserError(f"{name}: {key!r}: {kind} must be two {what} numbers, but is {values}{hint}")
+        raise UserError(f"{name}: {key!r}: {kind} must be two {numbers}, but is {values}{hint}")
     low, high = values
     if low >= high:
         raise UserError(f"{name}: {key!r}: {kind} must go from low to high, but {values} is empty")
@@ -223,13 +223,13 @@ def _parse_when(name: str, key: str, described: Any) -> dict[str, tuple[Any, ...
             for method in allowed:
                 get_method(method)
         else:
-            _known_key(name, other)
+            _check_key(name, other)
         if other == key:
             raise UserError(f"{name}: {key!r} cannot depend on itself")
     return {other: tuple(allowed) for other, allowed in described.items()}
 
 
-def _known_key(name: str, key: Any) -> None:
+def _check_key(name: str, key: Any) -> None:
     if key not in config_keys():
         hint = did_you_mean(str(key), config_keys())
         raise UserError(f"{name}: unknown key {key!r}{hint}; parameters are dotted keys such as train.learning_rate")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import ray
@@ -15,7 +20,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import Placement
-from unirex_ray.distributed.job import MESSAGE, Trainer, reason_of
+from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
 from unirex_ray.distributed.train_runtime import run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.sweep.driver import Driver
@@ -27,35 +32,53 @@ _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
-"""Tune's own screen, files and signals are off: the sweep has its own."""
+"""Turn off Tune's own output, files and signal handlers: the sweep has its own."""
 
 
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that a stopped job leaves no run open."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_sigterm_raises()
 def fit(
     driver: Driver,
     corpus: Corpus,
-    trainer: Trainer,
+    train_function: TrainFunction,
     placement: Placement,
     *,
     name: str,
     scratch: str,
     max_failures: int,
 ) -> None:
-    """Run the driver's trials on the connected cluster until it has no more.
+    """Run the driver's trials on the connected cluster until it has no more; SIGTERM raises `SystemExit`.
 
     Args:
-        trainer: trains one trial; must be importable by the workers.
+        train_function: trains one trial; must be importable by the workers.
         name: of Tune's experiment.
         scratch: folder for Ray's own files, which are of no use afterwards.
         max_failures: restarts of a trial whose process was lost.
     """
     shared = [ray.put(corpus)]
     if placement.worker is None:
-        trainable = tune.with_parameters(run_in_actor, corpus=shared, trainer=trainer)
+        trainable = tune.with_parameters(run_in_actor, corpus=shared, train_function=train_function)
     else:
         trainable = tune.with_parameters(
             run_on_workers,
             corpus=shared,
-            trainer=trainer,
+            train_function=train_function,
             worker=dict(placement.worker),
             storage=scratch,
             max_failures=max_failures,
@@ -86,7 +109,7 @@ def fit(
 
 
 class _Unsaved:
-    """Tune pickles itself for a restore that is never used: a sweep is resumed from its run store."""
+    """Tune pickles its parts for a restore that is never used: a sweep is resumed from its run store."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -113,7 +136,7 @@ class TuneSearcherAdapter(_Unsaved, TuneSearcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune is done with a trial; of one in error, `TuneCallbackAdapter` knows the reason."""
         if not error:
-            self._driver.over(self._ids[trial_id])
+            self._driver.on_exit(self._ids[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Unsaved`."""
@@ -130,14 +153,14 @@ class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
         self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Tune hands on a report; the one that it makes up when a trial returns has no message."""
+        """Tune received a report; the one that Tune adds itself when a trial returns has no message."""
         message = result.get(MESSAGE)
-        goes_on = message is None or self._driver.take(trial.config["job"].trial_id, message)
-        return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
+        continues = message is None or self._driver.on_message(trial.config["job"].trial_id, message)
+        return str(FIFOScheduler.CONTINUE if continues else FIFOScheduler.STOP)
 
 
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
-    """The driver as Tune's callback, in the place of the one that prints."""
+    """The driver as Tune's callback; replaces the one that prints."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -149,12 +172,12 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Drop what was taken in, so that Tune keeps no copy."""
+        """Drop the message, which the driver has read, so that Tune keeps no copy."""
         result.pop(MESSAGE, None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial's process was lost more often than allowed."""
         trial_id = trial.config["job"].trial_id
         error = trial.get_error()
-        self._driver.lost(trial_id, reason_of(error) if error else "its process was lost")
-        self._driver.over(trial_id)
+        self._driver.on_process_lost(trial_id, reason_of(error) if error else "its process was lost")
+        self._driver.on_exit(trial_id)

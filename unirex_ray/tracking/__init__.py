@@ -1,0 +1,9 @@
+"""Where sweeps and trials are recorded."""
+
+import os
+
+# MLflow reads both when it is imported.
+# It sends usage statistics unless told not to.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# With a server, it prints two lines of addresses at the end of every run.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -16,7 +16,7 @@ from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord, dat
 
 
 def choose_sweeps(
-    found: Sequence[SweepRecord], *, sweeps: Sequence[str] = (), digest: str | None = None
+    recorded: Sequence[SweepRecord], *, sweeps: Sequence[str] = (), digest: str | None = None
 ) -> list[SweepRecord]:
     """The sweeps to compare: those named, of one data digest.
 
@@ -25,19 +25,19 @@ def choose_sweeps(
         digest: of the data, or its first digits.
 
     Raises:
-        UserError: if a named one is unknown, none is left, or several digests are.
+        UserError: if a named sweep is unknown, or the sweeps are of no such digest or of several.
     """
-    known = [sweep.sweep_id for sweep in found]
+    known = [sweep.sweep_id for sweep in recorded]
     for name in sweeps:
         if name not in known:
             raise UserError(f"unknown sweep {name!r}; choose from {', '.join(known) or 'none: there are no sweeps'}")
-    chosen = [sweep for sweep in found if sweep.sweep_id in sweeps or (not sweeps and _has_completed(sweep))]
+    chosen = [sweep for sweep in recorded if sweep.sweep_id in sweeps or (not sweeps and _has_completed(sweep))]
     by_digest: dict[str, list[str]] = defaultdict(list)
     for sweep in chosen:
         by_digest[data_digest(sweep)].append(sweep.sweep_id)
-    matching = [each for each in by_digest if each.startswith(digest or "")]
+    matching = [known_digest for known_digest in by_digest if known_digest.startswith(digest or "")]
     if len(matching) > 1:
-        listed = "; ".join(f"{each}: {', '.join(by_digest[each])}" for each in matching)
+        listed = "; ".join(f"{known_digest}: {', '.join(by_digest[known_digest])}" for known_digest in matching)
         raise UserError(f"runs on different data must not be mixed: choose with --digest or --sweep-id among {listed}")
     if chosen and not matching:
         raise UserError(f"no sweep has --digest {digest!r}; there are {', '.join(sorted(by_digest))}")
@@ -50,46 +50,46 @@ def open_sweeps(
     """Connect to the store of a configuration, and choose among its sweeps on `data.name` (see `choose_sweeps`).
 
     Raises:
-        UserError: also for an unknown corpus or method, and where nothing was recorded.
+        UserError: also for an unknown corpus or method, and where no trial is recorded.
     """
     check_name(config.data.name)
     get_method(config.method)
     uri = resolve_tracking_uri(config)
-    nothing = UserError(
+    no_trials = UserError(
         f"no finished trials on {config.data.name!r} at {uri}: "
-        f"run python jobs/sweep.py --data.name={config.data.name} first, or give its --output"
+        f"run a sweep on {config.data.name!r} first, or give the --output of one"
     )
     # To connect to a database that does not exist would create it.
     file = database_file(uri)
     if file is not None and not file.exists():
-        raise nothing
+        raise no_trials
     store = MlflowStore(uri)
     chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest)
     if not chosen:
-        raise nothing
+        raise no_trials
     return store, chosen
 
 
-def given_weights(config: Config, tree: Tree) -> Weights | None:
-    """`sweep.nrg_weights` where `tree`, which `config` was built from, has it; None: `weights_of` asks the sweeps."""
+def configured_weights(config: Config, tree: Tree) -> Weights | None:
+    """`sweep.nrg_weights` if `tree`, which `config` was built from, sets it, else None."""
     return config.sweep.nrg_weights if "nrg_weights" in tree.get("sweep", {}) else None
 
 
-def weights_of(sweeps: Sequence[SweepRecord], given: Weights | None) -> Weights:
-    """The weights of FNRG, PNRG and TNRG that the sweeps selected by, unless others are given.
+def weights_of(sweeps: Sequence[SweepRecord], configured: Weights | None) -> Weights:
+    """The weights of FNRG, PNRG and TNRG: as configured (see `configured_weights`), else as the sweeps selected by.
 
     Raises:
-        UserError: if the sweeps differ in them and none are given.
+        UserError: if the sweeps differ in their weights and none are configured.
     """
-    if given is not None:
-        return given
-    found = {sweep.tags[NRG_WEIGHTS]: sweep.sweep_id for sweep in sweeps if NRG_WEIGHTS in sweep.tags}
-    if len(found) > 1:
-        listed = "; ".join(f"{name}: {weights}" for weights, name in found.items())
+    if configured is not None:
+        return configured
+    recorded = {sweep.tags[NRG_WEIGHTS]: sweep.sweep_id for sweep in sweeps if NRG_WEIGHTS in sweep.tags}
+    if len(recorded) > 1:
+        listed = "; ".join(f"{name}: {weights}" for weights, name in recorded.items())
         raise UserError(f"these sweeps selected by different weights ({listed}): give --sweep.nrg_weights")
-    if not found:
+    if not recorded:
         return EQUAL_WEIGHTS
-    fnrg, pnrg, tnrg = json.loads(next(iter(found)))
+    fnrg, pnrg, tnrg = json.loads(next(iter(recorded)))
     return fnrg, pnrg, tnrg
 
 
@@ -98,10 +98,10 @@ def _has_completed(sweep: SweepRecord) -> bool:
 
 
 def data_digest(sweep: SweepRecord) -> str:
-    """The digest of the data that a sweep's trials ran on; empty where none is recorded.
+    """The digest of the data that a sweep's trials ran on; empty if none is recorded.
 
     Raises:
-        UserError: where its trials ran on different data.
+        UserError: if its trials ran on different data.
     """
     digests = {tags[DATA_DIGEST] for tags in (sweep.tags, *(t.tags for t in sweep.trials)) if DATA_DIGEST in tags}
     if len(digests) > 1:

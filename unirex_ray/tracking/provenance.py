@@ -9,7 +9,7 @@ import unirex_ray
 
 
 def code_version() -> str:
-    """The package's version, and its git commit (`+dirty` with uncommitted changes) where it runs from a checkout."""
+    """The package's version; in a checkout also its git commit, with `+dirty` if there are uncommitted changes."""
     version = f"unirex_ray {unirex_ray.__version__}"
     folder = Path(unirex_ray.__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+dirty", "--exclude=*"]

@@ -1,4 +1,4 @@
-"""A trial as the search plans it and as the run store remembers it."""
+"""A trial as the search plans it, and trials and evaluations as the run store records them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TrialStatus = Literal["running", "completed", "stopped", "failed"]
 
 
 def trial_name(sweep_id: str, method: str, configuration: int, seed: int) -> str:
-    """`TrialSpec.trial_id`: the same trial has the same one in every process."""
+    """`TrialSpec.trial_id`: the same in every process."""
     return f"{sweep_id}-{method}-{configuration:04d}-s{seed}"
 
 
@@ -24,7 +24,7 @@ class TrialSpec:
     Attributes:
         trial_id: deterministic within the sweep, see `trial_name`.
         configuration: index of the suggestion within the method's study, from 0.
-        parameters: what was sampled: dotted configuration keys and plain values (`method` and `train.seed` excluded).
+        parameters: sampled values by dotted configuration key, without `method` and `train.seed`.
     """
 
     trial_id: str
@@ -40,14 +40,14 @@ SAME_LABELS = "the same"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A trained model's metrics on a corpus that need not be the one that it was trained on.
+    """A trained model's metrics on its own corpus or on another one.
 
     Attributes:
         trial_id, method, seed: of the model.
-        trained_on, trained_digest: the corpus that it was trained on.
-        corpus, digest: the one that it was evaluated on.
-        split: of that corpus.
-        labels: which of the corpus' labels each of the model's stands for, in words.
+        trained_on, trained_digest: the corpus that the model was trained on.
+        corpus, digest: the corpus that it was evaluated on.
+        split: of `corpus`.
+        labels: the corpus' label for each of the model's labels, in words; `SAME_LABELS` if they are equal.
     """
 
     trial_id: str
@@ -68,9 +68,9 @@ class TrialRecord:
 
     Attributes:
         status: `stopped` at a rung, `failed` with a reason, else `running` or `completed`.
-        metrics: the final ones of a completed trial; empty before.
+        metrics: of a completed trial; empty before.
         history: losses and dev metrics by epoch.
-        run_id: the store's own identifier, where it has one.
+        run_id: the store's own identifier; None before the trial is recorded.
     """
 
     spec: TrialSpec

@@ -1,4 +1,4 @@
-"""Where sweeps and trials are recorded: the seam, and the names that every store uses."""
+"""What a run store does, the names of tags that every store uses, and the URI of the one that is configured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SweepRecord:
     """What is known of a sweep.
 
     Attributes:
-        seeds: every configuration has to complete all of them.
+        seeds: that every configuration has to complete.
         trials: ordered by method, configuration and seed; without history.
         run_id: the store's own identifier.
     """
@@ -56,42 +56,25 @@ class SweepRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class RunStore(Protocol):
-    """Records sweeps and their trials. One process writes a sweep; any number read.
+class OpenSweep(Protocol):
+    """The runs of one sweep, while it runs; whatever else the store records leaves them alone.
 
-    Sweeps and trials are found by their identifiers before they are created, so a retry, a restore and a resumed sweep
-    continue what is there. Metrics are raw values by logged key; non-finite ones are the caller's to refuse.
+    Trials are found by their identifiers before they are created, so a retry, a restore and a resumed sweep continue
+    what is there. Metrics are raw values by logged key; non-finite ones are the caller's to refuse.
     """
 
-    def open_sweep(
-        self,
-        *,
-        experiment: str,
-        sweep_id: str,
-        seeds: Sequence[int],
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-    ) -> str:
-        """Find or create the sweep, set it running, and make it the one that the trial calls mean.
-
-        Args:
-            experiment: the corpus' name.
-            seeds: what every configuration of the sweep has to complete.
-            params: flat; values that are no text are written as JSON.
-            tags: `DATA_DIGEST` at least; tags that there are already are overwritten.
-
-        Returns:
-            The store's own identifier of the sweep.
-        """
+    @property
+    def run_id(self) -> str:
+        """The store's own identifier of the sweep."""
 
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Find or create a trial of the open sweep and set it running; returns the store's own identifier."""
+        """Find or create a trial and set it running; returns the store's own identifier."""
 
     def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
-        """Add an epoch to the trial's history; an epoch that is there already stays as it is.
+        """Add an epoch to the trial's history; an epoch that is already there stays as it is.
 
         Args:
-            stage: of an epoch that is kept beside the history, which is the last stage's.
+            stage: of an earlier stage's epoch, which is kept apart: the history is the last stage's.
         """
 
     def finish_trial(
@@ -105,17 +88,42 @@ class RunStore(Protocol):
     def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
         """Keep a file as an artifact of a trial, or of the sweep (None)."""
 
-    def finish_sweep(self) -> None:
-        """Record the sweep as completed."""
-
-    def fail_sweep(self, reason: str) -> None:
-        """Record the sweep as failed; trials that were running can be continued by a later `open_sweep`."""
-
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
-        """The open sweep's trials, by method, configuration and seed.
+        """The sweep's trials, by method, configuration and seed.
 
         Args:
             history: read the metrics of every epoch as well (some requests per trial).
+        """
+
+    def finish(self) -> None:
+        """Record the sweep as completed."""
+
+    def fail(self, reason: str) -> None:
+        """Record the sweep as failed; trials that were running can be continued by a later `open_sweep`."""
+
+
+class RunStore(Protocol):
+    """Records sweeps, and evaluations of their models. One process writes a sweep; any number read.
+
+    It keeps no state about an open sweep: `OpenSweep` does.
+    """
+
+    def open_sweep(
+        self,
+        *,
+        experiment: str,
+        sweep_id: str,
+        seeds: Sequence[int],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> OpenSweep:
+        """Find or create a sweep and set it running.
+
+        Args:
+            experiment: the corpus' name.
+            seeds: that every configuration has to complete.
+            params: flat; values other than text are written as JSON.
+            tags: `DATA_DIGEST` at least; existing tags are overwritten.
         """
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
@@ -124,7 +132,7 @@ class RunStore(Protocol):
     def log_evaluation(
         self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
     ) -> str:
-        """Record an evaluation as a run of the corpus it was made on; the same one again takes its place.
+        """Record an evaluation as a run of the corpus it was made on; the same evaluation again replaces it.
 
         Args:
             params: flat, as for `open_sweep`.
@@ -135,14 +143,14 @@ class RunStore(Protocol):
         """
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
-        """Evaluations, on whatever corpus, of models that were trained on this one; oldest first."""
+        """Evaluations, on any corpus, of models that were trained on this one; oldest first."""
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
-        """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value stands."""
+        """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value counts."""
 
 
 def sort_key(record: TrialRecord) -> tuple[str, int, int]:
-    """The one order of trials: it does not depend on timings."""
+    """The order of trials in every store; independent of timings."""
     return record.spec.method, record.spec.configuration, record.spec.seed
 
 

@@ -57,6 +57,7 @@ def test_amazon_leaves_the_title_out():
     assert sizes(corpus) == [10, 2, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [load_yelp, load_amazon])
 def test_reviews_are_drawn_by_seed_without_overlap_and_balanced(load):
     title = load is load_amazon

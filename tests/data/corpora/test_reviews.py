@@ -182,6 +182,7 @@ def test_word_list_auprc_by_hand() -> None:
     assert word_list_auprc(inp) == pytest.approx(0.5 * (1 + 0.5) / 2 + 0.5 * (0.5 + 0.25) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_sentiment_word_list_is_a_poor_rationale(seed: int) -> None:
     test = inputs(make_reviews(seed, {"train": 0, "dev": 0, "test": 400}), "test")
@@ -245,6 +246,7 @@ def encoder_accuracy(corpus: Corpus, *, instances: int, epochs: int) -> float:
     return float((predicted == wanted).float().mean())
 
 
+@pytest.mark.slow
 def test_bags_of_words_fail_where_the_encoder_succeeds(corpus: Corpus) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,0 +1,91 @@
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from unirex_ray.report.table import ReportTable, group_breaks, over_seeds, parameters_text, to_csv
+
+TABLE = ReportTable(
+    title="Title",
+    lead={"Method": ["a|b", "c"]},
+    scores={"Score": [Text("1", style="bold"), Text("", style="bold")]},
+    raw={name: ["1.0", "2.0"] for name in ("One", "Two", "Three", "Four")},
+    raw_group=2,
+    remarks=["A remark."],
+    breaks=group_breaks(["a", "c"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [
+        (80, [["Method", "Score", "One", "Two", "Three", "Four"]]),
+        (30, [["Method", "Score"], ["Method", "One", "Two"], ["Method", "Three", "Four"]]),
+    ],
+)
+def test_a_wide_table_is_split_between_groups(width: int, headers: list[list[str]]) -> None:
+    stream = io.StringIO()
+    TABLE.print(Console(file=stream, width=width))
+    lines = stream.getvalue().splitlines()
+    assert [line.split() for line in lines if "Method" in line] == headers
+    rows = [index for index, line in enumerate(lines) if "a|b" in line]
+    assert [lines[index + 1].strip() for index in rows] == [""] * len(headers)
+    assert (lines[0].strip(), lines[-1]) == ("Title", "A remark.")
+
+
+def test_markdown() -> None:
+    assert TABLE.markdown().splitlines() == [
+        "Title",
+        "",
+        "| Method | Score | One | Two | Three | Four |",
+        "|---|---:|---:|---:|---:|---:|",
+        "| a\\|b | **1** | 1.0 | 1.0 | 1.0 | 1.0 |",
+        "| c |  | 2.0 | 2.0 | 2.0 | 2.0 |",
+        "",
+        "- A remark.",
+    ]
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r")),
+    st.lists(st.integers()),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b,c", 'd"']), CELLS, min_size=1), min_size=1))
+def test_csv_round_trip(rows: list[dict[str, Any]]) -> None:
+    read = list(csv.DictReader(io.StringIO(to_csv(rows), newline="")))
+    # A row of one empty cell is a blank line, which readers skip.
+    header = {key for row in rows for key in row}
+    if len(header) > 1:
+        assert len(read) == len(rows)
+        for got, row in zip(read, rows, strict=True):
+            for key in header:
+                value = row.get(key)
+                assert got[key] == ("" if value is None else value if isinstance(value, str) else json.dumps(value))
+
+
+def test_nan_is_an_empty_cell() -> None:
+    assert to_csv([{"a": math.nan, "b": 0.0}]) == "a,b\n,0.0\n"
+
+
+def test_parameters_text() -> None:
+    assert (
+        parameters_text({"train.learning_rate": 2e-5, "loss.comp_weight": 1.0}) == "learning_rate=2e-05 comp_weight=1"
+    )
+    assert parameters_text({"train.seed": 1, "data.seed": 2}) == "train.seed=1 data.seed=2"
+
+
+def test_over_seeds() -> None:
+    assert over_seeds([(0,), (4,)]) == "one seed"
+    assert over_seeds([(0, 1), (0, 1, 2)]) == "mean ± std over 2/3 seeds"

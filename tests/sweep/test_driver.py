@@ -1,0 +1,222 @@
+"""What the driver tells the store and the screen, and in which order; with the memory store, and no Ray."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from helpers.memory_store import Backend, MemoryStore, MemorySweep
+
+from unirex_ray.config import Config, build_config, unflatten
+from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob
+from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
+from unirex_ray.sweep.driver import Driver
+from unirex_ray.sweep.schedule import Schedule, SweepExtent
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.training.state import TrialResult
+
+HALVES = {metric.key: 0.5 for metric in NRG_METRICS}
+METRICS = TrialMetrics(dev=HALVES, test=HALVES)
+ARTIFACTS = {"rationales.html", "config.yaml", "rungs.txt"}
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+class RecordingSweep(MemorySweep):
+    """Notes every write; is killed before one of them."""
+
+    def __init__(self, backend: Backend | None = None, killed_before: str = "") -> None:
+        opened = MemoryStore(backend).open_sweep(experiment="corpus", sweep_id="s1", seeds=(0,), params={}, tags={})
+        super().__init__(opened.runs, opened.run_id, opened.sweep_id)
+        self.events: list[str] = []
+        self._killed_before = killed_before
+
+    def _note(self, event: str) -> None:
+        if event == self._killed_before:
+            raise Killed(event)
+        self.events.append(event)
+
+    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        self._note("open")
+        return super().open_trial(spec, params=params, tags=tags)
+
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+        self._note(f"epoch {epoch}")
+        super().log_epoch(trial_id, epoch, metrics, stage=stage)
+
+    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
+        self._note(path)
+        super().log_text(trial_id, path, text)
+
+    def finish_trial(
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
+    ) -> None:
+        self._note(status)
+        super().finish_trial(trial_id, status, metrics=metrics, reason=reason)
+
+
+class Screen:
+    """Notes what it is told among the sweep's writes."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+
+    def started(self, spec: TrialSpec) -> None:
+        self._events.append("shown: start")
+
+    def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
+        self._events.append(f"shown: epoch {epoch}")
+
+    def ended(self, record: TrialRecord) -> None:
+        self._events.append("shown: end")
+
+
+class Counting:
+    def suggest(self, index: int, known: object) -> dict[str, float]:
+        return {"train.learning_rate": 1e-5 * (1 + index)}
+
+
+def resolve(spec: TrialSpec) -> Config:
+    return build_config(unflatten({**spec.parameters, "method": spec.method, "train.seed": spec.seed}))
+
+
+def drive(sweep: RecordingSweep) -> Driver:
+    """A driver of two trials with a rung at epoch 1, at which one of two goes on; it continues what is recorded."""
+    plan = SweepExtent(sweep_id="s1", budgets={"aa-ig": 2}, seeds=(0,), rungs=(1,), reduction=2)
+    return Driver(
+        Schedule(plan, {"aa-ig": Counting()}, sweep.trials(history=True)),
+        sweep,
+        Screen(sweep.events),  # type: ignore[arg-type]
+        resolve=resolve,
+        folder=lambda trial_id: f"trials/{trial_id}",
+        shared="stages",
+        tags={},
+        concurrency=2,
+    )
+
+
+def suggested(driver: Driver) -> str:
+    job = driver.suggest()
+    assert isinstance(job, TrialJob)
+    return job.trial_id
+
+
+def epoch(value: float) -> EpochDone:
+    return EpochDone(
+        epoch=1, metrics=TrialMetrics(dev={m.key: value if m.higher_is_better else 1 - value for m in NRG_METRICS})
+    )
+
+
+def result() -> TrialResult:
+    token = HighlightedToken(segment=0, start=0, end=5, score=1.0, selected=True, gold=True)
+    text = HighlightedInput(segments=("great fun",), tokens=(token,))
+    instance = HighlightedInstance(id="0", inputs=(text,), label="positive", predicted="positive", probability=0.9)
+    return TrialResult(metrics=METRICS, epoch=1, perturbation="dropped", highlights=(instance,))
+
+
+def test_a_trial_is_on_record_before_it_is_shown_and_started() -> None:
+    sweep = RecordingSweep()
+    trial_id = suggested(drive(sweep))
+    assert sweep.events == ["open", "shown: start"]
+    assert [(record.spec.trial_id, record.status) for record in sweep.trials()] == [(trial_id, "running")]
+
+
+def test_a_driver_that_was_killed_before_a_trial_was_on_record_has_started_nothing() -> None:
+    sweep = RecordingSweep(killed_before="open")
+    with pytest.raises(Killed):
+        drive(sweep).suggest()
+    assert (sweep.events, sweep.trials()) == ([], [])
+    assert suggested(drive(RecordingSweep(sweep.runs))) == "s1-aa-ig-0000-s0"
+
+
+def test_of_a_completed_trial_everything_is_written_before_its_status() -> None:
+    sweep = RecordingSweep()
+    driver = drive(sweep)
+    trial_id = suggested(driver)
+    assert driver.on_message(trial_id, epoch(0.5))
+    assert sweep.events[2:] == ["epoch 1", "shown: epoch 1"]
+    driver.on_message(trial_id, result())
+    *artifacts, status, end = sweep.events[4:]
+    assert sorted(artifacts) == sorted(ARTIFACTS)
+    assert (status, end) == ("completed", "shown: end")
+
+
+def test_of_a_trial_that_loses_at_a_rung_everything_is_written_before_its_status() -> None:
+    sweep = RecordingSweep()
+    driver = drive(sweep)
+    better, worse = suggested(driver), suggested(driver)
+    assert driver.on_message(better, epoch(0.5))
+    del sweep.events[:]
+    assert not driver.on_message(worse, epoch(0.4))
+    assert sweep.events[:2] == ["epoch 1", "shown: epoch 1"]
+    assert sorted(sweep.events[2:-2]) == ["config.yaml", "rungs.txt"]
+    assert sweep.events[-2:] == ["stopped", "shown: end"]
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda driver, trial_id: driver.on_message(trial_id, TrialFailed(reason="why")),
+        lambda driver, trial_id: driver.on_message(trial_id, epoch(float("nan"))),
+        lambda driver, trial_id: driver.on_message(
+            trial_id, replace(result(), metrics=TrialMetrics(dev={"auprc": float("inf")}))
+        ),
+        lambda driver, trial_id: driver.on_process_lost(trial_id, "why"),
+        lambda driver, trial_id: driver.on_exit(trial_id),
+    ],
+    ids=["it raises", "an epoch is not finite", "its result is not finite", "its process is lost", "it just ends"],
+)
+def test_a_failed_trial_is_recorded_once_and_its_status_last(fail: Callable[[Driver, str], None]) -> None:
+    sweep = RecordingSweep()
+    driver = drive(sweep)
+    trial_id = suggested(driver)
+    fail(driver, trial_id)
+    driver.on_process_lost(trial_id, "again")
+    assert sweep.events[2:] == ["config.yaml", "failed", "shown: end"]
+    (record,) = sweep.trials()
+    assert record.reason
+    assert record.reason != "again"
+
+
+@pytest.mark.parametrize("killed_before", [*sorted(ARTIFACTS), "completed"])
+def test_a_trial_whose_driver_was_killed_while_writing_is_running_and_runs_again(killed_before: str) -> None:
+    sweep = RecordingSweep(killed_before=killed_before)
+    driver = drive(sweep)
+    trial_id = suggested(driver)
+    driver.on_message(trial_id, epoch(0.5))
+    with pytest.raises(Killed):
+        driver.on_message(trial_id, result())
+    (record,) = sweep.trials()
+    assert (record.status, record.metrics) == ("running", TrialMetrics())
+
+    again = RecordingSweep(sweep.runs)
+    driver = drive(again)
+    assert suggested(driver) == trial_id
+    driver.on_message(trial_id, result())
+    (record,) = again.trials()
+    assert (record.status, record.metrics) == ("completed", METRICS)
+    (run,) = [run for run in again.runs.values() if "parent" in run]
+    # Nothing that was written before the kill is lost.
+    assert {"rationales.html", "config.yaml"} <= set(run["artifacts"])
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_the_rungs_of_a_resumed_trial_are_kept_without_the_tags_of_its_run(judged: bool) -> None:
+    killed = RecordingSweep()
+    trial_id = suggested(drive(killed))
+    (record,) = killed.trials()
+    assert record.tags
+
+    sweep = RecordingSweep(killed.runs)
+    driver = drive(sweep)
+    assert suggested(driver) == trial_id
+    if judged:
+        driver.on_message(trial_id, epoch(0.5))
+    driver.on_message(trial_id, result())
+    (record,) = sweep.trials()
+    assert record.run_id is not None
+    verdict = "rung.1: CNRG 0.0000 at epoch 1: rank 1 of 1, the best 1 go on\n"
+    assert sweep.runs[record.run_id]["artifacts"].get("rungs.txt") == (verdict if judged else None)

@@ -1,0 +1,118 @@
+"""What a sweep leaves behind when all its trials have ended."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from unirex_ray.analysis.leaderboard import LeaderboardRow, leaderboard
+from unirex_ray.analysis.selection import configurations
+from unirex_ray.config import Config, override, to_yaml
+from unirex_ray.report.comparison import leaderboard_table
+from unirex_ray.sweep.driver import Timing
+from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder
+from unirex_ray.sweep.plan import SweepPlan
+from unirex_ray.tracking.store import OpenSweep, resolve_tracking_uri
+from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.state import drop_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """A finished sweep.
+
+    Attributes:
+        digest: of the data.
+        rows: every configuration, best first.
+        best: resolved configuration of the best one with the sweep's first seed; None where none completed.
+        output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
+    """
+
+    sweep_id: str
+    digest: str
+    rows: tuple[LeaderboardRow, ...]
+    best: Config | None
+    output: Path
+
+
+def write_results(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    sweep: OpenSweep,
+    *,
+    summary: Mapping[str, Any],
+    timings: Mapping[str, Timing],
+    concurrency: int,
+) -> SweepOutcome:
+    """Select from the trials on record, and write leaderboard, best configuration and summary, also to the run store.
+
+    Args:
+        summary: the contents of `sweep.json` so far.
+        timings: of the trials that this process ran, by identifier, in the order in which they ended.
+        concurrency: how many trials ran at once.
+    """
+    methods, seeds = list(plan.budgets), plan.config.sweep.seeds
+    records = sorted(sweep.trials(), key=lambda r: (methods.index(r.spec.method), r.spec.configuration, r.spec.seed))
+    rows = leaderboard(configurations(records, seeds=seeds), plan.config.sweep.nrg_weights)
+    files = [folder.write(LEADERBOARD, leaderboard_table(rows).csv())]
+    best = next((plan.trial_config(row.configuration.records[0].spec) for row in rows if row.best), None)
+    if best is not None:
+        best = override(best, {"train.seed": seeds[0], "sweep.methods": None})
+        files.append(folder.write(BEST_CONFIG, to_yaml(best)))
+    summary = {
+        **summary,
+        "status": "completed",
+        "tracking_uri": resolve_tracking_uri(plan.config),
+        "concurrency": concurrency,
+        "trials": {record.spec.trial_id: record.reason or record.status for record in records},
+        **_seconds(summary, timings),
+    }
+    files.append(folder.write(SWEEP, json.dumps(summary, indent=2)))
+    for file in files:
+        sweep.log_file(None, file)
+    sweep.log_text(None, "search_space.txt", "".join(f"{p.describe()}\n" for p in plan.space.parameters))
+    return SweepOutcome(
+        sweep_id=summary["sweep_id"],
+        digest=summary["settings"]["data.digest"],
+        rows=rows,
+        best=best,
+        output=folder.path,
+    )
+
+
+def drop_unselected_weights(
+    folder: SweepFolder, rows: Sequence[LeaderboardRow], *, keep: Literal["selected", "all"]
+) -> None:
+    """Delete the trials' last checkpoints, and the weights that are not to be kept.
+
+    Args:
+        keep: the weights of each method's selected configuration, or all.
+    """
+    for row in rows:
+        for record in row.configuration.records:
+            store = CheckpointStore(folder.trial(record.spec.trial_id))
+            drop_weights(store, keep_best=keep == "all" or row.rank == 1)
+
+
+def print_outcome(outcome: SweepOutcome, console: Console) -> None:
+    """Print the leaderboard and the names of the files."""
+    leaderboard_table(outcome.rows).print(console)
+    files = [LEADERBOARD, *([BEST_CONFIG] if outcome.best else []), SWEEP]
+    console.print(f"written to {outcome.output}: {', '.join(files)}", markup=False, soft_wrap=True)
+
+
+def _seconds(summary: Mapping[str, Any], timings: Mapping[str, Timing]) -> dict[str, Any]:
+    """The part of the summary that says how long trials took; what an interrupted sweep wrote stays."""
+    seconds = {
+        trial_id: {**{name.removesuffix("_s"): value for name, value in asdict(t).items()}, "fixed": t.fixed_s}
+        for trial_id, t in timings.items()
+    }
+    after_first = [timing.fixed_s for timing in list(timings.values())[1:]]
+    median = statistics.median(after_first) if after_first else summary.get("fixed_s_median_after_first")
+    return {"fixed_s_median_after_first": median, "seconds": {**summary.get("seconds", {}), **seconds}}

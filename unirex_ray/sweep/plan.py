@@ -1,0 +1,166 @@
+"""What a sweep decides before its first trial, and every reason to refuse it; needs neither Ray nor a run store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unirex_ray.config import Config, SweepConfig, flatten, override
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
+from unirex_ray.metrics.nrg import usable_weights
+from unirex_ray.sweep.schedule import SweepExtent
+from unirex_ray.sweep.searcher import Searcher, make_searcher
+from unirex_ray.sweep.space import MethodSpace, Space
+from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.training.prepare import check_method, prepare
+
+_DEFAULT_BUDGET = 9
+
+_MAY_CHANGE = (
+    "method",
+    "output",
+    "tracking.",
+    "data.source",
+    "data.cache",
+    "sweep.concurrency",
+    "sweep.max_failures",
+    "sweep.keep_weights",
+)
+"""Beginnings of keys that may change when a sweep is resumed: they change no number, or a setting of its own does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """A sweep that can be run.
+
+    Attributes:
+        config: what all trials have in common.
+        space: what is searched: without the keys that the user fixed, values in the types of the configuration.
+        fixed: the keys of the space that are not searched, as the user fixed them.
+        budgets: most configurations by method, in the order in which methods take turns.
+        searchers: by method.
+    """
+
+    config: Config
+    space: Space
+    fixed: tuple[str, ...]
+    budgets: Mapping[str, int]
+    searchers: Mapping[str, Searcher]
+
+    def trial_config(self, spec: TrialSpec) -> Config:
+        """The whole configuration of a trial."""
+        config = override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+        return get_method(spec.method).resolve(config)
+
+    def settings(self, digest: str) -> dict[str, Any]:
+        """Everything that decides the sweep's numbers, flat: configuration, methods, search space, corpus.
+
+        Args:
+            digest: of the corpus.
+        """
+        flat = {k: v for k, v in flatten(self.config.model_dump(mode="json")) if not k.startswith(_MAY_CHANGE)}
+        described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
+        return {**flat, "sweep.methods": list(self.budgets), "data.digest": digest, **described}
+
+    def extent(self, sweep_id: str) -> SweepExtent:
+        """Which trials the sweep consists of, by the name that it got."""
+        sweep = self.config.sweep
+        return SweepExtent(
+            sweep_id=sweep_id,
+            budgets=self.budgets,
+            seeds=sweep.seeds,
+            rungs=sweep.rungs,
+            reduction=sweep.reduction,
+            weights=sweep.nrg_weights,
+        )
+
+
+def plan_sweep(config: Config, space: Space, fixed: Collection[str] = ()) -> SweepPlan:
+    """Decide which trials a sweep consists of, and refuse whatever can be refused without its corpus.
+
+    The corpus may be large: it is read after this, and refused by `prepare_corpus`.
+
+    Args:
+        config: presets of the space, `--config` and command line, merged.
+        fixed: keys that the user set: as parameters they are not searched, and `method` is swept alone.
+
+    Raises:
+        UserError: for methods that are unknown or repeated, rungs that stop nothing, a space that does not fit the
+            configuration, and a grid of ranges.
+    """
+    only_method = "method" in fixed and "sweep.methods" not in fixed
+    methods = (config.method,) if only_method or not config.sweep.methods else config.sweep.methods
+    for name in methods:
+        get_method(name)
+    if len(set(methods)) < len(methods):
+        raise UserError(f"sweep.methods must be distinct, but got {list(methods)}")
+    if config.sweep.rungs and config.sweep.rungs[-1] >= config.train.epochs:
+        raise UserError(
+            f"sweep.rungs = {list(config.sweep.rungs)}: a rung at or beyond train.epochs = {config.train.epochs} "
+            "stops nothing; lower it, or set --sweep.rungs=[]"
+        )
+    if config.train.threads is None:
+        config = override(config, {"train.threads": 1})
+    space, removed = space.without(fixed)
+    space = space.checked(config)
+    spaces = {method: space.for_method(method, config) for method in methods}
+    budgets = {method: _budget(config.sweep, spaces[method]) for method in methods}
+    searchers = {
+        method: make_searcher(
+            config.sweep.searcher,
+            spaces[method],
+            budget=budgets[method],
+            seed=config.sweep.seed,
+            weights=config.sweep.nrg_weights,
+        )
+        for method in methods
+    }
+    return SweepPlan(config=config, space=space, fixed=removed, budgets=budgets, searchers=searchers)
+
+
+def prepare_corpus(plan: SweepPlan, corpus: Corpus) -> tuple[str, ...]:
+    """Refuse a corpus that the plan does not fit, and tokenise it for every encoder that the plan may ask for.
+
+    Returns:
+        Notes on the corpus for the user.
+
+    Raises:
+        UserError: for a method that cannot learn from the corpus in some configuration, weights that give no weight to
+            any score of it, and an encoder that cannot be found or is asked for more than it has.
+    """
+    for config in _demanding_configs(plan):
+        check_method(config, corpus)
+    usable_weights(plan.config.sweep.nrg_weights, has_gold=corpus.has_gold("dev"))
+    notes = [note for config in _encoder_configs(plan) for note in prepare(config, corpus)]
+    return tuple(dict.fromkeys(notes))
+
+
+def _budget(sweep: SweepConfig, space: MethodSpace) -> int:
+    """What the user asks for, or else the whole grid or the default; at most what the space has."""
+    grid = sweep.searcher == "grid"
+    size = len(space.grid()) if grid or space.finite else math.inf
+    return int(min(size, sweep.configurations or (size if grid else _DEFAULT_BUDGET)))
+
+
+def _demanding_configs(plan: SweepPlan) -> Iterator[Config]:
+    """For each method, the configurations that ask most of a corpus: every pooling, with the fewest gold instances."""
+    for method in plan.budgets:
+        searched = {p.key: p.values for p in plan.space.for_method(method, plan.config).parameters}
+        gold_percent = min(searched.get("data.gold_percent", (plan.config.data.gold_percent,)))
+        for pooling in searched.get("model.pooling", (plan.config.model.pooling,)):
+            tried = {"method": method, "model.pooling": pooling, "data.gold_percent": gold_percent}
+            yield override(plan.config, tried)
+
+
+def _encoder_configs(plan: SweepPlan) -> Iterator[Config]:
+    """A configuration for each encoder and depth that the space may ask for."""
+    config, parameters = plan.config, {parameter.key: parameter for parameter in plan.space.parameters}
+    encoders, layers = parameters.get("model.encoder"), parameters.get("model.layers")
+    for encoder in encoders.values if encoders else (config.model.encoder,):
+        applies = layers is not None and encoder in layers.when.get("model.encoder", (encoder,))
+        for depth in layers.values if layers is not None and applies else (config.model.layers,):
+            yield override(config, {"model.encoder": encoder, "model.layers": depth})

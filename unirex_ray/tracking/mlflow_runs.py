@@ -1,0 +1,106 @@
+"""MLflow's runs, as they come: created, continued, written in batches, and searched page by page."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.store.entities import PagedList
+
+from unirex_ray.tracking.mlflow_connect import Experiment
+from unirex_ray.tracking.store import DATA_DIGEST, EVALUATION, REASON
+
+_PAGE = 1000
+_BATCH_METRICS, _BATCH_ENTRIES = 900, 90
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
+
+
+class MlflowRuns:
+    """The runs of an MLflow client; keeps nothing but the client."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self.client = client
+
+    def create(self, experiment: Experiment, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
+        """Create a run that is running, with its tags, params and data set."""
+        # Tags are part of the creation, so that a run is found again even if the process dies right here.
+        short = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
+        run = self.client.create_run(experiment.id, tags=short, run_name=name)
+        return self._complete(experiment, run, params, tags)
+
+    def reopen(self, experiment: Experiment, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
+        """Set a run running again; tags are overwritten, and only params that it lacks are added."""
+        self.log(run.info.run_id, tags=tags)
+        if REASON in run.data.tags:
+            self.client.delete_tag(run.info.run_id, REASON)
+        if run.info.status != "RUNNING":
+            self.client.update_run(run.info.run_id, status="RUNNING")
+        return self._complete(experiment, run, params, tags)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        """Write to a run in batches that a server accepts; tags are cut to 5000 characters."""
+        now = time.time_ns() // 1_000_000
+        for batch in _batches(
+            [Metric(key, value, now, step) for key, value in (metrics or {}).items()], _BATCH_METRICS
+        ):
+            self.client.log_batch(run_id, metrics=batch)
+        for batch in _batches([Param(key, value) for key, value in (params or {}).items()], _BATCH_ENTRIES):
+            self.client.log_batch(run_id, params=batch)
+        for batch in _batches([RunTag(k, v[:_LONGEST_TAG]) for k, v in (tags or {}).items()], _BATCH_ENTRIES):
+            self.client.log_batch(run_id, tags=batch)
+
+    def search(self, query: str, *, experiments: Sequence[str] | None = None) -> list[Run]:
+        """The runs that match a query, oldest first; of all experiments where none are named by id."""
+        if experiments is None:
+            all_experiments = _all_pages(
+                lambda token: self.client.search_experiments(max_results=_PAGE, page_token=token)
+            )
+            experiments = [experiment.experiment_id for experiment in all_experiments]
+        return _all_pages(
+            lambda token: self.client.search_runs(
+                list(experiments), query, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+        )
+
+    def _complete(self, experiment: Experiment, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
+        """Add what a killed process may have left out. MLflow lets no parameter change."""
+        missing = {key: _text(value) for key, value in params.items() if key not in run.data.params}
+        self.log(run.info.run_id, params=missing)
+        if DATA_DIGEST in tags and not (run.inputs and run.inputs.dataset_inputs):
+            corpus = experiment.corpus
+            dataset = Dataset(name=corpus, digest=tags[DATA_DIGEST], source_type="unirex_ray", source=corpus)
+            context = [InputTag("mlflow.data.context", "evaluation" if EVALUATION in tags else "training")]
+            self.client.log_inputs(run.info.run_id, [DatasetInput(dataset, context)])
+        return run
+
+
+def _all_pages(search: Callable[[str | None], PagedList[Any]]) -> list[Any]:
+    entries: list[Any] = []
+    token: str | None = None
+    while True:
+        page = search(token)
+        entries += page
+        token = page.token
+        if not token:
+            return entries
+
+
+def _batches(entries: list[Any], size: int) -> Iterable[list[Any]]:
+    return (entries[i : i + size] for i in range(0, len(entries), size))
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"

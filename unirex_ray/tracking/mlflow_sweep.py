@@ -1,0 +1,176 @@
+"""One sweep in MLflow: a parent run, and a child run per trial.
+
+Metrics of an epoch are logged as `epoch/dev/...` with step = epoch, final ones as `dev/...` and `test/...`: MLflow
+shows the value of the last step, which need not be the best checkpoint's. The `status` tag is what counts; MLflow's own
+run status follows it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+
+from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.tracking.mlflow_connect import Experiment
+from unirex_ray.tracking.mlflow_runs import MlflowRuns
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.store import (
+    CONFIGURATION,
+    METHOD,
+    PARAMETERS,
+    REASON,
+    SEED,
+    STATUS,
+    SWEEP_ID,
+    TRIAL_ID,
+    sort_key,
+)
+
+PARENT = "mlflow.parentRunId"
+_EPOCH, _STAGE = "epoch/", "stage/"
+_TERMINAL: dict[TrialStatus, str] = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+class MlflowSweep:
+    """An `OpenSweep` whose parent run exists and is running."""
+
+    def __init__(self, runs: MlflowRuns, experiment: Experiment, sweep_id: str, run_id: str) -> None:
+        self._runs, self._experiment = runs, experiment
+        self._sweep_id, self._run_id = sweep_id, run_id
+        self._epochs: dict[str, set[tuple[str, int]]] = {}
+        children = self._children()
+        self._trial_runs = {child.data.tags[TRIAL_ID]: child.info.run_id for child in children}
+        for child in children:
+            status = child.data.tags[STATUS]
+            # Its driver was killed between the two.
+            if status in _TERMINAL and child.info.status == "RUNNING":
+                runs.client.set_terminated(child.info.run_id, _TERMINAL[status])
+
+    @property
+    def run_id(self) -> str:
+        """See `OpenSweep`."""
+        return self._run_id
+
+    def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """See `OpenSweep`."""
+        tags = {
+            **tags,
+            SWEEP_ID: self._sweep_id,
+            TRIAL_ID: spec.trial_id,
+            METHOD: spec.method,
+            CONFIGURATION: str(spec.configuration),
+            SEED: str(spec.seed),
+            PARAMETERS: json.dumps(dict(spec.parameters)),
+            STATUS: "running",
+            PARENT: self._run_id,
+        }
+        known = self._trial_runs.get(spec.trial_id)
+        if known:
+            run = self._runs.reopen(self._experiment, self._runs.client.get_run(known), params, tags)
+            self._epochs[spec.trial_id] = self._logged_epochs(run)
+        else:
+            name = spec.trial_id.removeprefix(f"{self._sweep_id}-")
+            run = self._runs.create(self._experiment, name, params, tags)
+            self._epochs[spec.trial_id] = set()
+        self._trial_runs[spec.trial_id] = run.info.run_id
+        return str(run.info.run_id)
+
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+        """See `OpenSweep`."""
+        prefix = f"{_STAGE}{stage}/" if stage else _EPOCH
+        if (prefix, epoch) not in self._epochs[trial_id]:
+            logged = {prefix + key: value for key, value in metrics.flat().items()}
+            self._runs.log(self._trial_runs[trial_id], metrics=logged, step=epoch)
+            self._epochs[trial_id].add((prefix, epoch))
+
+    def finish_trial(
+        self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
+    ) -> None:
+        """See `OpenSweep`."""
+        run_id = self._trial_runs[trial_id]
+        self._runs.log(run_id, metrics=metrics.flat())
+        self._runs.log(run_id, tags={STATUS: status, **({REASON: reason} if reason else {})})
+        self._runs.client.set_terminated(run_id, _TERMINAL[status])
+
+    def log_text(self, trial_id: str | None, path: str, text: str) -> None:
+        """See `OpenSweep`."""
+        self._runs.client.log_text(self._run_of(trial_id), text, path)
+
+    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
+        """See `OpenSweep`."""
+        self._runs.client.log_artifact(self._run_of(trial_id), str(file), folder)
+
+    def trials(self, *, history: bool = False) -> list[TrialRecord]:
+        """See `OpenSweep`."""
+        records = [trial_record(run, self._history(run) if history else {}) for run in self._children()]
+        return sorted(records, key=sort_key)
+
+    def finish(self) -> None:
+        """See `OpenSweep`."""
+        self._runs.log(self._run_id, tags={STATUS: "completed"})
+        self._runs.client.set_terminated(self._run_id, "FINISHED")
+
+    def fail(self, reason: str) -> None:
+        """See `OpenSweep`."""
+        for child in self._children():
+            if child.info.status == "RUNNING":
+                self._runs.client.set_terminated(child.info.run_id, "KILLED")
+        self._runs.log(self._run_id, tags={STATUS: "failed", REASON: reason})
+        self._runs.client.set_terminated(self._run_id, "FAILED")
+
+    def _run_of(self, trial_id: str | None) -> str:
+        return self._run_id if trial_id is None else self._trial_runs[trial_id]
+
+    def _children(self) -> list[Run]:
+        return self._runs.search(f"tags.`{PARENT}` = '{self._run_id}'", experiments=[self._experiment.id])
+
+    def _history(self, run: Run) -> dict[int, TrialMetrics]:
+        logged: dict[int, dict[str, float]] = {}
+        for key in sorted(run.data.metrics):
+            if key.startswith(_EPOCH):
+                for metric in self._runs.client.get_metric_history(run.info.run_id, key):
+                    logged.setdefault(metric.step, {})[key.removeprefix(_EPOCH)] = metric.value
+        return {epoch: TrialMetrics.from_flat(metrics) for epoch, metrics in sorted(logged.items())}
+
+    def _logged_epochs(self, run: Run) -> set[tuple[str, int]]:
+        """Prefix and number of every epoch of every stage."""
+        first_keys = {re.match(rf"{_EPOCH}|{_STAGE}[^/]+/|", key)[0]: key for key in run.data.metrics}  # type: ignore[index]
+        return {
+            (prefix, metric.step)
+            for prefix, key in first_keys.items()
+            if prefix
+            for metric in self._runs.client.get_metric_history(run.info.run_id, key)
+        }
+
+
+def trial_record(run: Run, history: Mapping[int, TrialMetrics]) -> TrialRecord:
+    """A trial's run as a record; its history takes requests of its own."""
+    tags = own_tags(run)
+    status: TrialStatus = tags[STATUS]  # type: ignore[assignment]
+    spec = TrialSpec(
+        trial_id=tags[TRIAL_ID],
+        method=tags[METHOD],
+        configuration=int(tags[CONFIGURATION]),
+        seed=int(tags[SEED]),
+        parameters=json.loads(tags[PARAMETERS]),
+    )
+    final = {key: value for key, value in run.data.metrics.items() if not key.startswith((_EPOCH, _STAGE))}
+    return TrialRecord(
+        spec=spec,
+        status=status,
+        metrics=TrialMetrics.from_flat(final if status == "completed" else {}),
+        history=history,
+        reason=tags.get(REASON) if status in ("failed", "stopped") else None,
+        run_id=run.info.run_id,
+        tags=tags,
+    )
+
+
+def own_tags(run: Run) -> dict[str, str]:
+    """A run's tags without MLflow's."""
+    return {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
