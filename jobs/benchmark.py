@@ -16,7 +16,7 @@ from unirex_ray.benchmarks.data import measure_data
 from unirex_ray.benchmarks.engine import WORKLOADS, measure_engine
 from unirex_ray.benchmarks.table import engine_table
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config, override
+from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.methods import METHODS
 from unirex_ray.report.table import console
@@ -43,7 +43,7 @@ def main() -> None:
         for method in methods
         for name, load in WORKLOADS.items()
         if options.lengths in (None, name)
-        for result in measure_engine(override(config, {"method": method}), load, runs=options.runs)
+        for result in measure_engine(config.changed({"method": method}), load, runs=options.runs)
     ]
     table = engine_table(results)
     if options.json:

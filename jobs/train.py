@@ -7,7 +7,7 @@ import os
 import sys
 
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config, override
+from unirex_ray.config import build_config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import SPLITS
 from unirex_ray.distributed.train import train_anywhere
@@ -26,7 +26,7 @@ def main() -> None:
     config = build_config(tree)
     if config.train.threads is None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)
-        config = override(config, {"train.threads": threads})
+        config = config.changed({"train.threads": threads})
     output = writable_folder(config.output)
     corpus = load_corpus(config.data)
     out = console()

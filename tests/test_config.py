@@ -15,7 +15,6 @@ from unirex_ray.config import (
     flatten,
     load_yaml,
     merge,
-    override,
     to_yaml,
     unflatten,
 )
@@ -182,12 +181,12 @@ def test_broken_files_are_refused(tmp_path, content, message):
 
 
 def test_overrides_are_validated_again():
-    config = override(Config(), {"train.epochs": 3, "loss.comp_weight": 0.5})
+    config = Config().changed({"train.epochs": 3, "loss.comp_weight": 0.5})
     assert (config.train.epochs, config.loss.comp_weight) == (3, 0.5)
     with pytest.raises(UserError, match=r"train\.epochs"):
-        override(config, {"train.epochs": -1})
+        config.changed({"train.epochs": -1})
     with pytest.raises(UserError, match="unknown key"):
-        override(config, {"train.epoch": 1})
+        config.changed({"train.epoch": 1})
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_overrides_are_validated_again():
     ],
 )
 def test_paths_and_the_search_do_not_change_the_hash(key, value):
-    assert config_hash(override(Config(), {key: value})) == config_hash(Config())
+    assert config_hash(Config().changed({key: value})) == config_hash(Config())
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_paths_and_the_search_do_not_change_the_hash(key, value):
     ],
 )
 def test_science_changes_the_hash(key, value):
-    assert config_hash(override(Config(), {key: value})) != config_hash(Config())
+    assert config_hash(Config().changed({key: value})) != config_hash(Config())
 
 
 def test_the_hash_is_that_of_the_values_not_of_how_they_were_written():
@@ -282,7 +281,7 @@ def test_user_errors_end_a_job_with_one_line_and_code_2(capsys):
 
 def test_a_method_that_is_asked_for_beats_the_methods_of_a_resolved_configuration(tmp_path):
     file = tmp_path / "resolved.yaml"
-    file.write_text(to_yaml(override(Config(), {"sweep.methods": ["aa-ig", "unirex-slm-p"], "method": "aa-ig"})))
+    file.write_text(to_yaml(Config().changed({"sweep.methods": ["aa-ig", "unirex-slm-p"], "method": "aa-ig"})))
 
     def parsed(*argv: str) -> Config:
         return build_config(parse_job(job_parser("job", "A job."), ["--config", str(file), *argv])[1])
@@ -307,3 +306,15 @@ def test_a_job_may_have_an_option_of_a_sections_name() -> None:
     parser.add_argument("--model", dest="folder")
     options, tree = parse_job(parser, ["--model", "some/folder", "--model.layers=2"])
     assert (options.folder, build_config(tree).model.layers) == ("some/folder", 2)
+
+
+def test_a_renamed_key_keeps_the_hash_that_it_had_and_is_still_read_by_its_former_name():
+    changed = Config().changed({"train.activation_checkpointing": True})
+    # Literals of version 0.1.0, of the defaults and of train.stream = true.
+    assert config_hash(Config()) == "43264b111ffd"
+    assert config_hash(changed) == "330f8e0b32fc"
+    assert build_config({"train": {"stream": True}}) == changed
+    assert Config().changed({"train.stream": True}) == changed
+    for option in ("--train.stream=true", "--train.activation_checkpointing=true"):
+        _, tree = parse_job(job_parser("job.py", ""), [option])
+        assert build_config(tree) == changed

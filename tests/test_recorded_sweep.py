@@ -23,7 +23,7 @@ from helpers.record_sweep import FINISHED, INTERRUPTED, OPTIONS, PlaceTakenError
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations
-from unirex_ray.config import DataConfig, build_config, load_yaml, override
+from unirex_ray.config import DataConfig, build_config, load_yaml
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError, exit_on_user_error
@@ -271,7 +271,7 @@ def test_a_trial_of_another_configuration_is_refused_in_a_recorded_folder(
         shutil.copytree(folder_of(place, record), folder)
         before = contents(folder)
         for other in ({"train.learning_rate": 0.04}, {"train.seed": 1}, {"data.limit": 13}):
-            changed = override(config, other)
+            changed = config.changed(other)
             with pytest.raises(UserError, match="holds a trial of another configuration or other data"):
                 train_trial(changed, corpus(changed.data), LocalRuntime(folder))
         assert contents(folder) == before

@@ -21,7 +21,7 @@ from unirex_ray.errors import UserError, did_you_mean, one_line
 
 TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
-Place = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+UserPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 
 Label = Annotated[str, BeforeValidator(lambda value: json.dumps(value) if isinstance(value, int) else value)]
 """A label as text: YAML and the command line read 0 and true as something else."""
@@ -52,7 +52,7 @@ class DataConfig(_Section):
         description="Corpus: reviews (embedded), sst, movies, cose, multirc, esnli, yelp, amazon, stormfront, "
         "offenseval, irony; eraser or table for your own.",
     )
-    source: Place | None = Field(
+    source: UserPath | None = Field(
         None,
         description="Folder, archive or file of the corpus as its authors publish it, or hf://datasets/OWNER/NAME@COMMIT.",
     )
@@ -78,7 +78,7 @@ class DataConfig(_Section):
     max_length: int | None = Field(
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
     )
-    cache: Place | None = Field(
+    cache: UserPath | None = Field(
         None,
         description="Folder of corpora as read and as tokenised; default: unirex_ray in XDG_CACHE_HOME or ~/.cache.",
     )
@@ -87,7 +87,7 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The task model and the rationale extractor."""
 
-    encoder: Place = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
+    encoder: UserPath = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
     revision: str | None = Field(None, description="Hub revision of the encoder.")
     trust_remote_code: bool = Field(False, description="Run Python code that ships with a hub encoder.")
     layers: int | None = Field(None, ge=1, description="Keep the encoder's first N layers; default: all.")
@@ -127,7 +127,7 @@ class LossConfig(_Section):
 class TrainConfig(_Section):
     """Optimisation, its hardware and its random state."""
 
-    epochs: int = Field(10, ge=1, description="Most epochs to train.")
+    epochs: int = Field(10, ge=1, description="Maximum number of epochs.")
     batch_size: int = Field(32, ge=1, description="Effective batch, whatever the number of workers.")
     group_by_length: bool = Field(
         False, description="Fill batches with texts of like length: less padding, another order of the instances."
@@ -135,7 +135,7 @@ class TrainConfig(_Section):
     micro_batch_size: int | None = Field(
         None, ge=1, description="Instances per forward pass and worker; smaller saves memory, changes no number."
     )
-    learning_rate: float = Field(2e-5, gt=0, le=1, description="AdamW's peak learning rate.")
+    learning_rate: float = Field(2e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay.")
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps that warm up; linear decay follows.")
     patience: int = Field(5, ge=1, description="Epochs without a better dev task score before stopping.")
@@ -149,7 +149,9 @@ class TrainConfig(_Section):
     perturbation: Literal["auto", "dropped", "masked"] = Field(
         "auto", description="How losses hide tokens; auto: drop them where that is exact, else mask them."
     )
-    stream: bool = Field(False, description="Recompute perturbed passes in the backward pass to save memory.")
+    activation_checkpointing: bool = Field(
+        False, description="Recompute perturbed passes in the backward pass to save memory."
+    )
     token_budget: int = Field(16384, ge=64, description="Most tokens in one encoder pass.")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Checkpoint every N steps as well as after every epoch."
@@ -202,7 +204,7 @@ class Config(_Section):
     """Everything a job needs to know."""
 
     method: str = Field("unirex-slm-fp", description="A method of the paper, e.g. aa-ig or unirex-dlm-fp.")
-    output: Place = Field("output", description="Folder for everything a job writes.")
+    output: UserPath = Field("output", description="Folder for everything a job writes.")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
@@ -210,8 +212,24 @@ class Config(_Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     sweep: SweepConfig = Field(default_factory=SweepConfig)
 
+    def flat(self) -> dict[str, Any]:
+        """Every leaf by dotted key, e.g. `train.epochs`, as JSON has it."""
+        return dict(flatten(self.model_dump(mode="json")))
+
+    def changed(self, values: Mapping[str, Any]) -> Config:
+        """A copy with dotted keys replaced, validated again.
+
+        Raises:
+            UserError: as `build_config`.
+        """
+        return build_config(self.model_dump(mode="json"), unflatten(values))
+
 
 Tree = dict[str, Any]
+
+
+_FORMER_KEYS = {"train.stream": "train.activation_checkpointing"}
+"""Keys that were renamed, by their former names, which are still read and still hashed."""
 
 
 def config_keys() -> tuple[str, ...]:
@@ -242,9 +260,14 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
     return tree
 
 
+def present_key(key: str) -> str:
+    """The name that a dotted key of an earlier version has now."""
+    return _FORMER_KEYS.get(key, key)
+
+
 def merge(*trees: Mapping[str, Any]) -> Tree:
     """Merge nested mappings; later ones win, key by key."""
-    return unflatten({key: value for tree in trees for key, value in flatten(tree)})
+    return unflatten({present_key(key): value for tree in trees for key, value in flatten(tree)})
 
 
 def build_config(*trees: Mapping[str, Any]) -> Config:
@@ -257,11 +280,6 @@ def build_config(*trees: Mapping[str, Any]) -> Config:
         return Config.model_validate(merge(*trees))
     except ValidationError as error:
         raise UserError("; ".join(_describe(problem) for problem in error.errors())) from None
-
-
-def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """A copy of `config` with dotted keys replaced, validated again."""
-    return build_config(config.model_dump(mode="json"), unflatten(overrides))
 
 
 def to_yaml(config: Config) -> str:
@@ -296,8 +314,12 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     Args:
         reads: which of these keys count; all by default.
     """
-    flat = dict(flatten(config.model_dump(mode="json")))
-    flat = {key: value for key, value in flat.items() if not key.startswith(_NO_SCIENCE) and reads(key)}
+    hashed = {present: former for former, present in _FORMER_KEYS.items()}
+    flat = {
+        hashed.get(key, key): value
+        for key, value in config.flat().items()
+        if not key.startswith(_NO_SCIENCE) and reads(key)
+    }
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 

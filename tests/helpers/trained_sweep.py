@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.report.table import to_csv
 from unirex_ray.training.runtime import LocalRuntime
@@ -20,7 +20,7 @@ def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS,
         rows.append({"method": method, "rank": 2, "configuration": 0, "seeds": list(seeds)})
         for seed in seeds:
             trial_id = f"s1-{method}-0003-s{seed}"
-            settings = override(config, {"method": method, "train.seed": seed})
+            settings = config.changed({"method": method, "train.seed": seed})
             result = train_trial(settings, corpus, LocalRuntime(folder / "trials" / trial_id))
             recorded[trial_id] = result.metrics.flat()
     (folder / "leaderboard.csv").write_text(to_csv(rows))

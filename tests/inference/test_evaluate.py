@@ -7,7 +7,7 @@ import pytest
 from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
-from unirex_ray.config import Config, override, to_yaml
+from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
@@ -127,7 +127,7 @@ def test_texts_are_cut_as_in_training_and_to_the_corpus_own_limit(swept, config,
     assert all(len(text.tokens) <= 4 for instance in short.highlights for text in instance.inputs)
     assert any(text.note for instance in short.highlights for text in instance.inputs)
     assert [note.split(" inputs")[0] for note in short.notes] == ["test: 11 of 12"]
-    (asked,) = evaluate(model, corpus, override(config, {"data.max_length": 8}))
+    (asked,) = evaluate(model, corpus, config.changed({"data.max_length": 8}))
     assert max(len(text.tokens) for instance in asked.highlights for text in instance.inputs) == 6
 
 

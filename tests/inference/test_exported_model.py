@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.analysis.selection import configurations, select_best, select_variants
-from unirex_ray.config import build_config, config_hash, load_yaml, override
+from unirex_ray.config import build_config, config_hash, load_yaml
 from unirex_ray.data.load import load_corpus
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
@@ -175,7 +175,7 @@ def test_the_configuration_reads_back_as_the_trials(swept: Swept, method: str) -
     config = build_config(load_yaml(swept.folder(method) / "best_config.yaml"))
     given = {"output": str(swept.output), "model.encoder": swept.encoder, "tracking.uri": swept.uri, "train.threads": 1}
     mine = {**given, **trial.spec.parameters, "method": method, "train.seed": trial.spec.seed}
-    assert config == get_method(method).resolve(override(build_config(SPACE["config"]), mine))
+    assert config == get_method(method).resolve(build_config(SPACE["config"]).changed(mine))
     assert config_hash(config, get_method(method).reads) == trial.tags[CONFIG_HASH]
     assert set(trial.spec.parameters) == ({"train.learning_rate"} if method == "unirex-slm-fp" else set())
 

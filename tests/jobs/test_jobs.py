@@ -10,7 +10,7 @@ import torch
 from helpers.job_module import job_module
 
 from unirex_ray.cli.next_steps import after_sweep
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.sweep.finish import SweepOutcome
@@ -189,7 +189,7 @@ def test_bad_input_to_the_other_jobs(refused: Refused, tmp_path: Path) -> None:
 
 def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    config = override(Config(), {"output": "~/out", "data.source": "~/a.zip", "model.encoder": "~/e"})
+    config = Config().changed({"output": "~/out", "data.source": "~/a.zip", "model.encoder": "~/e"})
     assert (config.output, config.data.source, config.model.encoder) == (
         "/home/somebody/out",
         "/home/somebody/a.zip",
@@ -198,7 +198,7 @@ def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_next_commands_fit_the_outcome() -> None:
-    config = override(Config(), {"output": "my out"})
+    config = Config().changed({"output": "my out"})
     done = SweepOutcome(sweep_id="s1", digest="abc", rows=(), best=config, output=Path("my out"))
     compare, export, train, view = after_sweep(done, config)
     assert compare == "python jobs/compare.py --data.name=reviews --output='my out'"
@@ -207,7 +207,7 @@ def test_the_next_commands_fit_the_outcome() -> None:
     assert view.startswith("mlflow ui --backend-store-uri 'sqlite:///")
 
     # A server may hold other sweeps, on other data.
-    shared = override(config, {"tracking.uri": "http://host:5000"})
+    shared = config.changed({"tracking.uri": "http://host:5000"})
     compare, export, _, view = after_sweep(done, shared)
     assert compare.endswith(" --tracking.uri=http://host:5000 --digest=abc")
     assert export.endswith(" --tracking.uri=http://host:5000 --sweep-id=s1")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.tiny import encode, first_stage, last_stage, tiny_config, tiny_corpus, whole_batch
 
-from unirex_ray.config import Config, config_keys, override
+from unirex_ray.config import Config, config_keys
 from unirex_ray.data.batching import Batch
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.instance import Input, Instance
@@ -148,7 +148,7 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
 def test_one_seed_repeats_and_two_differ(method: str, prepared: Prepared, tmp_path: Path) -> None:
     config, corpus = prepared(method)
     one, again, other = (
-        train_trial(override(config, {"train.seed": seed}), corpus, LocalRuntime(tmp_path / name))
+        train_trial(config.changed({"train.seed": seed}), corpus, LocalRuntime(tmp_path / name))
         for name, seed in (("one", 3), ("again", 3), ("other", 4))
     )
     assert lasting(one) == lasting(again)

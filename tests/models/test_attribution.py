@@ -87,7 +87,7 @@ def test_scores_depend_on_neither_the_plan_nor_the_other_rows(encoders, trained)
     for plan in (
         ForwardPlan(token_budget=64),
         ForwardPlan(pass_cost=0),
-        ForwardPlan(stream=True),
+        ForwardPlan(activation_checkpointing=True),
         ForwardPlan(drop=False),
     ):
         again = attribute(model, batch, classes, "ig", plan, steps=3)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers.tiny import FAST_FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
 
-from unirex_ray.config import override
 from unirex_ray.data.batching import collate
 from unirex_ray.models.attribution import attribute, dropout_off
 from unirex_ray.models.heads import TokenHead
@@ -262,7 +261,7 @@ def test_designs_that_make_no_sense_are_refused(encoders):
 
 
 def test_pooling_by_a_head_trains_the_head_through_attributions(encoders):
-    config = override(tiny_config(encoders["bert"]), {"model.pooling": "mlp"})
+    config = tiny_config(encoders["bert"]).changed({"model.pooling": "mlp"})
     model, batch = RationaleModel(config.model, Design(extractor="aa-ig"), 2), batch_of(encoders["bert"])
     scores = model.extract(batch, ForwardPlan(), "gold", learn=True).scores
     assert scores.shape == batch.input_ids.shape

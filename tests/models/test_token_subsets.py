@@ -129,7 +129,7 @@ PLANS = [
     ForwardPlan(pass_cost=100_000),
     ForwardPlan(token_budget=1),
     ForwardPlan(token_budget=40),
-    ForwardPlan(stream=True),
+    ForwardPlan(activation_checkpointing=True),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.memory_store import MemoryStore
 
-from unirex_ray.config import Config, build_config, flatten, load_yaml, unflatten
+from unirex_ray.config import Config, build_config, load_yaml, unflatten
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob
 from unirex_ray.methods import get_method
@@ -160,7 +160,7 @@ def test_what_is_kept_of_a_completed_trial(clock: Clock) -> None:
     sweep = Sweep(method="unirex-dlm-p")
     job = sweep.job()
     run = sweep.run(job.trial_id)
-    flat = dict(flatten(job.config.model_dump(mode="json")))
+    flat = job.config.flat()
     assert run["params"] == {key: value for key, value in flat.items() if get_method("unirex-dlm-p").reads(key)}
     assert "loss.comp_weight" not in run["params"]
     assert run["tags"][DATA_DIGEST] == "abc"

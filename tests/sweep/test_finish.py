@@ -10,7 +10,7 @@ from helpers.memory_store import MemoryStore, MemorySweep
 from helpers.recorded_trials import raw
 from rich.console import Console
 
-from unirex_ray.config import Config, build_config, load_yaml, override
+from unirex_ray.config import Config, build_config, load_yaml
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.sweep.driver import Timing
 from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, print_outcome, write_results
@@ -27,7 +27,7 @@ VALUES = {"unirex-slm-p": (0.5, 0.9, 0.7), "aa-ig": (0.6, 0.1, None)}
 
 def make_plan(output: Path, **overrides: Any) -> SweepPlan:
     sweep = {"sweep.methods": list(VALUES), "sweep.seeds": list(SEEDS), "output": str(output)}
-    return plan_sweep(override(Config(), {**sweep, **overrides}), SPACE)
+    return plan_sweep(Config().changed({**sweep, **overrides}), SPACE)
 
 
 def record_trials(values: dict[str, tuple[float | None, ...]] = VALUES) -> MemorySweep:

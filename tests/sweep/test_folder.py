@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.sweep.folder import SWEEP, SweepFolder
 from unirex_ray.sweep.plan import plan_sweep
@@ -13,7 +13,7 @@ SPACE = parse_space({"parameters": {"train.warmup": {"uniform": [0, 0.5]}}}, "s"
 
 def settings(digest: str = "d", space: Space = SPACE, **overrides: object) -> dict:
     changed = {key.replace("__", "."): value for key, value in overrides.items()}
-    return plan_sweep(override(Config(method="aa-ig"), changed), space).settings(digest)
+    return plan_sweep(Config(method="aa-ig").changed(changed), space).settings(digest)
 
 
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
@@ -56,3 +56,12 @@ def test_unwritable_or_broken_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / SWEEP).write_text('{"sweep')
     with pytest.raises(UserError, match=r"cannot read .*sweep.json"):
         SweepFolder(str(tmp_path)).find(resume=True)
+
+
+def test_a_sweep_that_was_stored_with_the_former_name_of_a_key_resumes(tmp_path: Path) -> None:
+    folder = SweepFolder(str(tmp_path))
+    stored = folder.begin(settings(), None)
+    stored["settings"]["train.stream"] = stored["settings"].pop("train.activation_checkpointing")
+    assert folder.begin(settings(), stored) == stored
+    with pytest.raises(UserError, match=r"train\.activation_checkpointing was false, now true"):
+        folder.begin(settings(train__activation_checkpointing=True), stored)

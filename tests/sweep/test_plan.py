@@ -7,7 +7,7 @@ import pytest
 from helpers.tiny import tiny_corpus
 from rich.console import Console
 
-from unirex_ray.config import Config, build_config, override, unflatten
+from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
@@ -227,7 +227,7 @@ def test_a_trials_configuration() -> None:
     decided = plan(RATES, sweep__methods=["aa-ig", "sgt"], train__epochs=4)
     changes = {"method": "sgt", "train.seed": 7, **spec.parameters}
     config = decided.trial_config(spec)
-    assert config == METHODS["sgt"].resolve(override(decided.config, changes))
+    assert config == METHODS["sgt"].resolve(decided.config.changed(changes))
     assert (config.loss.suff, config.train.epochs, config.train.threads) == ("kl", 4, 1)
 
 

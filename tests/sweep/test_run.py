@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations
-from unirex_ray.config import Config, build_config, load_yaml, override
+from unirex_ray.config import Config, build_config, load_yaml
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
@@ -59,7 +59,7 @@ def cluster() -> Iterator[None]:
 
 def sweep(tree: dict, output: Path, resume: bool = False, **overrides: object) -> tuple[SweepOutcome, Config]:
     space = parse_space(tree, "test")
-    config = override(build_config(space.presets, {"output": str(output)}), overrides)
+    config = build_config(space.presets, {"output": str(output)}).changed(overrides)
     return run_sweep(config, space, resume=resume, train_function=fake_trainer.train_fake), config
 
 
@@ -84,7 +84,7 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     assert Counter(r.status for r in trials.values()) == {"completed": 10, "failed": 4}
     for (method, _, seed), record in trials.items():
         if record.status == "completed":
-            ran = override(config, {**record.spec.parameters, "method": method, "train.seed": seed})
+            ran = config.changed({**record.spec.parameters, "method": method, "train.seed": seed})
             ran = get_method(method).resolve(ran)
             expected = fake_trainer.fake_metrics(ran, "dev", 3) | fake_trainer.fake_metrics(ran, "test", 3)
             assert {k: v for k, v in record.metrics.flat().items() if not k.startswith("time/")} == pytest.approx(
@@ -230,7 +230,7 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
     # trials that had ended but were not yet on record may run again; at most one for each that runs at once
     assert len(finished - recorded_before) <= 2
     assert sum(starts.values()) <= 12 + 2
-    config = override(build_config(space.presets), {"sweep.searcher": searcher})
+    config = build_config(space.presets).changed({"sweep.searcher": searcher})
     assert (output / "leaderboard.csv").read_text() == expected_board(space, config)
 
 

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unirex_ray.config import Config, build_config, override
+from unirex_ray.config import Config, build_config
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.methods.recipe import WEIGHT_KEYS
@@ -72,7 +72,7 @@ def test_conditions_on_method_and_on_another_parameter() -> None:
 def test_a_fixed_key_leaves_and_settles_conditions_on_it(head: str, size: int) -> None:
     smaller, removed = space(CONDITIONS).without({"model.head", "train.epochs"})
     assert removed == ("model.head",)
-    fixed = override(Config(), {"model.head": head})
+    fixed = Config().changed({"model.head": head})
     assert len(smaller.for_method("unirex-dlm-p", fixed).grid()) == size
 
 
@@ -134,7 +134,7 @@ def test_every_sample_builds_a_config(choices: list[float], low: float, high: fl
     tree = {"parameters": {"loss.comp_weight": {"choice": choices}, "loss.suff_weight": {"uniform": [low, high]}}}
     method = parse_space(tree, "s").checked(Config()).for_method("unirex-aa-f", Config())
     chosen = method.sample(lambda parameter: parameter.values[-1])
-    config = override(Config(), chosen)
+    config = Config().changed(chosen)
     assert (config.loss.comp_weight, config.loss.suff_weight) == (choices[-1], high)
 
 
@@ -182,5 +182,13 @@ def test_the_shipped_spaces_are_valid_and_as_large_as_they_say(name: str, pytest
 def test_the_ablation_of_losses_never_drops_both(pytestconfig: pytest.Config) -> None:
     shipped = load_space(pytestconfig.rootpath / "search_spaces" / "ablation-faithfulness-losses.yaml")
     config = build_config(shipped.presets)
-    grid = [override(config, c).loss for c in shipped.checked(config).for_method("unirex-slm-fp", config).grid()]
+    grid = [config.changed(c).loss for c in shipped.checked(config).for_method("unirex-slm-fp", config).grid()]
     assert [(loss.comp_weight, loss.suff_weight) for loss in grid] == [(0.5, 0), (0, 0.5), (0.5, 0.5)]
+
+
+def test_the_former_name_of_a_key_is_read() -> None:
+    parameters = (
+        "parameters: {train.stream: {choice: [true, false]}, loss.comp_weight: {choice: [1], when: {%s: [true]}}}"
+    )
+    first, second = space(parameters % "train.stream").parameters
+    assert (first.key, list(second.when)) == ("train.activation_checkpointing", ["train.activation_checkpointing"])

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
@@ -253,7 +253,7 @@ def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["sp ace", "é#1"])
 def test_a_database_lies_in_the_folder_that_is_named(tmp_path: Path, folder: str) -> None:
-    config = override(Config(), {"output": str(tmp_path / folder)})
+    config = Config().changed({"output": str(tmp_path / folder)})
     store = MlflowStore(own_database(config))
     sweep = store.open_sweep(experiment="odd", sweep_id="s1", seeds=(0,), params={}, tags={DATA_DIGEST: "abc"})
     sweep.log_text(None, "note.txt", "text")
@@ -265,7 +265,7 @@ def test_a_database_lies_in_the_folder_that_is_named(tmp_path: Path, folder: str
 @pytest.mark.parametrize("folder", ["50% off", "a%20b"])
 def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path, folder: str) -> None:
     with pytest.raises(UserError, match="MLflow misreads a database path with a percent sign"):
-        MlflowStore(own_database(override(Config(), {"output": str(tmp_path / folder)})))
+        MlflowStore(own_database(Config().changed({"output": str(tmp_path / folder)})))
     assert not list(tmp_path.iterdir())
 
 

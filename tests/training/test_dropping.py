@@ -124,7 +124,12 @@ def test_dropped_equals_masked_for_any_scores(trained, family, problem, kind):
         masked = with_given.task_model.logits(batch, subsets, ForwardPlan(drop=False)).detach()
         reference = losses_and_gradients(with_given, split, batch, ForwardPlan(drop=False), config)
         assert_same(losses_and_gradients(with_given, split, batch, ForwardPlan(), config), reference)
-        for plan in (ForwardPlan(), ForwardPlan(token_budget=64), ForwardPlan(pass_cost=0), ForwardPlan(stream=True)):
+        for plan in (
+            ForwardPlan(),
+            ForwardPlan(token_budget=64),
+            ForwardPlan(pass_cost=0),
+            ForwardPlan(activation_checkpointing=True),
+        ):
             dropped = with_given.task_model.logits(batch, subsets, plan).detach()
             assert float((dropped - masked).abs().max()) < TOLERANCE
             assert_same(losses_and_gradients(with_given, split, batch, plan, config, ("loss",)), reference)
@@ -190,7 +195,7 @@ def test_streaming_changes_nothing_with_dropout_on(encoders, trained, extractor,
     for stream in (False, True):
         torch.manual_seed(5)
         model.zero_grad()
-        plan = ForwardPlan(stream=stream, drop=drop, token_budget=64)
+        plan = ForwardPlan(activation_checkpointing=stream, drop=drop, token_budget=64)
         terms = loss_terms(model, batch, global_counts(split, range(6)), criteria, config.loss, plan)
         weighted_sum(terms, config.loss).backward()
         gradients.append([torch.zeros(1) if p.grad is None else p.grad.clone() for p in model.parameters()])
@@ -207,7 +212,7 @@ def test_streaming_keeps_no_activations_of_a_pass(encoders, trained):
     def saved(stream: bool) -> int:
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.numel()), t)[1], lambda t: t):
-            model.task_model.full_logits(batch, ForwardPlan(stream=stream))
+            model.task_model.full_logits(batch, ForwardPlan(activation_checkpointing=stream))
         return sum(sizes)
 
     assert saved(True) < saved(False) / 10

@@ -156,7 +156,7 @@ def test_neither_chunks_nor_workers_nor_plans_change_metrics(
         ForwardPlan(token_budget=64),
         ForwardPlan(pass_cost=0),
         ForwardPlan(drop=False),
-        ForwardPlan(stream=True),
+        ForwardPlan(activation_checkpointing=True),
     ):
         again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices, plan=plan)(split)
         assert again == pytest.approx(reference, rel=1e-5, abs=1e-5)

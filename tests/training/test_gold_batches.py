@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.tiny import Group, first_stage, tiny_config, tiny_corpus
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.training.stage import StageTrainer
 
 STILL = 1e-30  # a learning rate at which no weight moves
@@ -74,7 +74,7 @@ def config(encoders) -> Config:
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("changes", [{}, {"train.checkpoint_steps": 2}, {"train.micro_batch_size": 2}])
 def test_the_losses_of_an_epoch_are_means_over_the_instances_that_its_batches_draw(config, tmp_path, changes, world):
-    trainer, logged = trained_epoch(override(config, changes), tmp_path, world)
+    trainer, logged = trained_epoch(config.changed(changes), tmp_path, world)
     texts = train_texts(trainer)
     batches = [[texts[number] for number in batch] for batch in trainer.learner.epochs.batches(0)]
     # Of 18 instances 5 have gold: every batch draws 3 of these and, but for the last, 3 of the other 13.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.tiny import Group, tiny_config, tiny_corpus
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.models.rationale_model import Design
@@ -65,7 +65,7 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
     methods = ("aa-deeplift", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p", "unirex-slm-fp")
     reports = {}
     for method in methods:
-        mine = override(config, {"method": method})
+        mine = config.changed({"method": method})
         runtime = SharingRuntime(tmp_path / "together" / method, tmp_path / "stages")
         together = train_trial(mine, corpus, runtime)
         reports[method] = runtime.reports
@@ -104,16 +104,16 @@ def first_identity(config: Config, corpus: Corpus) -> str:
 )
 def test_what_a_stage_learns_decides_whether_it_is_the_same(config, corpus, changes, same):
     def identity(changes) -> str:
-        return first_identity(override(config, changes), corpus)
+        return first_identity(config.changed(changes), corpus)
 
     assert (identity({"method": "aa-ig"}) == identity({"method": "aa-ig", **changes})) == same
-    other = first_identity(override(config, {"method": "aa-ig"}), tiny_corpus((16, 8, 8), seed=1))
+    other = first_identity(config.changed({"method": "aa-ig"}), tiny_corpus((16, 8, 8), seed=1))
     assert other != identity({"method": "aa-ig"})
 
 
 def test_a_stage_of_dlm_p_depends_on_its_head_and_its_weight(config, corpus):
     def identity(method: str, **changes) -> str:
-        mine = override(config, {"method": method, **{key.replace("__", "."): v for key, v in changes.items()}})
+        mine = config.changed({"method": method, **{key.replace("__", "."): v for key, v in changes.items()}})
         return first_identity(mine, corpus)
 
     reference = identity("unirex-dlm-p")
@@ -126,7 +126,7 @@ def test_the_whole_design_is_part_of_what_a_stage_learns(config, corpus, monkeyp
     def identity(design: Design, *criteria) -> str:
         stage = Stage(name="shared", criteria=criteria, design=design, shared=True)
         monkeypatch.setitem(METHODS, "probe", Method(name="probe", label="Probe", stages=(stage,)))
-        return first_identity(override(config, {"method": "probe"}), corpus)
+        return first_identity(config.changed({"method": "probe"}), corpus)
 
     designs = (
         Design(extractor="dlm"),
@@ -141,7 +141,7 @@ def test_the_whole_design_is_part_of_what_a_stage_learns(config, corpus, monkeyp
 
 def test_with_rungs_every_trial_trains_the_stage_that_they_judge(config, corpus, epochs, tmp_path):
     for method in ("aa-grad", "aa-ig", "l2e"):
-        mine = override(config, {"method": method, "sweep.rungs": [1]})
+        mine = config.changed({"method": method, "sweep.rungs": [1]})
         runtime = SharingRuntime(tmp_path / method, tmp_path / "stages")
         train_trial(mine, corpus, runtime)
         assert [epoch for stage, epoch in runtime.reports if not stage] == [1, 2]

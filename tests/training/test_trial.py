@@ -14,7 +14,7 @@ import torch
 from helpers.tiny import Group, first_stage, stages, tiny_config, tiny_corpus
 from transformers import ModernBertConfig, ModernBertModel
 
-from unirex_ray.config import Config, build_config, load_yaml, override
+from unirex_ray.config import Config, build_config, load_yaml
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
@@ -131,7 +131,7 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
     assert all(set(metrics) == expected for _, metrics in runtime.reports)
     assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys}
     assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, RESULT}
-    assert build_config(load_yaml(folder / CONFIG)) == override(config, {"loss.suff": "margin"})
+    assert build_config(load_yaml(folder / CONFIG)) == config.changed({"loss.suff": "margin"})
     assert result.perturbation == "dropped"
     assert (
         result.metrics.flat()["time/total_s"]
@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, cor
     assert again.reports == runtime.reports
     assert repeated.highlights == result.highlights
     assert_equal_weights(weights(tmp_path / "again"), weights(folder))
-    other = run(override(config, {"train.seed": 1}), corpus, Recorder(tmp_path / "other"))
+    other = run(config.changed({"train.seed": 1}), corpus, Recorder(tmp_path / "other"))
     assert lasting(other.metrics) != lasting(result.metrics)
 
 
@@ -172,7 +172,7 @@ def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch)
 def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpus, undisturbed, tmp_path, kill_at):
     # Writes, with three steps an epoch: last, last, perhaps best, last; again; last, last; configuration and result.
     folder, runtime, result = undisturbed
-    config = override(config, {"train.checkpoint_steps": 1})
+    config = config.changed({"train.checkpoint_steps": 1})
     with suppress(Killed):
         run(config, corpus, Recorder(tmp_path, kill_at=kill_at))
     resumed = Recorder(tmp_path)
@@ -189,7 +189,7 @@ def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpu
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [2, 5, 9])
 def test_gold_batches_and_batches_of_like_length_go_on_where_they_were(config, corpus, tmp_path, kill_at):
-    config = override(config, {"train.checkpoint_steps": 1, **SCARCE})
+    config = config.changed({"train.checkpoint_steps": 1, **SCARCE})
     reference = Recorder(tmp_path / "whole")
     result = run(config, corpus, reference)
     with suppress(Killed):
@@ -200,7 +200,7 @@ def test_gold_batches_and_batches_of_like_length_go_on_where_they_were(config, c
 
 
 def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(config, corpus, tmp_path):
-    config = override(config, {"data.gold_percent": 20.0, "model.dropout": 0.0})
+    config = config.changed({"data.gold_percent": 20.0, "model.dropout": 0.0})
     scarce = first_stage(config, corpus, Recorder(tmp_path / "scarce"))
     chosen = set(scarce.learner.epochs.gold)
     assert len(chosen) == 4
@@ -211,7 +211,7 @@ def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(conf
         for number, instance in enumerate(corpus.splits["train"])
     ]
     without = replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(stripped)})
-    plain = first_stage(override(config, {"data.gold_percent": 100.0}), without, Recorder(tmp_path / "plain"))
+    plain = first_stage(config.changed({"data.gold_percent": 100.0}), without, Recorder(tmp_path / "plain"))
     for batch in scarce.learner.epochs.batches(0):
         assert len(chosen & set(batch)) == 3  # of a batch of 7
         found, expected = scarce.learner.gradients(batch), plain.learner.gradients(batch)
@@ -221,9 +221,9 @@ def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(conf
 
 
 def test_methods_that_learn_from_no_rationale_do_not_read_how_many_there_are(config, corpus, tmp_path):
-    fewer = override(config, {"method": "unirex-aa-f", "data.gold_percent": 5.0})
+    fewer = config.changed({"method": "unirex-aa-f", "data.gold_percent": 5.0})
     trainers = [
-        first_stage(override(fewer, {"data.gold_percent": percent}), corpus, Recorder(tmp_path / str(percent)))
+        first_stage(fewer.changed({"data.gold_percent": percent}), corpus, Recorder(tmp_path / str(percent)))
         for percent in (5.0, 100.0)
     ]
     assert trial_identity(trainers[0].setup.config, corpus) == trial_identity(trainers[1].setup.config, corpus)
@@ -232,12 +232,12 @@ def test_methods_that_learn_from_no_rationale_do_not_read_how_many_there_are(con
 
 def test_gold_batches_of_one_have_no_room(config, corpus, tmp_path):
     with pytest.raises(UserError, match=r"data\.gold_percent = 5 .* train\.batch_size = 1 leaves no room"):
-        first_stage(override(config, {"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, Recorder(tmp_path))
+        first_stage(config.changed({"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, Recorder(tmp_path))
 
 
 def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corpus, undisturbed, tmp_path):
     folder, _, _ = undisturbed
-    other = override(config, {"loss.comp_weight": 0.5})
+    other = config.changed({"loss.comp_weight": 0.5})
     with pytest.raises(UserError, match=r"holds a trial of another configuration .*--output"):
         run(other, corpus, Recorder(folder))
     with pytest.raises(UserError, match="or other data"):
@@ -249,9 +249,9 @@ def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corp
 
 
 def test_a_finished_trial_is_read_back_without_its_weights(config, corpus, tmp_path):
-    result = run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path))
+    result = run(config.changed({"train.epochs": 1}), corpus, Recorder(tmp_path))
     (tmp_path / BEST).unlink()
-    assert run(override(config, {"train.epochs": 1}), corpus, Recorder(tmp_path)) == result
+    assert run(config.changed({"train.epochs": 1}), corpus, Recorder(tmp_path)) == result
 
 
 def scripted(monkeypatch, scores: list[float]) -> list[tuple[int, dict[str, torch.Tensor]]]:
@@ -280,7 +280,7 @@ def scripted(monkeypatch, scores: list[float]) -> list[tuple[int, dict[str, torc
 )
 def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch, tmp_path, scores, epochs, best):
     seen = scripted(monkeypatch, scores)
-    config = override(config, {"train.epochs": 5, "train.patience": 2})
+    config = config.changed({"train.epochs": 5, "train.patience": 2})
     runtime = Recorder(tmp_path)
     result = run(config, tiny_corpus((9, 5, 7)), runtime)
     assert [size for size, _ in seen] == [5] * epochs + [7]
@@ -334,7 +334,7 @@ def two_stages(monkeypatch) -> Method:
 
 
 def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
-    config = override(config, {"method": two_stages.name, "train.epochs": 2})
+    config = config.changed({"method": two_stages.name, "train.epochs": 2})
     runtime = Recorder(tmp_path)
     first: dict[str, torch.Tensor] = {}
     report = runtime.report
@@ -365,7 +365,7 @@ def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers
     config, corpus, two_stages, tmp_path, method
 ):
     # Writes: last, best; last as the second stage begins; last, best; configuration and result.
-    config = override(config, {"method": method, "train.epochs": 1, "train.checkpoint_steps": 2})
+    config = config.changed({"method": method, "train.epochs": 1, "train.checkpoint_steps": 2})
     reference = Recorder(tmp_path / "whole")
     result = run(config, corpus, reference)
     for kill_at in range(1, len(reference.written) + 1):
@@ -431,7 +431,7 @@ def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp
     assert not first_stage(config, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
     answer(math.nan)
     assert not first_stage(config, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
-    dropped, masked = (override(config, {"train.perturbation": choice}) for choice in ("dropped", "masked"))
+    dropped, masked = (config.changed({"train.perturbation": choice}) for choice in ("dropped", "masked"))
     assert not first_stage(masked, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
     with pytest.raises(UserError, match="not the same as masking"):
         first_stage(dropped, corpus, LocalRuntime(tmp_path))
@@ -460,13 +460,13 @@ def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, cor
 
 @pytest.mark.slow
 def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
-    config = override(config, {"model.dropout": 0.0, "train.learning_rate": 1e-3})
+    config = config.changed({"model.dropout": 0.0, "train.learning_rate": 1e-3})
     dropped, masked, streamed = (
-        run(override(config, change), corpus, Recorder(tmp_path / name))
+        run(config.changed(change), corpus, Recorder(tmp_path / name))
         for name, change in {
             "dropped": {},
             "masked": {"train.perturbation": "masked"},
-            "streamed": {"train.stream": True},
+            "streamed": {"train.activation_checkpointing": True},
         }.items()
     )
     assert (dropped.perturbation, masked.perturbation) == ("dropped", "masked")
@@ -478,12 +478,12 @@ def test_masked_and_dropped_trials_agree(config, corpus, tmp_path):
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_runs_in_half_precision_and_in_micro_batches(config, corpus, tmp_path, method):
     changes = {"method": method, "train.precision": "bf16", "train.micro_batch_size": 3, "train.epochs": 1}
-    result = run(override(config, changes), corpus, Recorder(tmp_path))
+    result = run(config.changed(changes), corpus, Recorder(tmp_path))
     assert all(math.isfinite(value) for value in result.metrics.flat().values())
 
 
 def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
-    config = override(config, {"train.epochs": 5, "train.warmup": 0.2, "train.learning_rate": 1e-2})
+    config = config.changed({"train.epochs": 5, "train.warmup": 0.2, "train.learning_rate": 1e-2})
     trainer = first_stage(config, corpus, LocalRuntime(tmp_path))
     rates = []
     for _ in range(15):
@@ -502,7 +502,7 @@ def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeyp
     monkeypatch.setattr(
         Learner, "gradients", lambda self, chosen: (seeds.append(torch.initial_seed()), gradients(self, chosen))[1]
     )
-    config = override(config, {"train.epochs": 2})
+    config = config.changed({"train.epochs": 2})
     run(config, corpus, Recorder(tmp_path / "first"))
     second_of_two = Recorder(tmp_path / "second")
     second_of_two.rank, second_of_two.world = 1, 2
@@ -513,6 +513,6 @@ def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeyp
 
 def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config, corpus, tmp_path):
     with pytest.raises(UserError, match=r"data\.max_length = 97: .* takes at most 96 tokens"):
-        first_stage(override(config, {"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
-    trainer = first_stage(override(config, {"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
+        first_stage(config.changed({"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
+    trainer = first_stage(config.changed({"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
     assert int(trainer.data["train"].lengths.max()) == 8

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.data.corpora.eraser import ESNLI_LABELS, FILES
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.progress_bar import progress_bar
@@ -53,7 +53,7 @@ def measure_data(config: Config, instances: int) -> DataCost:
         place = Path(folder)
         write_esnli(place / "esnli", instances)
         settings = {"name": "esnli", "source": str(place / "esnli"), "cache": str(place / "cache"), "limit": None}
-        config = override(config, {f"data.{key}": value for key, value in settings.items()})
+        config = config.changed({f"data.{key}": value for key, value in settings.items()})
         first, total = _prepare(config)
         again, _ = _prepare(config)
         size = sum(file.stat().st_size for file in (place / "esnli").iterdir())

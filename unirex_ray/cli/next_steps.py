@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
@@ -81,7 +81,7 @@ def after_evaluate(evaluation: Evaluation, config: Config, uri: str) -> list[str
         uri: of the store.
     """
     trained = {"data.name": evaluation.trained_on, "tracking.uri": None if uri == own_database(config) else uri}
-    return [f"python jobs/compare.py {_store_options(override(config, trained))}"]
+    return [f"python jobs/compare.py {_store_options(config.changed(trained))}"]
 
 
 def _store_options(config: Config) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, merge, unflatten
+from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, merge, present_key, unflatten
 from unirex_ray.errors import UserError, did_you_mean
 
 
@@ -42,17 +42,18 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
         The job's own options, and the configuration tree given by `--config` and dotted options (not validated yet,
         so that a job can put presets below it).
     """
+    argv = [_present_option(argument) for argument in argv]
     source: CliSettingsSource[Any] = CliSettingsSource(
         _Settings,
         root_parser=parser,
-        cli_parse_args=list(argv),
+        cli_parse_args=argv,
         cli_prog_name=parser.prog,
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_parse_none_str="null",
         add_argument_method=_add_unless_taken,
     )
-    options = parser.parse_args(list(argv))
+    options = parser.parse_args(argv)
     file_tree = load_yaml(options.config) if options.config else {}
     try:
         given = source()
@@ -62,6 +63,12 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
         return options, merge(file_tree, given)
     except SettingsError as error:
         raise UserError(f"{error} ({error.__cause__})") from None
+
+
+def _present_option(argument: str) -> str:
+    """An option with the name that its key has now."""
+    option, equals, value = argument.partition("=")
+    return f"--{present_key(option[2:])}{equals}{value}" if option.startswith("--") else argument
 
 
 def _add_unless_taken(container: argparse._ActionsContainer, *names: str, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from unirex_ray.config import Config, flatten, to_yaml
+from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.highlight import HighlightedInstance
 from unirex_ray.data.schema import SPLITS, Corpus, Split
@@ -147,7 +147,7 @@ def record(store: RunStore, evaluated: Evaluated, config: Config, folder: str) -
         f"{evaluation.method}, seed {evaluation.seed}, trained on {evaluation.trained_on}: "
         f"{evaluation.corpus}, {evaluation.split}"
     )
-    data = {key: value for key, value in flatten(config.model_dump(mode="json")) if key.startswith("data.")}
+    data = {key: value for key, value in config.flat().items() if key.startswith("data.")}
     store.log_evaluation(
         evaluation,
         params={"model": folder, **data},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unirex_ray.config import Config, override
+from unirex_ray.config import Config
 from unirex_ray.models.rationale_model import Design, ExtractorKind
 
 Criterion = Literal["task", "comp", "suff", "plaus", "imitation", "attention", "agreement"]
@@ -127,4 +127,4 @@ class Method:
         defaults = {"loss.suff": "margin", **self.defaults}
         loss = config.model_dump(mode="json")["loss"]
         missing = {key: value for key, value in defaults.items() if loss[key.removeprefix("loss.")] is None}
-        return override(config, missing) if missing else config
+        return config.changed(missing) if missing else config

@@ -73,7 +73,7 @@ def attribute(
         return F.pad(scores, (0, batch.input_ids.shape[1] - scores.shape[1]))
 
     copies = {"ig": steps, "deeplift": 2}.get(algorithm, 1)  # of every token in one encoder pass
-    narrow = replace(plan, token_budget=max(1, plan.token_budget // copies), drop=True, stream=False)
+    narrow = replace(plan, token_budget=max(1, plan.token_budget // copies), drop=True, activation_checkpointing=False)
     # Fused attention has no second derivative.
     kernel = sdpa_kernel(SDPBackend.MATH) if learn else nullcontext()
     with dropout_off(task_model), torch.enable_grad(), kernel:

@@ -47,13 +47,14 @@ class ForwardPlan:
         token_budget: largest number of tokens in one encoder pass, padding included.
         pass_cost: cost of one more encoder pass, in tokens.
         drop: whether only the kept tokens are computed, instead of masking the others.
-        stream: whether activations are recomputed in the backward pass (with the same dropout) instead of kept.
+        activation_checkpointing: whether activations are recomputed in the backward pass, with the same dropout,
+            instead of kept.
     """
 
     token_budget: int = 16384
     pass_cost: int = 64
     drop: bool = True
-    stream: bool = False
+    activation_checkpointing: bool = False
 
 
 def full_subsets(batch: Batch) -> TokenSubsets:
@@ -169,7 +170,7 @@ def encode_subsets(
             mask if padded else None,
             rows,
         )
-        if plan.stream and torch.is_grad_enabled():
+        if plan.activation_checkpointing and torch.is_grad_enabled():
             outputs.append(checkpoint(encode, *arguments, use_reentrant=False))
         else:
             outputs.append(encode(*arguments))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unirex_ray.config import Config, config_hash, flatten, to_yaml
+from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.distributed.job import EpochDone, Message, TrialJob
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
@@ -87,7 +87,7 @@ class Driver:
             return spec
         config = self._resolve(spec)
         method = get_method(spec.method)
-        flat = {key: value for key, value in flatten(config.model_dump(mode="json")) if method.reads(key)}
+        flat = {key: value for key, value in config.flat().items() if method.reads(key)}
         tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
         self._sweep.open_trial(spec, params=flat, tags=tags)
         self._live[spec.trial_id] = (spec, began)

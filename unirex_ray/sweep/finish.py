@@ -13,7 +13,7 @@ from rich.console import Console
 
 from unirex_ray.analysis.leaderboard import LeaderboardRow, leaderboard
 from unirex_ray.analysis.selection import configurations
-from unirex_ray.config import Config, override, to_yaml
+from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
 from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder
@@ -63,7 +63,7 @@ def write_results(
     files = [folder.write(LEADERBOARD, leaderboard_table(rows).csv())]
     best = next((plan.trial_config(row.configuration.records[0].spec) for row in rows if row.best), None)
     if best is not None:
-        best = override(best, {"train.seed": seeds[0], "sweep.methods": None})
+        best = best.changed({"train.seed": seeds[0], "sweep.methods": None})
         files.append(folder.write(BEST_CONFIG, to_yaml(best)))
     summary = {
         **summary,

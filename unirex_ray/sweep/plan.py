@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unirex_ray.config import Config, SweepConfig, flatten, override
+from unirex_ray.config import Config, SweepConfig
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
@@ -53,7 +53,7 @@ class SweepPlan:
 
     def trial_config(self, spec: TrialSpec) -> Config:
         """The whole configuration of a trial."""
-        config = override(self.config, {**spec.parameters, "method": spec.method, "train.seed": spec.seed})
+        config = self.config.changed({**spec.parameters, "method": spec.method, "train.seed": spec.seed})
         return get_method(spec.method).resolve(config)
 
     def settings(self, digest: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class SweepPlan:
         Args:
             digest: of the corpus.
         """
-        flat = {k: v for k, v in flatten(self.config.model_dump(mode="json")) if not k.startswith(_MAY_CHANGE)}
+        flat = {k: v for k, v in self.config.flat().items() if not k.startswith(_MAY_CHANGE)}
         described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
         return {**flat, "sweep.methods": list(self.budgets), "data.digest": digest, **described}
 
@@ -104,7 +104,7 @@ def plan_sweep(config: Config, space: Space, fixed: Collection[str] = ()) -> Swe
             "stops nothing; lower it, or set --sweep.rungs=[]"
         )
     if config.train.threads is None:
-        config = override(config, {"train.threads": 1})
+        config = config.changed({"train.threads": 1})
     space, removed = space.without(fixed)
     space = space.checked(config)
     spaces = {method: space.for_method(method, config) for method in methods}
@@ -153,7 +153,7 @@ def _demanding_configs(plan: SweepPlan) -> Iterator[Config]:
         gold_percent = min(searched.get("data.gold_percent", (plan.config.data.gold_percent,)))
         for pooling in searched.get("model.pooling", (plan.config.model.pooling,)):
             tried = {"method": method, "model.pooling": pooling, "data.gold_percent": gold_percent}
-            yield override(plan.config, tried)
+            yield plan.config.changed(tried)
 
 
 def _encoder_configs(plan: SweepPlan) -> Iterator[Config]:
@@ -163,4 +163,4 @@ def _encoder_configs(plan: SweepPlan) -> Iterator[Config]:
     for encoder in encoders.values if encoders else (config.model.encoder,):
         applies = layers is not None and encoder in layers.when.get("model.encoder", (encoder,))
         for depth in layers.values if layers is not None and applies else (config.model.layers,):
-            yield override(config, {"model.encoder": encoder, "model.layers": depth})
+            yield config.changed({"model.encoder": encoder, "model.layers": depth})

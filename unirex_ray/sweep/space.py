@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, override
+from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, present_key
 from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.methods import get_method
 
@@ -133,7 +133,7 @@ class Space:
 
     def for_method(self, method: str, config: Config) -> MethodSpace:
         """The parameters that `method` reads (a loss weight only with its loss), with conditions on each other only."""
-        fixed = dict(flatten(config.model_dump(mode="json"))) | {"method": method}
+        fixed = config.flat() | {"method": method}
         sampled: set[str] = set()
         parameters: list[Parameter] = []
         open_keys = {parameter.key for parameter in self.parameters}
@@ -173,7 +173,7 @@ def parse_space(tree: Tree, name: str) -> Space:
     for section, value in (("config", presets), ("parameters", described)):
         if not isinstance(value, dict):
             raise UserError(f"{name}: {section} must be a mapping, but is {value!r}")
-    parameters = tuple(_parse_parameter(name, key, value) for key, value in described.items())
+    parameters = tuple(_parse_parameter(name, present_key(key), value) for key, value in described.items())
     earlier: set[str] = set()
     searched = {parameter.key for parameter in parameters}
     for parameter in parameters:
@@ -218,7 +218,8 @@ def _check_range(name: str, key: str, kind: Kind, values: list[Any]) -> None:
 def _parse_when(name: str, key: str, described: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(described, dict) or not all(isinstance(v, list) and v for v in described.values()):
         raise UserError(f"{name}: {key!r}: when must map keys to lists of values, but is {described!r}")
-    for other, allowed in described.items():
+    conditions = {present_key(other): tuple(allowed) for other, allowed in described.items()}
+    for other, allowed in conditions.items():
         if other == "method":
             for method in allowed:
                 get_method(method)
@@ -226,7 +227,7 @@ def _parse_when(name: str, key: str, described: Any) -> dict[str, tuple[Any, ...
             _check_key(name, other)
         if other == key:
             raise UserError(f"{name}: {key!r} cannot depend on itself")
-    return {other: tuple(allowed) for other, allowed in described.items()}
+    return conditions
 
 
 def _check_key(name: str, key: Any) -> None:
@@ -237,7 +238,7 @@ def _check_key(name: str, key: Any) -> None:
 
 def _canonical(name: str, config: Config, key: str, value: Any) -> Any:
     try:
-        tree = override(config, {key: value}).model_dump(mode="json")
+        tree = config.changed({key: value}).model_dump(mode="json")
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     return dict(flatten(tree))[key]

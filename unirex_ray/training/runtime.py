@@ -61,7 +61,10 @@ def uses_bf16(train: TrainConfig, device: torch.device) -> bool:
 def forward_plan(train: TrainConfig, device: torch.device, *, drop: bool = True) -> ForwardPlan:
     """How sub-batches are cut on a device."""
     return ForwardPlan(
-        token_budget=train.token_budget, pass_cost=_PASS_COSTS[device.type == "cuda"], drop=drop, stream=train.stream
+        token_budget=train.token_budget,
+        pass_cost=_PASS_COSTS[device.type == "cuda"],
+        drop=drop,
+        activation_checkpointing=train.activation_checkpointing,
     )
 
 
