@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from helpers.job_module import job_module
 
@@ -18,6 +19,14 @@ from unirex_ray.sweep.finish import SweepOutcome
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
 Refused = Callable[..., str]
+
+
+@pytest.fixture
+def local_ray() -> Iterator[None]:
+    """A cluster for one test: another file's workers need another PYTHONPATH."""
+    connect()
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
@@ -163,8 +172,7 @@ def test_a_corpus_that_the_paper_does_not_have(refused: Refused, tmp_path: Path)
 
 @pytest.mark.ray
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_hardware_that_is_not_there(refused: Refused) -> None:
-    connect()
+def test_hardware_that_is_not_there(refused: Refused, local_ray: None) -> None:
     small = "--data.limit=16"
     assert "1 worker x 1 GPU = 1 GPU per trial, but the cluster has 0" in refused("sweep", small, "--train.gpu=true")
     for job in (("train", small), ("benchmark", "engine")):
