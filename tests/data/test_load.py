@@ -42,7 +42,7 @@ def test_a_sound_corpus_passes():
     [
         (with_split("dev"), "the dev split of toy is empty"),
         (with_split("train", instance("a")), "the train split of toy has no instance of yes$"),
-        (with_split("test", instance("a")), "toy, test, instance 'a': the id comes twice"),
+        (with_split("test", instance("a")), "toy, test, instance 'a': duplicate id"),
         (with_split("dev", instance("c", 2)), "'c': label 2 must be from 0 to 1"),
         (with_split("dev", instance("c", text=" \n", gold=None)), "'c': a text is empty"),
         (with_split("dev", instance("c", gold=((0, 2, 12),))), r"rationale \[2, 12\) must be within its text of 11"),

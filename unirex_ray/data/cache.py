@@ -8,9 +8,9 @@ import os
 import uuid
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _TENSORS = ("labels", "input_ids", "token_types", "gold", "offsets", "has_gold", "cut", "last_window", "spans")
 _WIDTHS = {"spans": 3, "cut": 3}
 
+_T = TypeVar("_T")
+
 Stored = tuple[Mapping[Split, EncodedSplit], tuple[str, ...]]
 
 
@@ -34,14 +36,30 @@ def cache_folder(configured: str | Path | None) -> Path:
     return Path(configured or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "unirex_ray").expanduser()
 
 
-def refuse_unwritable(configured: str | Path | None, error: OSError) -> None:
-    """A cache that the user named has to work; the default one may be missing.
+def read_or_make(
+    configured: str | Path | None, read: Callable[[], _T | None], make: Callable[[], _T], write: Callable[[_T], None]
+) -> _T:
+    """What a cached file holds; made, and written once, where there is no such file.
+
+    Args:
+        configured: `data.cache`; a cache that the user named has to work, the default one may be missing.
 
     Raises:
-        UserError: for a `data.cache` that was given.
+        UserError: for a `data.cache` that cannot be written.
     """
-    if configured is not None:
-        raise UserError(f"data.cache = {str(configured)!r} cannot be written: {error.strerror or error}") from None
+    cached = read()
+    if cached is not None:
+        return cached
+    made = make()
+    try:
+        # Another process may have been faster, and on network storage its readers lose a file that is replaced.
+        if read() is None:
+            write(made)
+    except OSError as error:
+        if configured is not None:
+            reason = error.strerror or error
+            raise UserError(f"data.cache = {str(configured)!r} cannot be written: {reason}") from None
+    return made
 
 
 def write_corpus(file: Path, key: str, corpus: Corpus) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from unirex_ray.data.cache import cache_folder, read_splits, refuse_unwritable, write_splits
+from unirex_ray.data.cache import Stored, cache_folder, read_or_make, read_splits, write_splits
 from unirex_ray.data.columns import Strings
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.data.instance import Input, Instance
@@ -74,29 +74,26 @@ def encode_corpus(
     key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
     file = cache_folder(cache) / f"{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.arrow"
 
-    stored = read_splits(file, key)
-    if stored is None:
+    def tokenise() -> Stored:
         splits: dict[Split, EncodedSplit] = {}
         for split in SPLITS:
-            what = f"tokenising {corpus.name}, {split}"
-            splits[split] = _encode(corpus.splits[split], backend, length, corpus.truncation, what)
-        stored = splits, tuple(note for split in SPLITS for note in _truncation_note(split, splits[split], length))
-        try:
-            # Another process may have been faster, and on network storage its readers lose a file that is replaced.
-            if read_splits(file, key) is None:
-                write_splits(file, key, *stored)
-        except OSError as error:
-            refuse_unwritable(cache, error)
+            description = f"tokenising {corpus.name}, {split}"
+            splits[split] = _encode(corpus.splits[split], backend, length, corpus.truncation, description)
+        return splits, tuple(note for split in SPLITS for note in _truncation_note(split, splits[split], length))
+
+    splits, notes = read_or_make(
+        cache, lambda: read_splits(file, key), tokenise, lambda stored: write_splits(file, key, *stored)
+    )
     return EncodedCorpus(
         name=corpus.name,
         labels=corpus.labels,
         task_metric=corpus.task_metric,
         multi_choice=corpus.multi_choice,
-        splits=stored[0],
+        splits=splits,
         special_tokens=SpecialTokens(pad_id=backend.pad_id, sep_id=backend.sep_id),
         max_length=length,
         digest=digest,
-        notes=(*corpus.notes, *stored[1]),
+        notes=(*corpus.notes, *notes),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unirex_ray.config import DataConfig
-from unirex_ray.data.cache import cache_folder, read_corpus, refuse_unwritable, write_corpus
+from unirex_ray.data.cache import cache_folder, read_corpus, read_or_make, write_corpus
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.corpora import eraser, labelled
 from unirex_ray.data.corpora import sst as treebank
@@ -113,15 +113,15 @@ def check_corpus(corpus: Corpus) -> None:
         what = f"checking {corpus.name}, {split}"
         for instance in progress_bar(corpus.splits[split], what, len(corpus.splits[split])):
             if instance.id in seen:
-                raise UserError(f"{_place(corpus, split, instance)}: the id comes twice")
+                raise UserError(f"{_location(corpus, split, instance)}: duplicate id")
             seen.add(instance.id)
             problem = _problem(instance, corpus)
             if problem:
-                raise UserError(f"{_place(corpus, split, instance)}: {problem}")
+                raise UserError(f"{_location(corpus, split, instance)}: {problem}")
     _check_labels(corpus, "")
 
 
-def _place(corpus: Corpus, split: str, instance: Instance) -> str:
+def _location(corpus: Corpus, split: str, instance: Instance) -> str:
     return f"{corpus.name}, {split}, instance {instance.id!r}"
 
 
@@ -182,18 +182,16 @@ def _from_files(config: DataConfig, loader: Loader) -> Corpus:
     options = config.model_dump(mode="json", include={"name", "seed", *loader.options})
     key = f"{_RULES}-{stamp}-{json.dumps(options, sort_keys=True)}"
     file = cache_folder(config.cache) / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.corpus.arrow"
-    kept = read_corpus(file, key)
-    if kept is not None:
-        return kept
-    corpus = loader.read(open_source(config.source, loader.files, loader.remedy), config)
-    check_corpus(corpus)
-    try:
-        # Another process may have been faster, and on network storage its readers lose a file that is replaced.
-        if read_corpus(file, key) is None:
-            write_corpus(file, key, corpus)
-    except OSError as error:
-        refuse_unwritable(config.cache, error)
-    return corpus
+
+    def read_files() -> Corpus:
+        source = config.source or ""
+        corpus = loader.read(open_source(source, loader.files, loader.remedy), config)
+        check_corpus(corpus)
+        return corpus
+
+    return read_or_make(
+        config.cache, lambda: read_corpus(file, key), read_files, lambda corpus: write_corpus(file, key, corpus)
+    )
 
 
 _SPLIT_FILES = tuple(eraser.FILES.values())

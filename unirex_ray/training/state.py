@@ -125,7 +125,7 @@ class TrialFiles:
             metrics=TrialMetrics.from_flat(content["metrics"]),
             epoch=content["epoch"],
             perturbation=content["perturbation"],
-            # Versions before 0.2 did not store them.
+            # Earlier versions did not store them.
             highlights=highlights_from_json(content.get("highlights", ())),
         )
 

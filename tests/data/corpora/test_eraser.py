@@ -88,12 +88,12 @@ def test_any_corpus_has_its_query_as_second_segment_and_its_own_labels():
         (row("b", spans=((-1, 1),)), r"evidence span \[-1, 1\)"),
         (row("b", spans=((3, 2),)), r"evidence span \[3, 2\)"),
         (row("b", "MAYBE"), "classification 'MAYBE' is not one of NEG, POS"),
-        (row("a"), "annotation_id 'a' comes twice"),
+        (row("a"), "duplicate annotation_id 'a'"),
         (row("b", docids=["nowhere"], spans=()), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
         (row("b", docids=["../train.jsonl"], spans=()), "is neither in"),
         (row("nowhere", spans=()), "document 'nowhere'"),
         (row("b", docids=["blank"], spans=()), "document 'blank' is empty"),
-        (row("b", docids=["own"]), "must stand on one document, but names d1, own"),
+        (row("b", docids=["own"]), "must have its evidence in one document, but names d1, own"),
         (row("b", docids="d1"), "'docids' must be a list of strings"),
         (row("b", query=7), "'query' must be a string, but is 7"),
         ({**row("b"), "evidences": [{"docid": "d1"}]}, "must be a list of groups of spans, but holds"),
@@ -179,7 +179,7 @@ def test_broken_lines_of_cose_are_named(broken, message):
 
 def test_documents_must_be_unique_and_text():
     twice = "\n".join([json.dumps({"docid": "d1", "document": DOCUMENT})] * 2)
-    with pytest.raises(UserError, match=r"docs\.jsonl, line 2: document 'd1' comes twice"):
+    with pytest.raises(UserError, match=r"docs\.jsonl, line 2: duplicate document 'd1'"):
         load_movies(source(row("a"), docs=twice))
     with pytest.raises(UserError, match=r"docs\.jsonl, line 1: 'document' must be a string"):
         load_movies(source(row("a"), docs='{"docid": "d1", "document": ["a"]}'))
@@ -289,12 +289,12 @@ def test_esnli_by_hand():
         (
             pair("2", "neutral", docids=["v_premise"]),
             "",
-            "must stand on 2_premise and 2_hypothesis, but names v_premise",
+            "must have its evidence in 2_premise and 2_hypothesis, but names v_premise",
         ),
         (pair("2", "neutral"), "2_hypothesis", "document '2_hypothesis' is neither in docs.jsonl nor in docs/"),
         (pair("3", "neutral"), "", "document '3_premise' is neither"),
         (pair("2", "maybe"), "", "classification 'maybe' is not one of contradiction, entailment, neutral"),
-        (pair("1.jpg#0r1e", "neutral"), "", "annotation_id '1.jpg#0r1e' comes twice"),
+        (pair("1.jpg#0r1e", "neutral"), "", "duplicate annotation_id '1.jpg#0r1e'"),
     ],
 )
 def test_broken_lines_of_esnli_are_named(broken, without, message):

@@ -156,7 +156,7 @@ def test_stormfront_by_hand():
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("1_1,7,8,0,hate", "line 3: 'file_id' must be unique, but '1_1' comes twice"),
+        ("1_1,7,8,0,hate", "line 3: 'file_id' must be unique, but '1_1' is there twice"),
         ("2_1,7,8,0,maybe", "line 3: 'label' must be one of noHate, hate, relation, idk/skip, but is 'maybe'"),
         ("2_1,7,8,hate", "line 3: must have 5 columns, but has 4"),
         ("../x,7,8,0,hate", "line 3: the text of '../x' must be in all_files/../x.txt, but there is no such file"),
@@ -241,7 +241,7 @@ def test_offenseval_by_hand():
         (olid("1\ta\tNOT\tNULL"), "olid-training-v1.0.tsv, line 2: must have 5 columns, but has 4"),
         (olid("1\t \tNOT\tNULL\tNULL"), "olid-training-v1.0.tsv, line 2: 'tweet' must be text, but is empty"),
         (olid('1\t"a" b\tNOT\tNULL\tNULL'), "olid-training-v1.0.tsv, line 2: must be a row whose quotes come in pairs"),
-        (olid("9\ta\tNOT\tNULL\tNULL"), "testset-levela.tsv, line 2: 'id' must be unique, but '9' comes twice"),
+        (olid("9\ta\tNOT\tNULL\tNULL"), "testset-levela.tsv, line 2: 'id' must be unique, but '9' is there twice"),
         (
             olid(tweets=("9\ta", "7\tb")),
             "testset-levela.tsv, line 3: id '7' must have a label in labels-levela.csv, but has none",
@@ -250,7 +250,7 @@ def test_offenseval_by_hand():
             olid(answers=("9,NOT", "6,OFF")),
             "labels-levela.csv, line 2: id '6' must have a tweet in testset-levela.tsv, but has none",
         ),
-        (olid(answers=("9,NOT", "9,OFF")), "labels-levela.csv, line 2: 'id' must be unique, but '9' comes twice"),
+        (olid(answers=("9,NOT", "9,OFF")), "labels-levela.csv, line 2: 'id' must be unique, but '9' is there twice"),
         (olid(answers=("9,not",)), "labels-levela.csv, line 1: 'subtask_a' must be one of NOT, OFF, but is 'not'"),
         (olid(answers=("9",)), "labels-levela.csv, line 1: must have 2 columns, but has 1"),
         (
@@ -305,7 +305,7 @@ def test_irony_by_hand():
     ("broken", "message"),
     [
         ("2\t2\ta", "'Label' must be one of 0, 1, but is '2'"),
-        ("1\t0\ta", "'Tweet index' must be unique, but '1' comes twice"),
+        ("1\t0\ta", "'Tweet index' must be unique, but '1' is there twice"),
         ("2\t0", "must have 3 columns, but has 2"),
         ("2\t0\ta\tb", "must have 3 columns, but has 4"),
         ("2\t0\t ", "'Tweet text' must be text, but is empty"),

@@ -10,7 +10,7 @@ from functools import lru_cache
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.files.source import Source
 from unirex_ray.data.files.spans import Span, gold_spans
-from unirex_ray.data.files.tables import Row, brief, json_lines
+from unirex_ray.data.files.tables import TableRow, brief, json_lines
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.schema import Corpus, Split, TaskMetric
@@ -129,7 +129,7 @@ def _documents(source: Source) -> Callable[[str], _Document | None]:
     for row in progress_bar(json_lines(source, "docs.jsonl"), "reading docs.jsonl") if listed else ():
         docid = row.get("docid", str, "a string")
         if docid in texts:
-            raise UserError(f"{row.place}: document {docid!r} comes twice")
+            raise UserError(f"{row.location}: duplicate document {docid!r}")
         texts[docid] = row.get("document", str, "a string")
 
     # Questions on one passage follow each other, so that a few documents serve many instances.
@@ -188,58 +188,62 @@ class _Format:
 
     name: str
     labels: tuple[str, ...]
-    docids: Callable[[Row, str, Sequence[Row]], tuple[str, ...]]
-    inputs: Callable[[Row, Sequence[_Marked]], tuple[Input, ...]]
+    docids: Callable[[TableRow, str, Sequence[TableRow]], tuple[str, ...]]
+    inputs: Callable[[TableRow, Sequence[_Marked]], tuple[Input, ...]]
 
 
-def _own_document(row: Row, id_: str, evidence: Sequence[Row]) -> tuple[str, ...]:
+def _own_document(row: TableRow, id_: str, evidence: Sequence[TableRow]) -> tuple[str, ...]:
     docids = _named(row, evidence)
     if len(docids) > 1:
-        raise UserError(f"{row.place}: must stand on one document, but names {', '.join(sorted(docids))}")
+        raise UserError(
+            f"{row.location}: must have its evidence in one document, but names {', '.join(sorted(docids))}"
+        )
     return (docids.pop() if docids else id_,)
 
 
-def _premise_and_hypothesis(row: Row, id_: str, evidence: Sequence[Row]) -> tuple[str, ...]:
+def _premise_and_hypothesis(row: TableRow, id_: str, evidence: Sequence[TableRow]) -> tuple[str, ...]:
     docids = (f"{id_}_premise", f"{id_}_hypothesis")
     others = _named(row, evidence).difference(docids)
     if others:
-        raise UserError(f"{row.place}: must stand on {' and '.join(docids)}, but names {', '.join(sorted(others))}")
+        raise UserError(
+            f"{row.location}: must have its evidence in {' and '.join(docids)}, but names {', '.join(sorted(others))}"
+        )
     return docids
 
 
-def _named(row: Row, evidence: Iterable[Row]) -> set[str]:
+def _named(row: TableRow, evidence: Iterable[TableRow]) -> set[str]:
     named = row.values.get("docids") or ()
     if not isinstance(named, list | tuple) or not all(isinstance(docid, str) for docid in named):
-        raise UserError(f"{row.place}: 'docids' must be a list of strings, but is {brief(named)}")
+        raise UserError(f"{row.location}: 'docids' must be a list of strings, but is {brief(named)}")
     return {*named, *(span.get("docid", str, "a string") for span in evidence)}
 
 
-def _document_alone(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _document_alone(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     (document,) = documents
     return (Input(segments=(document.text,), gold=document.spans() or None),)
 
 
-def _document_and_query(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _document_and_query(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     query = row.values.get("query")
     if query is not None and not isinstance(query, str):
-        raise UserError(f"{row.place}: 'query' must be a string, but is {brief(query)}")
+        raise UserError(f"{row.location}: 'query' must be a string, but is {brief(query)}")
     (document,), tidy = documents, _tidy(query or "")
     return (Input(segments=(document.text, tidy) if tidy else (document.text,), gold=document.spans() or None),)
 
 
-def _documents_in_order(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _documents_in_order(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     gold = tuple(span for number, document in enumerate(documents) for span in document.spans(number))
     return (Input(segments=tuple(document.text for document in documents), gold=gold or None),)
 
 
-def _question_and_choices(row: Row, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+def _question_and_choices(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
     query = row.get("query", str, "a string")
     choices = [_tidy(choice) for choice in query.split(_CHOICE_SEPARATOR)]
     expected = f"'query' must hold {len(COSE_LABELS)} choices joined by ' {_CHOICE_SEPARATOR} '"
     if len(choices) != len(COSE_LABELS):
-        raise UserError(f"{row.place}: {expected}, but holds {len(choices)}: {brief(query)}")
+        raise UserError(f"{row.location}: {expected}, but holds {len(choices)}: {brief(query)}")
     if "" in choices:
-        raise UserError(f"{row.place}: {expected}, but choice {COSE_LABELS[choices.index('')]} is empty")
+        raise UserError(f"{row.location}: {expected}, but choice {COSE_LABELS[choices.index('')]} is empty")
     (question,) = documents
     return tuple(Input(segments=(question.text, choice), gold=question.spans() or None) for choice in choices)
 
@@ -254,14 +258,14 @@ class _Reader:
     format: _Format
     seen: set[str] = field(default_factory=set)
 
-    def instance(self, row: Row, counts: _Counts) -> Instance:
+    def instance(self, row: TableRow, counts: _Counts) -> Instance:
         id_ = row.get("annotation_id", str, "a string")
         if id_ in self.seen:
-            raise UserError(f"{row.place}: annotation_id {id_!r} comes twice")
+            raise UserError(f"{row.location}: duplicate annotation_id {id_!r}")
         self.seen.add(id_)
         labels, label = self.format.labels, row.get("classification", str, "a string")
         if label not in labels:
-            raise UserError(f"{row.place}: classification {label!r} is not one of {', '.join(labels)}")
+            raise UserError(f"{row.location}: classification {label!r} is not one of {', '.join(labels)}")
 
         evidence = list(_evidence(row))
         docids = self.format.docids(row, id_, evidence)
@@ -280,22 +284,24 @@ class _Reader:
         marked = [_Marked(document.tokens, flags) for document, flags in zip(documents, gold, strict=True)]
         return Instance(id=id_, inputs=self.format.inputs(row, marked), label=labels.index(label))
 
-    def _found(self, row: Row, docid: str) -> _Document:
+    def _found(self, row: TableRow, docid: str) -> _Document:
         document = self.document(docid)
         if document is None:
-            raise UserError(f"{row.place}: document {docid!r} is neither in docs.jsonl nor in docs/")
+            raise UserError(f"{row.location}: document {docid!r} is neither in docs.jsonl nor in docs/")
         if not document.tokens:
-            raise UserError(f"{row.place}: document {docid!r} is empty")
+            raise UserError(f"{row.location}: document {docid!r} is empty")
         return document
 
 
-def _tokens_of(span: Row, document: _Document, docid: str) -> tuple[int, int]:
+def _tokens_of(span: TableRow, document: _Document, docid: str) -> tuple[int, int]:
     """Half-open token indices of a span of tokens or, where it has none, of sentences."""
     by_sentence = span.values.get("start_token") in (None, -1) and span.values.get("start_sentence") not in (None, -1)
     unit, size = ("sentence", len(document.lines) - 1) if by_sentence else ("token", len(document.tokens))
     start, end = (span.get(f"{edge}_{unit}", int, f"a {unit} index") for edge in ("start", "end"))
     if not 0 <= start <= end <= size:
-        raise UserError(f"{span.place}: evidence span [{start}, {end}) must be within the {size} {unit}s of {docid!r}")
+        raise UserError(
+            f"{span.location}: evidence span [{start}, {end}) must be within the {size} {unit}s of {docid!r}"
+        )
     return (document.lines[start], document.lines[end]) if by_sentence else (start, end)
 
 
@@ -311,8 +317,8 @@ def _read_splits(source: Source, form: _Format) -> tuple[dict[Split, InstanceTab
     return splits, tuple(notes)
 
 
-def _evidence(row: Row) -> Iterator[Row]:
+def _evidence(row: TableRow) -> Iterator[TableRow]:
     for group in row.get("evidences", list, "a list of groups of spans"):
         if not isinstance(group, list) or not all(isinstance(span, dict) for span in group):
-            raise UserError(f"{row.place}: 'evidences' must be a list of groups of spans, but holds {brief(group)}")
-        yield from (Row(row.place, span) for span in group)
+            raise UserError(f"{row.location}: 'evidences' must be a list of groups of spans, but holds {brief(group)}")
+        yield from (TableRow(row.location, span) for span in group)

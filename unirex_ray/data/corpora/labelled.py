@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from unirex_ray.config import DataConfig
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.files.source import Source
-from unirex_ray.data.files.tables import READERS, PlainTabs, QuotedCommas, QuotedTabs, Row, delimited
+from unirex_ray.data.files.tables import READERS, PlainTabs, QuotedCommas, QuotedTabs, TableRow, delimited
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.sample import partition, stratified_sample
@@ -144,7 +144,7 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
             f"but are {' and '.join(texts)}, and {label}"
         )
 
-    def rows(file: str) -> Iterator[Row]:
+    def rows(file: str) -> Iterator[TableRow]:
         return READERS[PurePosixPath(file).suffix.lower()](source, file, columns)
 
     def whole(split: Split, names: Sequence[str]) -> InstanceTable:
@@ -163,10 +163,12 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
     )
 
 
-_Identified = Iterator[tuple[str, Row]]
+_Identified = Iterator[tuple[str, TableRow]]
 
 
-def _table(rows: Iterable[tuple[str, Row]], texts: Sequence[str], label: str, labels: Sequence[str]) -> InstanceTable:
+def _table(
+    rows: Iterable[tuple[str, TableRow]], texts: Sequence[str], label: str, labels: Sequence[str]
+) -> InstanceTable:
     return InstanceTable.from_instances(
         Instance(id=id_, inputs=(Input(segments=tuple(map(row.text, texts))),), label=row.index(label, labels))
         for id_, row in rows
@@ -178,17 +180,17 @@ def _divided(table: InstanceTable, shares: Sequence[int], config: DataConfig) ->
     return [InstanceTable.from_instances(table[index] for index in part) for part in parts]
 
 
-def _identified(rows: Iterable[Row], column: str, seen: set[str]) -> _Identified:
+def _identified(rows: Iterable[TableRow], column: str, seen: set[str]) -> _Identified:
     """Rows by the id that a column holds."""
     for row in rows:
         id_ = row.text(column)
         if id_ in seen:
-            raise UserError(f"{row.place}: {column!r} must be unique, but {id_!r} comes twice")
+            raise UserError(f"{row.location}: {column!r} must be unique, but {id_!r} is there twice")
         seen.add(id_)
         yield id_, row
 
 
-def _numbered(rows: Iterable[Row], split: str) -> _Identified:
+def _numbered(rows: Iterable[TableRow], split: str) -> _Identified:
     """Rows without ids, which their numbers stand for."""
     for number, row in enumerate(rows, start=1):
         yield f"{split}-{number}", row
@@ -223,9 +225,9 @@ def _sentences(source: Source, left_out: Counter[str]) -> _Identified:
         file = f"all_files/{id_}.txt"
         data = source.find(file)
         if data is None:
-            raise UserError(f"{row.place}: the text of {id_!r} must be in {file}, but there is no such file")
+            raise UserError(f"{row.location}: the text of {id_!r} must be in {file}, but there is no such file")
         text = source.decode(file, data).strip()
-        yield id_, Row(f"{source.label}: {file}, line 1", {"text": text, "label": label})
+        yield id_, TableRow(f"{source.label}: {file}, line 1", {"text": text, "label": label})
 
 
 def _olid_test(source: Source, seen: set[str]) -> _Identified:
@@ -237,10 +239,10 @@ def _olid_test(source: Source, seen: set[str]) -> _Identified:
         answer.index("subtask_a", OFFENSEVAL_LABELS)
     for id_, row in _identified(delimited(source, tweets, ("id", "tweet"), QuotedTabs), "id", seen):
         if id_ not in unused:
-            raise UserError(f"{row.place}: id {id_!r} must have a label in {answers}, but has none")
+            raise UserError(f"{row.location}: id {id_!r} must have a label in {answers}, but has none")
         yield id_, row.changed(subtask_a=unused.pop(id_).values["subtask_a"])
     for id_, answer in unused.items():
-        raise UserError(f"{answer.place}: id {id_!r} must have a tweet in {tweets}, but has none")
+        raise UserError(f"{answer.location}: id {id_!r} must have a tweet in {tweets}, but has none")
 
 
 def _with_drawn_splits(

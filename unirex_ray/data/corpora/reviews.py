@@ -210,7 +210,7 @@ def make_reviews(seed: int = 0, sizes: Mapping[Split, int] = SIZES) -> Corpus:
     """Generate the corpus: the same texts for the same seed on every machine and Python version.
 
     An instance depends on the seed, its split and its index alone, so that a smaller corpus is a prefix of a larger one
-    (but for the rare text that an earlier split has already, which is then written anew).
+    (but for the rare text that an earlier split has already, which is then written again).
 
     Args:
         seed: any integer.

@@ -179,7 +179,7 @@ def _download(address: str) -> Path:
     if match is None:
         raise UserError(
             f"data.source = {address!r} must be {HUB}OWNER/NAME@COMMIT, with all 40 digits of the commit, "
-            "so that it names the same data for ever"
+            "so that it always names the same data"
         )
     repository, revision, below = match.groups()
     wanted = f"{below}/**" if below else "**"

@@ -17,10 +17,10 @@ _LARGEST_FIELD = 16 << 20
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a table, with its place for messages."""
+class TableRow:
+    """One row of a table, with its location for messages."""
 
-    place: str
+    location: str
     values: Mapping[str, Any]
 
     def get(self, column: str, kind: type, allowed: str) -> Any:
@@ -34,7 +34,7 @@ class Row:
         """
         value = self.values.get(column)
         if type(value) is not kind:
-            raise UserError(f"{self.place}: {column!r} must be {allowed}, but is {brief(value)}")
+            raise UserError(f"{self.location}: {column!r} must be {allowed}, but is {brief(value)}")
         return value
 
     def text(self, column: str) -> str:
@@ -45,10 +45,10 @@ class Row:
         """
         value = self.values[column]
         if not isinstance(value, str):
-            raise UserError(f"{self.place}: {column!r} must be text, but is {reprlib.repr(value)}")
+            raise UserError(f"{self.location}: {column!r} must be text, but is {reprlib.repr(value)}")
         if not value.strip():
-            raise UserError(f"{self.place}: {column!r} must be text, but is empty")
-        _refuse_nul(self.place, value)
+            raise UserError(f"{self.location}: {column!r} must be text, but is empty")
+        _refuse_nul(self.location, value)
         return value
 
     def index(self, column: str, labels: Sequence[str]) -> int:
@@ -61,11 +61,11 @@ class Row:
         label = json.dumps(value) if isinstance(value, bool | None) else str(value)
         if label not in labels:
             raise UserError(
-                f"{self.place}: {column!r} must be one of {', '.join(labels)}, but is {reprlib.repr(label)}"
+                f"{self.location}: {column!r} must be one of {', '.join(labels)}, but is {reprlib.repr(label)}"
             )
         return labels.index(label)
 
-    def changed(self, **values: Any) -> Row:
+    def changed(self, **values: Any) -> TableRow:
         """The same row with other or more values."""
         return replace(self, values={**self.values, **values})
 
@@ -90,7 +90,7 @@ class PlainTabs(csv.excel_tab):
 
 def delimited(
     source: Source, file: str, columns: Sequence[str], dialect: type[csv.Dialect], *, headed: bool = True
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     """Rows of a file with delimiters.
 
     Args:
@@ -104,29 +104,29 @@ def delimited(
     names = None if headed else columns
     while True:
         # A quoted field may hold line ends: its row lies where it begins.
-        place = f"{source.label}: {file}, line {reader.line_num + 1}"
+        location = f"{source.label}: {file}, line {reader.line_num + 1}"
         try:
             values = next(reader, None)
         except csv.Error as error:
             raise UserError(
-                f"{place}: must be a row whose quotes come in pairs, with fields of at most "
+                f"{location}: must be a row whose quotes come in pairs, with fields of at most "
                 f"{_LARGEST_FIELD >> 20} MiB, but is broken ({error})"
             ) from None
         if names is None:
             names = values or ()
-            _check_columns(place, names, columns)
+            _check_columns(location, names, columns)
         elif values is None:
             return
         elif dialect.delimiter == "\t" and any("\n" in value for value in values):
             # A stray quote, more likely than a text of several lines, would swallow the rows up to the next one.
-            raise UserError(f"{place}: must be a row on one line, but a quote that opens here closes further down")
+            raise UserError(f"{location}: must be a row on one line, but a quote that opens here closes further down")
         elif len(values) == len(names):
-            yield Row(place, dict(zip(names, values, strict=True)))
+            yield TableRow(location, dict(zip(names, values, strict=True)))
         elif values:
-            raise UserError(f"{place}: must have {len(names)} columns, but has {len(values)}")
+            raise UserError(f"{location}: must have {len(names)} columns, but has {len(values)}")
 
 
-def json_lines(source: Source, file: str) -> Iterator[Row]:
+def json_lines(source: Source, file: str) -> Iterator[TableRow]:
     """The objects of a file with one JSON object a line; blank lines are skipped.
 
     Raises:
@@ -135,42 +135,42 @@ def json_lines(source: Source, file: str) -> Iterator[Row]:
     for number, line in source.lines(file):
         if not line.strip():
             continue
-        place = f"{source.label}: {file}, line {number}"
+        location = f"{source.label}: {file}, line {number}"
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: broken JSON ({error})") from None
+            raise UserError(f"{location}: broken JSON ({error})") from None
         if not isinstance(values, dict):
-            raise UserError(f"{place}: must be a JSON object, but is {reprlib.repr(values)}")
-        yield Row(place, values)
+            raise UserError(f"{location}: must be a JSON object, but is {reprlib.repr(values)}")
+        yield TableRow(location, values)
 
 
-def _json_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]:
+def _json_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
     for row in json_lines(source, file):
-        _check_columns(row.place, tuple(row.values), columns)
+        _check_columns(row.location, tuple(row.values), columns)
         yield row
 
 
-def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    place, number = f"{source.label}: {file}", 0
+    location, number = f"{source.label}: {file}", 0
     try:
         table = parquet.ParquetFile(pa.BufferReader(source.content(file)))
-        _check_columns(place, table.schema_arrow.names, columns)
+        _check_columns(location, table.schema_arrow.names, columns)
         for batch in table.iter_batches(columns=list(columns)):
             for row in range(len(batch)):
                 number += 1
                 values = {column: batch.column(column)[row].as_py() for column in columns}
-                yield Row(f"{place}, row {number}", values)
+                yield TableRow(f"{location}, row {number}", values)
     except UnicodeDecodeError:
-        raise UserError(f"{place}, row {number}: must be UTF-8 text, but is not") from None
+        raise UserError(f"{location}, row {number}: must be UTF-8 text, but is not") from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place}, row {number + 1}: broken Parquet ({one_line(error)})") from None
+        raise UserError(f"{location}, row {number + 1}: broken Parquet ({one_line(error)})") from None
 
 
-READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[TableRow]]] = {
     ".csv": partial(delimited, dialect=QuotedCommas),
     ".tsv": partial(delimited, dialect=QuotedTabs),
     ".jsonl": _json_table,
@@ -184,16 +184,16 @@ def _lines(source: Source, file: str) -> Iterator[tuple[int, str]]:
         yield number, line
 
 
-def _refuse_nul(place: str, text: str) -> None:
+def _refuse_nul(location: str, text: str) -> None:
     if "\0" in text:
-        raise UserError(f"{place}: must be text, but holds a NUL character")
+        raise UserError(f"{location}: must be text, but holds a NUL character")
 
 
-def _check_columns(place: str, names: Sequence[str], needed: Sequence[str]) -> None:
+def _check_columns(location: str, names: Sequence[str], needed: Sequence[str]) -> None:
     for column in needed:
         if names.count(column) != 1:
             there = ", ".join(map(repr, names)) or "no columns"
-            raise UserError(f"{place}: must have one column {column!r}, but has {there}")
+            raise UserError(f"{location}: must have one column {column!r}, but has {there}")
 
 
 def brief(value: object) -> str:
