@@ -17,6 +17,7 @@ from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage, get_method
 from unirex_ray.methods.recipe import WEIGHT_KEYS
+from unirex_ray.metrics.table import LOGGED
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
@@ -119,6 +120,7 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
         {"dev/stage_loss"} if method == "l2e" else set()
     )
     assert all(math.isfinite(value) for value in result.metrics.flat().values())
+    assert set(result.metrics.flat()) <= {metric.on(group) for group in LOGGED for metric in LOGGED[group]}
     assert len(result.highlights) == 8
     if method in PIPELINES:
         assert result.metrics.flat()["test/sufficiency"] == 0.0

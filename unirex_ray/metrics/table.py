@@ -105,13 +105,13 @@ NRG_SCORES = tuple(
 """Beside them a comparison logs the relative gain of each of `NRG_METRICS`, by its key."""
 
 LOGGED: Mapping[Group, tuple[Metric, ...]] = {
-    "train": TRAINING_LOSSES,
+    "train": (*TRAINING_LOSSES, *(metric for metric in METRICS if metric is not LOSS)),
     "dev": (*METRICS, STAGE_LOSS),
     "test": METRICS,
     "time": (TRAIN_S, EVALUATE_S, WAIT_S, TOTAL_S, EXTRACTION_S),
     "nrg": (*NRG_SCORES, *NRG_METRICS),
 }
-"""Every metric that is ever logged, by group."""
+"""Every metric that is ever logged, by group; on train, losses of an epoch or an evaluation of the split."""
 
 _FORMER_KEYS = {"dev/own_loss": STAGE_LOSS.on("dev")}
 
