@@ -36,6 +36,8 @@ from unirex_ray.tracking.store import SweepRecord, database_uri
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import train_trial
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = Path(__file__).parent / "recorded" / "sweep-0.1.0.tar.xz"
 METHODS = ("aa-ig", "fresh", "l2e", "unirex-slm-fp")
 CONFIGURATIONS = {"aa-ig": 1, "fresh": 1, "l2e": 1, "unirex-slm-fp": 2}

@@ -76,6 +76,7 @@ def gold_inputs(draw: st.DrawFn) -> Input:
     return Input(segments=segments, gold=tuple(spans) or None)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(gold_inputs(), min_size=1, max_size=3))
 def test_gold_tokens_are_those_that_hold_gold_characters(tokenizer, inputs):

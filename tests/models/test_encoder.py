@@ -147,6 +147,7 @@ def test_loading_is_in_full_precision_whatever_the_file_holds(encoders, tmp_path
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["changed", pytest.param("missing", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_changed_file_of_the_embedded_encoder_is_refused(tmp_path, monkeypatch, file, damage):

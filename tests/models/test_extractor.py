@@ -19,7 +19,8 @@ def batch_of(encoder: str, choices: int = 1):
     return whole_batch(split, tokens)
 
 
-@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", [1, 3])
 @pytest.mark.parametrize("extractor", ["aa-deeplift", "aa-grad", "aa-ig", "aa-input-x-grad", "dlm", "slm"])
 @pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_every_extractor_scores_every_token_and_no_padding(encoders, trained, family, extractor, choices):

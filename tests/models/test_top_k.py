@@ -94,6 +94,7 @@ def scored_rows(draw):
     return [draw(st.lists(score, min_size=length, max_size=length)) for length in lengths]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(scored_rows(), st.integers(1, 100), st.integers(0, 3))
 def test_selection_is_that_of_a_loop_over_rows(rows, percent, padding):

@@ -73,6 +73,7 @@ def assert_in_space(space: MethodSpace, parameters: dict) -> None:
     assert parameters.keys() <= {parameter.key for parameter in space.parameters}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS[:3], pytest.param("pareto", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lag", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_contract_on_choices(kind: str, lag: int) -> None:
@@ -86,6 +87,7 @@ def test_contract_on_choices(kind: str, lag: int) -> None:
     assert suggested == run(kind, space, budget=50, lag=lag)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "grid"])
 @pytest.mark.parametrize("lag", [0, 3])
 def test_contract_on_ranges(kind: str, lag: int) -> None:

@@ -78,6 +78,7 @@ def seen(uri: str, request: pytest.FixtureRequest) -> Callable[[], SweepRecord]:
 SPEC = TrialSpec(trial_id="s1-aa-ig-0000-s0", method="aa-ig", configuration=0, seed=0, parameters={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["completed", "stopped", "failed"])
 def test_a_trial_has_ended_only_when_all_else_about_it_is_written(
     connect: Callable[[], MlflowSweep], seen: Callable[[], SweepRecord], status: TrialStatus

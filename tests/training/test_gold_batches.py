@@ -12,6 +12,8 @@ from helpers.tiny import Group, first_stage, tiny_config, tiny_corpus
 from unirex_ray.config import Config
 from unirex_ray.training.stage import StageTrainer
 
+pytestmark = pytest.mark.slow
+
 STILL = 1e-30  # a learning rate at which no weight moves
 
 

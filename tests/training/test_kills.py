@@ -16,6 +16,8 @@ from unirex_ray.training.stage import StageTrainer
 from unirex_ray.training.state import TrialResult
 from unirex_ray.training.trial import train_trial
 
+pytestmark = pytest.mark.slow
+
 # By stage. Were the first stage's last epoch its best, it would write its weights again whenever it ends.
 DEV_SCORES = ((50.0, 60.0, 55.0), (60.0, 70.0, 65.0))
 EPOCHS = len(DEV_SCORES[0])
