@@ -17,6 +17,7 @@ from unirex_ray.config import (
     merge,
     to_yaml,
     unflatten,
+    with_later_keys,
 )
 from unirex_ray.errors import UserError, exit_on_user_error
 
@@ -310,11 +311,23 @@ def test_a_job_may_have_an_option_of_a_sections_name() -> None:
 
 def test_a_renamed_key_keeps_the_hash_that_it_had_and_is_still_read_by_its_former_name():
     changed = Config().changed({"train.activation_checkpointing": True})
-    # Literals of version 0.1.0, of the defaults and of train.stream = true.
-    assert config_hash(Config()) == "43264b111ffd"
-    assert config_hash(changed) == "330f8e0b32fc"
+    # Literals of version 0.1.0, of the defaults and of train.stream = true; its warm-up began at 0.
+    assert config_hash(Config().changed({"train.warmup_from_zero": True})) == "43264b111ffd"
+    assert config_hash(changed.changed({"train.warmup_from_zero": True})) == "330f8e0b32fc"
+    assert config_hash(Config()) == "82bbb0de97b4"
     assert build_config({"train": {"stream": True}}) == changed
     assert Config().changed({"train.stream": True}) == changed
     for option in ("--train.stream=true", "--train.activation_checkpointing=true"):
         _, tree = parse_job(job_parser("job.py", ""), [option])
         assert build_config(tree) == changed
+
+
+def test_keys_that_came_later_are_hashed_where_they_differ_from_what_earlier_versions_went_by():
+    assert config_hash(Config().changed({"model.log_odds": True})) != config_hash(Config())
+    assert with_later_keys({"train.epochs": 3, "train.stream": True}) == {
+        "train.epochs": 3,
+        "train.activation_checkpointing": True,
+        "train.warmup_from_zero": True,
+        "model.log_odds": False,
+    }
+    assert with_later_keys({"train.warmup_from_zero": False})["train.warmup_from_zero"] is False

@@ -99,6 +99,7 @@ class ModelConfig(_Section):
         "sum", description="How IG's hidden dimensions become a score; mlp is trained, and needs a plausibility loss."
     )
     convergence_delta: bool = Field(False, description="Measure how far IG's scores are from complete (AA, IG).")
+    log_odds: bool = Field(False, description="Measure log-odds as well: five more passes over whole texts.")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Dropout everywhere in the encoder; default: as the encoder is configured."
     )
@@ -138,6 +139,9 @@ class TrainConfig(_Section):
     learning_rate: float = Field(2e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay.")
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps that warm up; linear decay follows.")
+    warmup_from_zero: bool = Field(
+        False, description="Take the first step at learning rate 0, as version 0.1.0 did; it then changes no weight."
+    )
     patience: int = Field(5, ge=1, description="Epochs without a better dev task score before stopping.")
     seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
     workers: int = Field(1, ge=1, description="Ray Train workers that share each batch.")
@@ -232,6 +236,10 @@ _FORMER_KEYS = {"train.stream": "train.activation_checkpointing"}
 """Keys that were renamed, by their former names, which are still read and still hashed."""
 
 
+_LATER_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False}
+"""Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""
+
+
 def config_keys() -> tuple[str, ...]:
     """All dotted keys of the tree, e.g. `train.epochs`."""
     return tuple(key for key, _ in flatten(Config().model_dump()))
@@ -263,6 +271,11 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
 def present_key(key: str) -> str:
     """The name that a dotted key of an earlier version has now."""
     return _FORMER_KEYS.get(key, key)
+
+
+def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings as they were recorded, with present names, and with what earlier versions went by unsaid."""
+    return {**_LATER_KEYS, **{present_key(key): value for key, value in settings.items()}}
 
 
 def merge(*trees: Mapping[str, Any]) -> Tree:
@@ -318,7 +331,7 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     flat = {
         hashed.get(key, key): value
         for key, value in config.flat().items()
-        if not key.startswith(_NO_SCIENCE) and reads(key)
+        if not key.startswith(_NO_SCIENCE) and reads(key) and not (key in _LATER_KEYS and value == _LATER_KEYS[key])
     }
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -17,7 +17,7 @@ from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage, get_method
 from unirex_ray.methods.recipe import WEIGHT_KEYS
-from unirex_ray.metrics.table import LOGGED
+from unirex_ray.metrics.table import LOGGED, STANDARD_ERRORS, TIES, VERDICT
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
@@ -116,9 +116,10 @@ def test_all_twenty_are_there() -> None:
 def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tmp_path: Path) -> None:
     config, corpus = prepared(method, choices)
     trainer, result = trained(config, corpus, tmp_path)
-    assert set(lasting(result)) == {f"{split}/{key}" for split in ("dev", "test") for key in KEYS} | (
+    keys = {*KEYS, *(metric.key for metric in (*STANDARD_ERRORS.values(), *VERDICT))}
+    assert set(lasting(result)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys} | (
         {"dev/stage_loss"} if method == "l2e" else set()
-    )
+    ) | {metric.on("dev") for metric in TIES}
     assert all(math.isfinite(value) for value in result.metrics.flat().values())
     assert set(result.metrics.flat()) <= {metric.on(group) for group in LOGGED for metric in LOGGED[group]}
     assert len(result.highlights) == 8

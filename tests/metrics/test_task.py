@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from unirex_ray.metrics.task import accuracy, binary_f1, confusion_matrix, macro_f1
+from unirex_ray.metrics.task import TASK_SCORES, accuracy, binary_f1, confusion_matrix, macro_f1, score_error
 
 
 def test_by_hand():
@@ -34,3 +35,18 @@ def test_matrices_add_up(pairs):
     gold, predicted = (torch.tensor(column) for column in zip(*pairs, strict=True))
     parts = confusion_matrix(gold[:1], predicted[:1], 3) + confusion_matrix(gold[1:], predicted[1:], 3)
     assert torch.equal(parts, confusion_matrix(gold, predicted, 3))
+
+
+def test_the_standard_error_of_accuracy_is_the_binomial_one():
+    assert score_error(accuracy, torch.tensor([[30.0, 10.0], [10.0, 50.0]])) == pytest.approx((0.8 * 0.2 / 100) ** 0.5)
+    assert score_error(accuracy, torch.tensor([[3.0, 0.0], [0.0, 7.0]])) == 0.0
+
+
+@pytest.mark.parametrize("metric", TASK_SCORES)
+@pytest.mark.parametrize("counts", [[[60, 40], [30, 170]], [[20, 80], [10, 190]]])
+def test_drawing_instances_again_spreads_a_score_as_far_as_its_standard_error(metric, counts):
+    score, confusion = TASK_SCORES[metric], torch.tensor(counts).double()
+    shares = (confusion / confusion.sum()).flatten().numpy()
+    draws = np.random.default_rng(0).multinomial(int(confusion.sum()), shares, size=4000)
+    spread = np.std([float(score(torch.from_numpy(draw).double().view(2, 2))) for draw in draws])
+    assert score_error(score, confusion) == pytest.approx(spread, rel=0.06)

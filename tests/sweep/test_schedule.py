@@ -221,10 +221,13 @@ def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
+def test_a_metric_that_is_not_finite_fails_the_trial_unless_it_is_on_test(value: float) -> None:
     schedule = build(make_extent(), "random")
     first, second = schedule.next(), schedule.next()
-    failed = schedule.on_complete(first.trial_id, TrialMetrics(dev={"auprc": 1.0}, test={"auprc": value}))
-    assert (failed.status, failed.reason) == ("failed", f"test/auprc is {value}")
+    failed = schedule.on_complete(first.trial_id, TrialMetrics(dev={"auprc": value}, test={"auprc": 1.0}))
+    assert (failed.status, failed.reason) == ("failed", f"dev/auprc is {value}")
     failed = schedule.on_report(second.trial_id, 3, TrialMetrics(dev={"auprc": value}))
     assert (failed.status, failed.reason) == ("failed", f"dev/auprc is {value} at epoch 3")
+    third = schedule.next()
+    kept = schedule.on_complete(third.trial_id, TrialMetrics(dev={"auprc": 1.0}, test={"auprc": value}))
+    assert kept.status == "completed"

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import math
@@ -126,10 +127,13 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
         "auprc",
         "token_f1",
     }
+    keys |= {f"{key}_se" for key in ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")}
+    keys |= {"majority_score", "majority_p", "top_prediction"}
     losses = {f"train/{key}loss" for key in ("", "task_", "comp_", "suff_", "plaus_")}
     expected = {f"dev/{key}" for key in keys} | losses
     assert all(set(metrics) == expected for _, metrics in runtime.reports)
-    assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys}
+    ties = {f"dev/{key}" for key in ("tied_epochs", "tied_comp_range", "tied_suff_range")}
+    assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys} | ties
     assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, RESULT}
     assert build_config(load_yaml(folder / CONFIG)) == config.changed({"loss.suff": "margin"})
     assert result.perturbation == "dropped"
@@ -316,6 +320,54 @@ def test_a_metric_that_is_not_finite_ends_the_trial_by_name(config, corpus, monk
         run(config, corpus, Recorder(tmp_path))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_test_metric_that_is_not_finite_does_not(config, corpus, monkeypatch, tmp_path, value):
+    evaluate, dev = Evaluator.__call__, []
+
+    def spoiled(self, split, **_):
+        dev.append(split)
+        return {**evaluate(self, split), **({"auprc": value} if split is not dev[0] else {})}
+
+    monkeypatch.setattr(Evaluator, "__call__", spoiled)
+    result = run(config, corpus, Recorder(tmp_path))
+    assert math.isnan(result.metrics.test["auprc"])
+    assert math.isfinite(result.metrics.dev["auprc"])
+    assert math.isnan(run(config, corpus, Recorder(tmp_path)).metrics.test["auprc"])  # read back
+
+
+def test_a_single_step_changes_weights(config, corpus, tmp_path):
+    config = config.changed({"train.epochs": 1, "train.batch_size": 1000})
+    trainer = first_stage(config, corpus, LocalRuntime(tmp_path))
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.train()
+    assert trainer.learner.epochs.steps == 1
+    assert any(not torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_given(
+    config, corpus, monkeypatch, tmp_path
+):
+    evaluate = Evaluator.__call__
+    epochs = iter([(70.0, 0.2, 0.1), (80.0, 0.3, 0.4), (80.0, 0.25, 0.1), (75.0, 0.9, 0.9), (80.0, 0.5, 0.2)])
+
+    def scripted(self, split, **_):
+        found = evaluate(self, split)
+        values = next(epochs, None)
+        if values is None:  # test
+            return found
+        return {**found, **dict(zip(("task_score", "comprehensiveness", "sufficiency"), values, strict=True))}
+
+    monkeypatch.setattr(Evaluator, "__call__", scripted)
+    runtime = Recorder(tmp_path, kill_at=6)  # within the epochs that tie
+    config = config.changed({"train.epochs": 5})
+    with pytest.raises(Killed):
+        run(config, corpus, runtime)
+    dev = run(config, corpus, Recorder(tmp_path)).metrics.dev
+    assert (dev["tied_epochs"], dev["comprehensiveness"]) == (3, 0.3)
+    assert dev["tied_comp_range"] == pytest.approx(0.25)
+    assert dev["tied_suff_range"] == pytest.approx(0.3)
+
+
 def test_weights_that_are_not_finite_end_the_trial(config, corpus, monkeypatch, tmp_path):
     def broken(*arguments, **options):
         model = build_stage(*arguments, **options)
@@ -402,7 +454,7 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
     corpus = tiny_corpus((13, 7, 7), choices=choices)
     changes = {"method": method, "model__dropout": 0.0, "train__epochs": 2, "train__batch_size": 7}
     changes |= {key.replace(".", "__"): value for key, value in scarce.items()}
-    config = tiny_config(encoders["roberta"], train__learning_rate=1e-3, **changes)
+    config = tiny_config(encoders["roberta"], train__learning_rate=3e-4, **changes)
     alone = run(config, corpus, Recorder(tmp_path / "alone"))
     group = Group(3, tmp_path / "group")
     workers = [stages(config, corpus, group.runtime(rank)) for rank in range(3)]
@@ -482,8 +534,10 @@ def test_every_method_runs_in_half_precision_and_in_micro_batches(config, corpus
     assert all(math.isfinite(value) for value in result.metrics.flat().values())
 
 
-def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
-    config = config.changed({"train.epochs": 5, "train.warmup": 0.2, "train.learning_rate": 1e-2})
+@pytest.mark.parametrize(("from_zero", "first"), [(False, 1), (True, 0)])
+def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path, from_zero, first):
+    schedule = {"train.epochs": 5, "train.warmup": 0.2, "train.warmup_from_zero": from_zero}
+    config = config.changed(schedule | {"train.learning_rate": 1e-2})
     trainer = first_stage(config, corpus, LocalRuntime(tmp_path))
     rates = []
     for _ in range(15):
@@ -491,7 +545,7 @@ def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path):
         trainer.learner.optimizer.step()
         trainer.learner.schedule.step()
     peak = 1e-2
-    expected = [0, peak / 3, 2 * peak / 3, *(peak * (15 - step) / 12 for step in range(3, 15))]
+    expected = [*(peak * (step + first) / 3 for step in range(3)), *(peak * (15 - step) / 12 for step in range(3, 15))]
     assert rates == pytest.approx(expected)
     assert trainer.learner.optimizer.param_groups[0]["weight_decay"] == 0.0
 

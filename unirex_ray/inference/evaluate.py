@@ -127,6 +127,7 @@ def _evaluated(
         corpus.labels,
         encoded.special_tokens,
         plan,
+        bf16=evaluator.bf16,
         class_map=class_map,
     )
     if runtime.device.type == "cuda":

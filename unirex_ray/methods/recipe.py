@@ -77,7 +77,7 @@ class Stage:
 
     def learns_from(self, key: str) -> bool:
         """Whether a dotted configuration key can change the weights that this stage learns as a method's first one."""
-        if key in ("method", "model.convergence_delta"):
+        if key in ("method", "model.convergence_delta", "model.log_odds"):
             return False
         return self.reads(key) if self.uses_scores else key not in _OPTIONAL or key in self._criterion_keys
 

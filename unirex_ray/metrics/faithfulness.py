@@ -32,6 +32,21 @@ def sufficiency(full_logits: Tensor, rationale_logits: Tensor) -> Tensor:
     return aopc(_confidence(full_logits, full_logits) - _confidence(rationale_logits, full_logits))
 
 
+def log_odds(full_logits: Tensor, padded_logits: Tensor) -> Tensor:
+    """Mean over K of log p_ŷ(x with its top-k tokens replaced by PAD) - log p_ŷ(x); lower is better.
+
+    Args:
+        full_logits: on x [B, C], or on the input of each threshold [K, B, C]; ŷ is their arg max.
+        padded_logits: on x with the tokens of r^(k) replaced [K, B, C].
+
+    Returns:
+        Per instance [B], double precision.
+    """
+    predicted = full_logits.argmax(-1).expand(padded_logits.shape[:-1])[..., None]
+    padded, full = (torch.log_softmax(logits.double(), -1) for logits in (padded_logits, full_logits))
+    return (padded.gather(-1, predicted) - full.expand_as(padded).gather(-1, predicted)).squeeze(-1).mean(0)
+
+
 def _confidence(logits: Tensor, full_logits: Tensor) -> Tensor:
     """Probability of the class predicted on the full input [..., B]."""
     predicted = full_logits.argmax(-1).expand(logits.shape[:-1])

@@ -127,20 +127,12 @@ def usable_weights(weights: Weights, *, has_gold: bool) -> Weights:
 
 
 def mean_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every metric over seeds; the order of the seeds does not matter.
-
-    Raises:
-        ValueError: if the seeds do not have the same metrics.
-    """
+    """Mean over seeds of every metric that all of them have; the order of the seeds does not matter."""
     return {key: math.fsum(column) / len(column) for key, column in _columns(rows).items()}
 
 
 def std_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Standard deviation of every metric over seeds, divided by n - 1; nan for one seed.
-
-    Raises:
-        ValueError: if the seeds do not have the same metrics.
-    """
+    """Standard deviation over seeds, divided by n - 1, of every metric that all have; nan for one seed."""
     return {key: _std(column) for key, column in _columns(rows).items()}
 
 
@@ -154,12 +146,9 @@ def _value(raw: Mapping[str, Mapping[str, float]], member: str, key: str) -> flo
 
 
 def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    keys = list(rows[0]) if rows else []
-    for row in rows:
-        if set(row) != set(keys):
-            odd = sorted(set(row) ^ set(keys))
-            raise ValueError(f"all seeds must have the same metrics, but some lack {', '.join(odd)}")
-    return {key: [row[key] for row in rows] for key in keys}
+    # Some are logged now and then only: by newer versions, or where a stage was not taken over from another trial.
+    shared = [key for key in rows[0] if all(key in row for row in rows)] if rows else []
+    return {key: [row[key] for row in rows] for key in shared}
 
 
 def _std(column: Sequence[float]) -> float:

@@ -51,6 +51,7 @@ BINARY_F1 = Metric(key="binary_f1", label="Binary F1", higher_is_better=True, de
 CONVERGENCE_DELTA = Metric(
     key="convergence_delta", label="IG delta", higher_is_better=False, desideratum=None, decimals=3
 )
+LOG_ODDS = Metric(key="log_odds", label="Log-odds", higher_is_better=False, desideratum=None, decimals=3)
 LOSS = Metric(key="loss", label="Loss", higher_is_better=False, desideratum=None, decimals=4)
 
 METRICS = (
@@ -63,11 +64,37 @@ METRICS = (
     ACCURACY,
     MACRO_F1,
     BINARY_F1,
+    LOG_ODDS,
     CONVERGENCE_DELTA,
     LOSS,
 )
 NRG_METRICS = tuple(metric for metric in METRICS if metric.desideratum is not None)
 """The five raw metrics that CNRG sums up. `task_score` repeats the corpus' own task metric (see `TaskMetric`)."""
+
+METRICS_VERSION = 1
+"""Of the definitions of all metrics: a change that moves a number raises it; numbers of two versions are not pooled."""
+
+
+def _about(key: str, label: str, decimals: int) -> Metric:
+    return Metric(key=key, label=label, higher_is_better=False, desideratum=None, decimals=decimals)
+
+
+STANDARD_ERRORS = {
+    metric.key: _about(f"{metric.key}_se", f"{metric.label} SE", metric.decimals + 1) for metric in NRG_METRICS
+}
+"""Standard error over instances of each metric of NRG, by the metric's key."""
+
+MAJORITY_SCORE = _about("majority_score", "Task score of the majority class", 2)
+MAJORITY_P = _about("majority_p", "p against the majority class", 4)
+TOP_PREDICTION = _about("top_prediction", "Share of the most frequent prediction", 3)
+VERDICT = (MAJORITY_SCORE, MAJORITY_P, TOP_PREDICTION)
+"""Whether the model learned anything, see `metrics.verdict`."""
+
+TIED_EPOCHS = _about("tied_epochs", "Epochs with the best dev task score", 0)
+TIED_COMP_RANGE = _about("tied_comp_range", "Range of Comp over those epochs", 3)
+TIED_SUFF_RANGE = _about("tied_suff_range", "Range of Suff over those epochs", 3)
+TIES = (TIED_EPOCHS, TIED_COMP_RANGE, TIED_SUFF_RANGE)
+"""How many epochs the best one was picked from, and what else they would have given."""
 
 STAGE_LOSS = Metric(key="stage_loss", label="Stage loss", higher_is_better=False, desideratum=None, decimals=4)
 """On dev, of a stage that leaves the task model as it is: what stops it early."""
@@ -105,9 +132,9 @@ NRG_SCORES = tuple(
 """Beside them a comparison logs the relative gain of each of `NRG_METRICS`, by its key."""
 
 LOGGED: Mapping[Group, tuple[Metric, ...]] = {
-    "train": (*TRAINING_LOSSES, *(metric for metric in METRICS if metric is not LOSS)),
-    "dev": (*METRICS, STAGE_LOSS),
-    "test": METRICS,
+    "train": (*TRAINING_LOSSES, *(m for m in METRICS if m is not LOSS), *STANDARD_ERRORS.values(), *VERDICT),
+    "dev": (*METRICS, *STANDARD_ERRORS.values(), *VERDICT, *TIES, STAGE_LOSS),
+    "test": (*METRICS, *STANDARD_ERRORS.values(), *VERDICT),
     "time": (TRAIN_S, EVALUATE_S, WAIT_S, TOTAL_S, EXTRACTION_S),
     "nrg": (*NRG_SCORES, *NRG_METRICS),
 }

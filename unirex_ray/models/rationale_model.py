@@ -7,7 +7,7 @@ text, or one rationale) or K (the rationale of every threshold).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -31,6 +31,7 @@ from unirex_ray.models.extractor import (
 )
 from unirex_ray.models.task_model import AttentionPredictor, TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan, Positions, empty_subsets, perturbed_subsets, rationale_subsets
+from unirex_ray.models.top_k import selection_sizes, token_ranks
 
 EncoderFactory = Callable[[ModelConfig], Encoder]
 ExtractorKind = Literal[
@@ -181,6 +182,23 @@ class RationaleModel(nn.Module):
         shape = (len(top_k_percents), *full_logits.shape[1:])
         empty_logits = self.task_model.logits(batch, empty_subsets(batch), plan, positions="fresh")
         return empty_logits.expand(shape), full_logits.expand(shape)
+
+    def padded_logits(
+        self, batch: Batch, extracted: ExtractorOutput, top_k_percents: Sequence[int], plan: ForwardPlan
+    ) -> Tensor:
+        """Task logits on the input with its top-k tokens replaced by PAD, which is attended to [K, R, O].
+
+        Args:
+            extracted: from `extract`, on the batch as it is.
+        """
+        ranks = token_ranks(extracted.scores, batch.lengths)
+        unseen = ExtractorOutput(None, extracted.scores)
+        logits = []
+        for number, sizes in enumerate(selection_sizes(batch.lengths, top_k_percents)):
+            padded = replace(batch, input_ids=batch.input_ids.masked_fill(ranks < sizes[:, None], batch.pad_id))
+            full = self.full_logits(padded, unseen, top_k_percents, plan)
+            logits.append(full[number if len(full) > 1 else 0])
+        return torch.stack(logits)
 
 
 def build_stage(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unirex_ray.config import present_key
+from unirex_ray.config import with_later_keys
 from unirex_ray.errors import UserError
 from unirex_ray.files import replace_text, try_lock, writable_folder
 
@@ -98,7 +98,7 @@ class SweepFolder:
             sweep_id = f"{settings['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
             stored = {"sweep_id": sweep_id, "status": "running", "settings": settings}
             self.write(SWEEP, json.dumps(stored, indent=2))
-        before = {present_key(key): value for key, value in stored["settings"].items()}
+        before = with_later_keys(stored["settings"])
         changed = [key for key in sorted({*settings, *before}) if settings.get(key) != before.get(key)]
         if changed:
             differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(settings.get(k))}" for k in changed)

@@ -122,11 +122,11 @@ class Schedule:
         return self._remember(self._judge(record, epoch)) if judged else record
 
     def on_complete(self, trial_id: str, metrics: TrialMetrics) -> TrialRecord:
-        """A trial reported its final metrics; one that is not finite makes it `failed`."""
+        """A trial reported its final metrics; one that is not finite makes it `failed`, on test excepted."""
         record = self._records[trial_id]
         if record.status != "running":
             return record
-        problem = _not_finite(metrics)
+        problem = _not_finite(replace(metrics, test={}))
         if problem:
             return self._remember(replace(record, status="failed", reason=problem))
         return self._remember(replace(record, status="completed", metrics=metrics))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,6 +16,7 @@ from unirex_ray.data.batching import Batch, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics import faithfulness, plausibility, task
+from unirex_ray.metrics.moments import MOMENTS, mean, moments, standard_error
 from unirex_ray.metrics.table import (
     ACCURACY,
     AUPRC,
@@ -24,13 +24,16 @@ from unirex_ray.metrics.table import (
     COMPREHENSIVENESS,
     CONVERGENCE_DELTA,
     CSD,
+    LOG_ODDS,
     LOSS,
     MACRO_F1,
     METRIC_TOP_K_PERCENTS,
+    STANDARD_ERRORS,
     SUFFICIENCY,
     TASK_SCORE,
     TOKEN_F1,
 )
+from unirex_ray.metrics.verdict import verdict
 from unirex_ray.models.attribution import convergence_delta, dropout_off
 from unirex_ray.models.extractor import ExtractorOutput, attributed_classes
 from unirex_ray.models.rationale_model import RationaleModel
@@ -40,16 +43,20 @@ from unirex_ray.training.losses import cross_entropy
 from unirex_ray.training.runtime import Runtime, uses_bf16
 from unirex_ray.training.setup import TrialSetup
 
-_SUMS = (
-    "loss",
-    "comprehensiveness",
-    "sufficiency",
-    "auprc",
-    "token_f1",
-    "rows_with_gold",
-    "convergence_delta",
-    "rows",
-)
+_MEANS = {
+    LOSS.key: 1.0,
+    COMPREHENSIVENESS.key: 1.0,
+    SUFFICIENCY.key: 1.0,
+    AUPRC.key: 100.0,
+    TOKEN_F1.key: 100.0,
+    LOG_ODDS.key: 1.0,
+    CONVERGENCE_DELTA.key: 1.0,
+}
+"""Metrics that are means over instances or over their rows, by key, with the factor of what is reported."""
+
+Sums = dict[str, Tensor]
+"""Moments (see `metrics.moments`) by key as in `_MEANS`."""
+
 CHUNK = 64
 
 
@@ -72,6 +79,7 @@ class Evaluator:
 
     Attributes:
         convergence_delta: whether to measure how far IG's scores are from complete.
+        log_odds: whether to measure log-odds.
         classes: of the corpus.
         class_map: the corpus' class of each of the model's; None where they are the same. There is no loss where two of
             the model's classes map to one.
@@ -86,6 +94,7 @@ class Evaluator:
     runtime: Runtime
     bf16: bool = False
     convergence_delta: bool = False
+    log_odds: bool = False
     class_map: tuple[int, ...] | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -97,7 +106,7 @@ class Evaluator:
             explain: all of them, plausibility only where the split has gold rationales; otherwise the task's alone.
         """
         inputs = max(1, len(self.model.design.rationales(METRIC_TOP_K_PERCENTS)))
-        sums = torch.zeros(len(_SUMS), dtype=torch.float64)
+        sums = torch.zeros(len(_MEANS), MOMENTS, dtype=torch.float64)
         confusion = torch.zeros(inputs, self.classes, self.classes, dtype=torch.float64)
         own_share = range(self.runtime.rank, len(split), self.runtime.world)
         with dropout_off(self.model):
@@ -105,44 +114,62 @@ class Evaluator:
                 part, matrices = self._chunk(
                     collate(split, chunk, self.special_tokens).to(self.runtime.device), explain
                 )
-                sums += torch.tensor([part.get(name, 0.0) for name in _SUMS], dtype=torch.float64)
+                sums += torch.stack([part.get(key, torch.zeros_like(sums[0])) for key in _MEANS])
                 confusion += matrices
-        total = torch.cat([sums, confusion.flatten()]).to(self.runtime.device)
+        total = torch.cat([sums.flatten(), confusion.flatten()]).to(self.runtime.device)
         self.runtime.all_reduce(total)
         total = total.cpu()
-        matrices = total[len(_SUMS) :].view_as(confusion)
-        named = dict(zip(_SUMS, total.tolist(), strict=False))
-        return self._task_metrics(named, matrices) | (self._explanation_metrics(named, matrices) if explain else {})
+        matrices = total[sums.numel() :].view_as(confusion)
+        by_key = dict(zip(_MEANS, total[: sums.numel()].view_as(sums), strict=True))
+        metrics = {key: _MEANS[key] * mean(part) for key, part in by_key.items() if part[0] > 0}
+        metrics = metrics | self._task_metrics(matrices)
+        if not explain:
+            return metrics
+        metrics[CSD.key] = metrics[COMPREHENSIVENESS.key] - metrics[SUFFICIENCY.key]
+        return metrics | self._standard_errors(by_key, matrices) | verdict(matrices, self.task_metric)
 
-    def _chunk(self, batch: Batch, explain: bool) -> tuple[dict[str, float], Tensor]:
+    def _chunk(self, batch: Batch, explain: bool) -> tuple[Sums, Tensor]:
         """Sums over a chunk, and a confusion matrix per input that F_task predicts from."""
-        model, percents = self.model, METRIC_TOP_K_PERCENTS
-        needs_scores = explain or model.design.predicts_from == "rationale"
-        with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
+        needs_scores = explain or self.model.design.predicts_from == "rationale"
+        with self._autocast():
             extracted = self._timed_extraction(batch) if needs_scores else None
-            full_row_logits = model.full_logits(batch, extracted, percents, self.plan)
+            full_row_logits = self.model.full_logits(batch, extracted, METRIC_TOP_K_PERCENTS, self.plan)
         full_logits = class_logits(full_row_logits, batch.choices)
         classes = self._classes
         sums = {}
         if self._one_to_one:
             labels = classes.argsort()[batch.labels]
-            sums["loss"] = float(cross_entropy(full_logits.double(), labels).mean(0).sum())
+            sums[LOSS.key] = moments(cross_entropy(full_logits.double(), labels).mean(0))
         confusion = [
             task.confusion_matrix(batch.labels, classes[logits.argmax(-1)], self.classes) for logits in full_logits
         ]
         if explain and extracted is not None:
-            scores = extracted.scores
-            with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
-                perturbed = model.perturbed_logits(batch, scores, full_row_logits, percents, self.plan, "fresh")
-            complement_logits, rationale_logits = (class_logits(logits, batch.choices) for logits in perturbed)
-            sums["comprehensiveness"] = float(faithfulness.comprehensiveness(full_logits, complement_logits).sum())
-            sums["sufficiency"] = float(faithfulness.sufficiency(full_logits, rationale_logits).sum())
-            sums |= _plausibility(batch, scores)
-            if self.convergence_delta:
-                attributed = attributed_classes(extracted.task_logits, batch)
-                delta = convergence_delta(model.task_model, batch, attributed, scores, self.plan)
-                sums |= {"convergence_delta": float(delta.sum()), "rows": batch.rows}
+            sums |= self._explanation_sums(batch, extracted, full_row_logits)
         return sums, torch.stack(confusion).cpu()
+
+    def _explanation_sums(self, batch: Batch, extracted: ExtractorOutput, full_row_logits: Tensor) -> Sums:
+        model, scores, percents, plan = self.model, extracted.scores, METRIC_TOP_K_PERCENTS, self.plan
+        with self._autocast():
+            perturbed = model.perturbed_logits(batch, scores, full_row_logits, percents, plan, "fresh")
+        full_logits = class_logits(full_row_logits, batch.choices)
+        complement_logits, rationale_logits = (class_logits(logits, batch.choices) for logits in perturbed)
+        sums = {
+            COMPREHENSIVENESS.key: moments(faithfulness.comprehensiveness(full_logits, complement_logits)),
+            SUFFICIENCY.key: moments(faithfulness.sufficiency(full_logits, rationale_logits)),
+            **_plausibility(batch, scores),
+        }
+        if self.log_odds:
+            with self._autocast():
+                padded_logits = class_logits(model.padded_logits(batch, extracted, percents, plan), batch.choices)
+            sums[LOG_ODDS.key] = moments(faithfulness.log_odds(full_logits, padded_logits))
+        if self.convergence_delta:
+            attributed = attributed_classes(extracted.task_logits, batch)
+            delta = convergence_delta(model.task_model, batch, attributed, scores, plan)
+            sums[CONVERGENCE_DELTA.key] = _row_moments(delta, torch.ones_like(delta), batch)
+        return sums
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16)
 
     @cached_property
     def _classes(self) -> Tensor:
@@ -164,28 +191,28 @@ class Evaluator:
         self.stopwatch.instances += len(batch.ids)
         return extracted
 
-    def _task_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
+    def _task_metrics(self, confusion: Tensor) -> dict[str, float]:
         """Means over the inputs that F_task predicts from."""
-        inputs, count = len(confusion), float(confusion[0].sum())
-        scores = {
-            ACCURACY.key: 100 * math.fsum(map(task.accuracy, confusion)) / inputs,
-            MACRO_F1.key: 100 * math.fsum(map(task.macro_f1, confusion)) / inputs,
-        }
+        reported: dict[str, TaskMetric] = {ACCURACY.key: "accuracy", MACRO_F1.key: "macro_f1"}
         if self.task_metric == "binary_f1":
-            scores[BINARY_F1.key] = 100 * math.fsum(map(task.binary_f1, confusion)) / inputs
-        loss = {LOSS.key: sums["loss"] / count} if self._one_to_one else {}
-        return {**loss, TASK_SCORE.key: scores[self.task_metric], **scores}
+            reported[BINARY_F1.key] = "binary_f1"
+        scores = {
+            key: 100 * math.fsum(float(task.TASK_SCORES[name](matrix)) for matrix in confusion) / len(confusion)
+            for key, name in reported.items()
+        }
+        return {TASK_SCORE.key: scores[self.task_metric], **scores}
 
-    def _explanation_metrics(self, sums: Mapping[str, float], confusion: Tensor) -> dict[str, float]:
-        count = float(confusion[0].sum())
-        comp, suff = sums["comprehensiveness"] / count, sums["sufficiency"] / count
-        metrics = {COMPREHENSIVENESS.key: comp, SUFFICIENCY.key: suff, CSD.key: comp - suff}
-        if sums["rows_with_gold"]:
-            metrics[AUPRC.key] = 100 * sums["auprc"] / sums["rows_with_gold"]
-            metrics[TOKEN_F1.key] = 100 * sums["token_f1"] / sums["rows_with_gold"]
-        if self.convergence_delta:
-            metrics[CONVERGENCE_DELTA.key] = sums["convergence_delta"] / sums["rows"]
-        return metrics
+    def _standard_errors(self, sums: Sums, confusion: Tensor) -> dict[str, float]:
+        """Over instances, of each metric of NRG that there is; over several inputs the mean, which is a bound."""
+        score = task.TASK_SCORES[self.task_metric]
+        errors = {
+            TASK_SCORE.key: 100 * math.fsum(task.score_error(score, matrix) for matrix in confusion) / len(confusion)
+        }
+        for key in (COMPREHENSIVENESS.key, SUFFICIENCY.key, AUPRC.key, TOKEN_F1.key):
+            error = standard_error(sums[key])
+            if error is not None:
+                errors[key] = _MEANS[key] * error
+        return {STANDARD_ERRORS[key].key: error for key, error in errors.items()}
 
 
 def make_evaluator(
@@ -212,6 +239,7 @@ def make_evaluator(
         runtime=runtime,
         bf16=uses_bf16(config.train, runtime.device),
         convergence_delta=config.model.convergence_delta and attributes,
+        log_odds=config.model.log_odds,
         class_map=class_map,
     )
 
@@ -234,11 +262,22 @@ def score_split(model: RationaleModel, split: EncodedSplit, setup: TrialSetup, r
     return scores.cpu()
 
 
-def _plausibility(batch: Batch, scores: Tensor) -> dict[str, float]:
-    """Sums of AUPRC and token F1 over the rows with gold, each in [0, 1], and how many rows those are."""
-    sums = np.zeros(3)
+def _plausibility(batch: Batch, scores: Tensor) -> Sums:
+    """AUPRC and token F1, each in [0, 1], over the rows with gold."""
+    columns = np.zeros((2, batch.rows))
     values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.lengths.tolist()
     for row in batch.has_gold.nonzero().flatten().tolist():
         s, g = values[row, : lengths[row]], gold[row, : lengths[row]]
-        sums += (plausibility.auprc(s, g), plausibility.token_f1(s, g), 1)
-    return dict(zip(("auprc", "token_f1", "rows_with_gold"), sums.tolist(), strict=True))
+        columns[:, row] = plausibility.auprc(s, g), plausibility.token_f1(s, g)
+    auprc, token_f1 = torch.from_numpy(columns)
+    return {
+        AUPRC.key: _row_moments(auprc, batch.has_gold, batch),
+        TOKEN_F1.key: _row_moments(token_f1, batch.has_gold, batch),
+    }
+
+
+def _row_moments(values: Tensor, counted: Tensor, batch: Batch) -> Tensor:
+    """Moments over instances of a mean over their rows: values [R], which of them count [R]."""
+    counts = counted.cpu().double()
+    by_instance = (values.cpu().double() * counts).view(-1, batch.choices).sum(1)
+    return moments(by_instance, counts.view(-1, batch.choices).sum(1))

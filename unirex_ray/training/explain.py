@@ -31,15 +31,17 @@ def explain_instances(
     special_tokens: SpecialTokens,
     plan: ForwardPlan,
     *,
+    bf16: bool = False,
     class_map: tuple[int, ...] | None = None,
     top_k_percent: int = 20,
     known_label: bool = True,
 ) -> tuple[HighlightedInstance, ...]:
-    """Predict instances in full precision and mark their top-k% rationales.
+    """Predict instances and mark their top-k% rationales.
 
     Args:
         split: begins with the encoded `instances`, in the same order.
         labels: class names of the corpus by index; for multi-choice the choices are numbered.
+        bf16: whether passes run in bf16 autocast: as where the metrics beside them come from.
         class_map: the corpus' class of each of the model's; None where they are the same.
         top_k_percent: of no effect on a rationale that has a size of its own (FRESH).
         known_label: whether the instances' labels are the gold ones.
@@ -51,8 +53,9 @@ def explain_instances(
         for start in range(0, len(instances), CHUNK):
             numbers = range(start, min(start + CHUNK, len(instances)))
             batch = collate(split, numbers, special_tokens).to(device)
-            extracted = model.extract(batch, plan)
-            full = model.full_logits(batch, extracted, METRIC_TOP_K_PERCENTS, plan)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                extracted = model.extract(batch, plan)
+                full = model.full_logits(batch, extracted, METRIC_TOP_K_PERCENTS, plan)
             # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
             probabilities = torch.softmax(class_logits(full, batch.choices).double(), -1).mean(0)
             scores = extracted.scores

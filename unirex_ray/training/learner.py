@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import get_linear_schedule_with_warmup
+from torch.optim.lr_scheduler import LambdaLR
 
 from unirex_ray.config import Config
 from unirex_ray.data.batching import collate, micro_batches, share, sorted_chunks
@@ -60,8 +60,10 @@ class Learner:
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
         )
         steps = self.epochs.steps * train.epochs
-        self.schedule = get_linear_schedule_with_warmup(
-            self.optimizer, math.ceil(round(train.warmup * steps, 6)), steps
+        warmup_steps = math.ceil(round(train.warmup * steps, 6))
+        first = 0 if train.warmup_from_zero else 1
+        self.schedule = LambdaLR(
+            self.optimizer, lambda step: learning_rate_share(step, steps=steps, warmup_steps=warmup_steps, first=first)
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,6 +156,18 @@ class Learner:
         self.runtime.all_reduce(total)
         self.state.evaluate_s += time.perf_counter() - clock
         return float(total)
+
+
+def learning_rate_share(step: int, *, steps: int, warmup_steps: int, first: int = 1) -> float:
+    """Share of the peak learning rate that a step takes: a linear warm-up, and a linear decay that would end at 0.
+
+    Args:
+        step: from 0.
+        first: 1: step i of w warm-up steps takes (i + 1)/w, so that none has rate 0; 0: i/w.
+    """
+    if step < warmup_steps:
+        return (step + first) / warmup_steps
+    return max(0, steps - step) / max(1, steps - warmup_steps)
 
 
 def _supervised(

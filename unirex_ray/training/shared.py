@@ -42,7 +42,7 @@ def train_or_adopt(trainer: StageTrainer) -> None:
         shared = trainer.files.load_shared(store)
         if shared is None:
             trainer.train()
-            trainer.files.save_shared(store, trainer.model, state.best_epoch)
+            trainer.files.save_shared(store, trainer.model, state)
         else:
             trainer.adopt(*shared)
 

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.schema import Split
-from unirex_ray.metrics.table import STAGE_LOSS, TASK_SCORE, TrialMetrics
+from unirex_ray.metrics.table import COMPREHENSIVENESS, STAGE_LOSS, SUFFICIENCY, TASK_SCORE, TrialMetrics
 from unirex_ray.models.rationale_model import RationaleModel, build_stage
 from unirex_ray.training.evaluate import Evaluator, make_evaluator, score_split
 from unirex_ray.training.learner import Learner, TrainingError
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.state import Checkpoint, TrialFiles, TrialState, early_stopping
+
+_FAITHFULNESS = (COMPREHENSIVENESS, SUFFICIENCY)
 
 
 class StageTrainer:
@@ -66,7 +68,10 @@ class StageTrainer:
             state.epoch, state.step = state.epoch + 1, 0
             if score > state.best_score:
                 state.best_epoch, state.best_score, state.best_metrics = state.epoch, score, dev
+                state.tied = []
                 self.files.save_best(self.model)
+            if score == state.best_score:
+                state.tied.append([dev[metric.key] for metric in _FAITHFULNESS if metric.key in dev])
             losses, state.losses = state.losses, {}
             # Reported first: after a kill in between, an epoch is reported twice rather than never.
             self._report(TrialMetrics(train=losses, dev=dev))
@@ -74,15 +79,17 @@ class StageTrainer:
                 self.save()
         self.files.load_best(self.model)
 
-    def adopt(self, weights: Mapping[str, Tensor], epoch: int) -> None:
+    def adopt(self, weights: Mapping[str, Tensor], epoch: int, tied: int) -> None:
         """Go on as if the stage had been trained here.
 
         Args:
             weights: the best ones of the trial that trained it.
             epoch: that they are from.
+            tied: how many epochs had the best score; what this extractor would have given there is not measured.
         """
         self.model.load_state_dict(weights)
         self.state.best_epoch = self.state.epoch = epoch
+        self.state.tied = [[]] * tied
         if self.is_last:
             self.state.best_metrics = self.evaluate("dev")
             self.files.save_best(self.model)
@@ -98,7 +105,10 @@ class StageTrainer:
         clock = time.perf_counter()
         metrics = (evaluator or self.evaluator())(self.data[split], explain=self.is_last)
         self.state.evaluate_s += time.perf_counter() - clock
-        return self._finite(split, metrics)
+        if split != "test":
+            return self._finite(split, metrics)
+        # Test decides nothing: a trial that dev may select has not failed by it. Some stores turn inf into a number.
+        return {key: value if math.isfinite(value) else math.nan for key, value in metrics.items()}
 
     def evaluator(self) -> Evaluator:
         """Evaluates the stage's model."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from unirex_ray.config import Config, build_config, to_yaml
 from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_EPOCHS, TIED_SUFF_RANGE, TrialMetrics
 from unirex_ray.models.rationale_model import RationaleModel, build_model
 from unirex_ray.models.store import ModelCard, read_card
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
@@ -43,6 +43,7 @@ class TrialState:
         best_epoch: the stage's first epoch with the best score, from 1; 0 before one has ended.
         best_score: higher is better.
         best_metrics: on dev, of the best epoch, by metric key.
+        tied: comprehensiveness and sufficiency of every epoch with the best score, where they were measured.
         train_s, evaluate_s, wait_s: seconds of all stages.
     """
 
@@ -53,6 +54,7 @@ class TrialState:
     best_epoch: int = 0
     best_score: float = -math.inf
     best_metrics: dict[str, float] = field(default_factory=dict)
+    tied: list[list[float]] = field(default_factory=list)
     train_s: float = 0.0
     evaluate_s: float = 0.0
     wait_s: float = 0.0
@@ -60,6 +62,13 @@ class TrialState:
     def next_stage(self) -> TrialState:
         """The state in which the following stage begins; seconds add up over stages."""
         return TrialState(stage=self.stage + 1, train_s=self.train_s, evaluate_s=self.evaluate_s, wait_s=self.wait_s)
+
+
+def tied_epochs(tied: Sequence[Sequence[float]]) -> dict[str, float]:
+    """How many epochs share the best score, and how far apart they are, by metric key (see `TrialState.tied`)."""
+    ranges = [max(values) - min(values) for values in zip(*tied, strict=True)]
+    named = dict(zip((TIED_COMP_RANGE.key, TIED_SUFF_RANGE.key), ranges, strict=False))
+    return {TIED_EPOCHS.key: float(len(tied)), **named} if tied else {}
 
 
 def early_stopping(state: TrialState, *, epochs: int, patience: int) -> bool:
@@ -186,14 +195,14 @@ class TrialFiles:
             raise UserError(f"{self._store.folder} has no {BEST} any more; choose another --output")
         model.load_state_dict(best["model"])
 
-    def load_shared(self, store: CheckpointStore) -> tuple[Mapping[str, Tensor], int] | None:
-        """Weights and epoch that another trial's `save_shared` left; None where there are none."""
+    def load_shared(self, store: CheckpointStore) -> tuple[Mapping[str, Tensor], int, int] | None:
+        """Weights, epoch and number of tied epochs that another trial's `save_shared` left; None without them."""
         shared = store.load(BEST)
-        return None if shared is None else (shared["model"], shared["epoch"])
+        return None if shared is None else (shared["model"], shared["epoch"], shared["tied"])
 
-    def save_shared(self, store: CheckpointStore, model: RationaleModel, epoch: int) -> None:
-        """Put a stage's best weights, and the epoch that they are from, where other trials look for them."""
-        self._save(store, BEST, {"model": model.state_dict(), "epoch": epoch})
+    def save_shared(self, store: CheckpointStore, model: RationaleModel, state: TrialState) -> None:
+        """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look."""
+        self._save(store, BEST, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
 
     def finish(self, result: TrialResult, config: Config, card: ModelCard) -> None:
         """Leave configuration and result beside the best weights; from now on `result` returns it."""

@@ -13,7 +13,7 @@ from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import prepare_trial, trial_identity
 from unirex_ray.training.shared import train_or_adopt
 from unirex_ray.training.stage import StageTrainer, stages_from
-from unirex_ray.training.state import TrialFiles, TrialResult
+from unirex_ray.training.state import TrialFiles, TrialResult, tied_epochs
 
 
 def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
@@ -57,6 +57,7 @@ def final_result(trainer: StageTrainer, started: float) -> TrialResult:
         setup.corpus.labels,
         setup.encoded.special_tokens,
         setup.forward_plan,
+        bf16=evaluator.bf16,
     )
     state = trainer.state
     seconds = {
@@ -67,7 +68,7 @@ def final_result(trainer: StageTrainer, started: float) -> TrialResult:
         TOTAL_S.key: time.perf_counter() - started,
     }
     return TrialResult(
-        metrics=TrialMetrics(dev=state.best_metrics, test=test, time=seconds),
+        metrics=TrialMetrics(dev=state.best_metrics | tied_epochs(state.tied), test=test, time=seconds),
         epoch=state.best_epoch,
         perturbation="dropped" if setup.forward_plan.drop else "masked",
         highlights=highlights,

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+from unirex_ray.metrics.verdict import better_than_majority, majority_p, majority_score, verdict
+
+DEAD = torch.tensor([[[30.0, 0.0], [30.0, 0.0]]])
+"""60 instances, all predicted to be of the first class."""
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "binary_f1"])
+def test_a_model_that_predicts_one_class_has_learned_nothing(metric):
+    found = verdict(DEAD, metric)
+    assert found["top_prediction"] == 1.0
+    assert found["majority_p"] > 0.5
+    assert better_than_majority(found) is False
+
+
+def test_by_hand():
+    # 8 of 10 right, where the majority class has 6 of 10: P(X >= 8) = 0.12093 + 0.04031 + 0.00605.
+    confusion = torch.tensor([[[5.0, 1.0], [1.0, 3.0]]])
+    found = verdict(confusion, "accuracy")
+    assert found["majority_score"] == pytest.approx(60.0)
+    assert found["majority_p"] == pytest.approx(0.16729, abs=1e-5)
+    assert found["top_prediction"] == pytest.approx(0.6)
+    assert majority_score(confusion[0], "macro_f1") == pytest.approx((2 * 6 / 16 + 0) / 2)
+    assert majority_score(confusion[0], "binary_f1") == 0.0
+
+
+def test_what_no_trial_of_earlier_versions_recorded_is_not_known():
+    assert better_than_majority({"task_score": 50.0}) is None
+    assert better_than_majority({"majority_p": 0.05}) is True
+
+
+def test_of_several_inputs_the_mean_counts():
+    good, poor = torch.tensor([[40.0, 10.0], [10.0, 40.0]]), torch.tensor([[25.0, 25.0], [25.0, 25.0]])
+    both = torch.stack([good, poor])
+    expected = binomtest((80 + 50) // 2, 100, 0.5, alternative="greater").pvalue
+    assert majority_p(both, "accuracy") == pytest.approx(expected)
+    assert (
+        majority_p(good[None], "macro_f1") < majority_p(both, "macro_f1") <= 0.05 < majority_p(poor[None], "macro_f1")
+    )
+    assert verdict(both, "accuracy")["top_prediction"] == 0.5
+
+
+@pytest.mark.parametrize(("metric", "average"), [("macro_f1", "macro"), ("binary_f1", "binary")])
+def test_shuffled_predictions_give_the_same_p(metric, average):
+    rng = np.random.default_rng(3)
+    gold = rng.random(80) < 0.3
+    predicted = np.where(rng.random(80) < 0.2, gold, rng.random(80) < 0.4)
+    observed = f1_score(gold, predicted, average=average)
+    shuffled = [f1_score(gold, rng.permutation(predicted), average=average) for _ in range(1000)]
+    expected = np.mean(np.array(shuffled) >= observed)
+    confusion = torch.tensor([[[np.sum((gold == g) & (predicted == p)) for p in (0, 1)] for g in (0, 1)]]).double()
+    assert 0.005 < expected < 0.2
+    assert majority_p(confusion, metric) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_a_model_that_guesses_rarely_passes(metric):
+    rng = np.random.default_rng(0)
+    passes = 0
+    for _ in range(80):
+        gold, predicted = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
+        confusion = torch.tensor([[[np.sum((gold == g) & (predicted == p)) for p in (0, 1)] for g in (0, 1)]]).double()
+        passes += bool(better_than_majority(verdict(confusion, metric)))
+    assert passes <= 10  # 5 % of 80 is 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3), st.data())
+def test_every_p_is_a_probability(counts, data):
+    confusion = torch.tensor([counts]).double()
+    if confusion.sum() == 0:
+        return
+    found = verdict(confusion, data.draw(st.sampled_from(["accuracy", "macro_f1"])))
+    assert 0 <= found["majority_p"] <= 1
+    assert 1 / 3 <= found["top_prediction"] <= 1
