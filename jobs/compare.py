@@ -28,7 +28,9 @@ def main() -> None:
     store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
     weights = weights_of(sweeps, configured_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
-    against_paper = compare_with_paper(comparison.raw, paper, weights) if paper else None
+    against_paper = None
+    if paper is not None:
+        against_paper = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked)
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
 

@@ -6,8 +6,9 @@ import pytest
 from unirex_ray.analysis.selection import (
     Configuration,
     configurations,
-    score_methods,
-    score_variants,
+    rank_methods,
+    rank_on_dev,
+    rank_variants,
     select_best,
     select_variants,
 )
@@ -80,7 +81,7 @@ def test_mean_and_std_over_seeds(configs: dict[str, list[Configuration]]) -> Non
 
 
 def test_only_complete_configurations_are_in_z(configs: dict[str, list[Configuration]]) -> None:
-    population = score_variants(configs["unirex-slm-fp"])
+    population = rank_variants(configs["unirex-slm-fp"]).population
     assert {key: scores.cnrg for key, scores in population.scores.items()} == {"0": 0.0, "1": 1.0}
 
 
@@ -90,7 +91,7 @@ def test_selection_reads_dev_only(configs: dict[str, list[Configuration]]) -> No
     best = select_best(selected)
     assert best is not None
     assert (best.method, best.index) == ("unirex-slm-fp", 1)
-    assert score_methods(selected, "test").scores["aa-ig"].cnrg == 0.0
+    assert rank_methods(selected, "test").population.scores["aa-ig"].cnrg == 0.0
 
 
 def test_the_lower_index_wins_a_tie() -> None:
@@ -111,7 +112,7 @@ def test_a_method_outside_the_global_scope_does_not_change_the_others() -> None:
     ]
     selected = select_variants(configurations(records, seeds=(0,)))
     assert set(selected) == {"aa-ig", "unirex-dlm-p", "some-ablation"}
-    assert {m: s.cnrg for m, s in score_methods(selected, "test").scores.items()} == {
+    assert {m: s.cnrg for m, s in rank_methods(selected, "test").population.scores.items()} == {
         "aa-ig": 0.0,
         "unirex-dlm-p": 1.0,
     }
@@ -125,9 +126,88 @@ def test_a_method_outside_the_global_scope_does_not_change_the_others() -> None:
 def test_configurations_of_several_sweeps_have_keys_of_their_own() -> None:
     one = configurations(RECORDS, seeds=(0, 1), sweep="a")["unirex-slm-fp"]
     two = configurations(RECORDS, seeds=(0, 1), sweep="b")["unirex-slm-fp"]
-    assert set(score_variants([*one, *two]).scores) == {"a:0", "a:1", "b:0", "b:1"}
+    assert set(rank_variants([*one, *two]).population.scores) == {"a:0", "a:1", "b:0", "b:1"}
 
 
 def test_trials_of_other_seeds_are_ignored() -> None:
     extra = [*RECORDS, record("aa-ig", 0, 7, raw(0.9, 0.9))]
     assert configurations(extra, seeds=(0, 1))["aa-ig"][0].mean("dev")["auprc"] == pytest.approx(0.2)
+
+
+def judged(metrics: Mapping[str, float], p: float, *, errors: float | None = None) -> dict[str, float]:
+    """The metrics of a model with this p against the majority class, on both splits."""
+    noise = {} if errors is None else {f"{split}/{key}_se": errors for split in ("dev", "test") for key in KEYS}
+    return {**metrics, "dev/majority_p": p, "test/majority_p": p, **noise}
+
+
+def test_a_model_that_learned_nothing_is_selected_last_and_never_the_best() -> None:
+    dead, alive = judged(raw(0.9, 0.9), 1.0), judged(raw(0.2, 0.2), 0.001)
+    records = [record("aa-ig", 0, 0, dead), record("aa-ig", 1, 0, alive), record("l2e", 0, 0, dead)]
+    selected = select_variants(configurations(records, seeds=(0,)))
+    assert selected["aa-ig"].index == 1
+    assert (selected["aa-ig"].better_than_majority("dev"), selected["l2e"].better_than_majority("dev")) == (True, False)
+    ranking = rank_on_dev(selected)
+    assert [configuration.method for configuration in ranking.order] == ["aa-ig", "l2e"]
+    assert ranking.population.scores["l2e"].cnrg == 1.0  # it counts in Z
+    best = select_best(selected)
+    assert best is not None
+    assert best.method == "aa-ig"
+    assert select_best({"l2e": selected["l2e"]}) is None
+
+
+def test_one_seed_that_learned_nothing_is_enough_and_an_unknown_verdict_is_no_verdict() -> None:
+    seeds = [record("aa-ig", 0, 0, judged(raw(0.5, 0.5), 0.01)), record("aa-ig", 0, 1, judged(raw(0.5, 0.5), 0.3))]
+    assert configurations(seeds, seeds=(0, 1))["aa-ig"][0].better_than_majority("dev") is False
+    old = [*seeds[:1], record("aa-ig", 0, 1, raw(0.5, 0.5))]
+    (configuration,) = configurations(old, seeds=(0, 1))["aa-ig"]
+    assert configuration.better_than_majority("dev") is None
+    assert select_best({"aa-ig": configuration}) is configuration
+
+
+def test_ties_go_by_the_papers_order_of_methods_and_are_named() -> None:
+    faithful = {**raw(0.5, 0.5), "dev/comprehensiveness": 0.9, "dev/sufficiency": 0.1, "dev/task_score": 0.4}
+    accurate = {**raw(0.5, 0.5), "dev/comprehensiveness": 0.1, "dev/sufficiency": 0.9, "dev/task_score": 0.6}
+    for one, other in ((faithful, accurate), (accurate, faithful)):
+        records = [record("unirex-slm-fp", 0, 0, one), record("aa-ig", 0, 0, other)]
+        selected = select_variants(configurations(records, seeds=(0,)))
+        ranking = rank_on_dev(selected)
+        assert {scores.cnrg for scores in ranking.population.scores.values()} == {1 / 3}
+        assert [configuration.method for configuration in ranking.tied] == ["aa-ig", "unirex-slm-fp"]
+        assert select_best(selected) is ranking.order[0] is selected["aa-ig"]
+
+
+def test_rounding_noise_decides_no_tie() -> None:
+    # A third and a third and a third, in orders that sum to different last bits.
+    records = [
+        record(method, 0, 0, {**raw(0.0, 0.0), **{f"dev/{key}": value for key, value in values.items()}})
+        for method, values in {
+            "unirex-dlm-fp": {"comprehensiveness": 0.1, "sufficiency": 0.9, "task_score": 0.3, "auprc": 0.2},
+            "l2e": {"comprehensiveness": 0.3, "sufficiency": 0.9, "task_score": 0.1, "auprc": 0.2},
+            "aa-ig": {"comprehensiveness": 0.0, "sufficiency": 1.0, "task_score": 0.0, "auprc": 0.0},
+            "sgt": {"comprehensiveness": 0.7, "sufficiency": 0.1, "task_score": 0.7, "auprc": 0.7},
+        }.items()
+    ]
+    ranking = rank_on_dev(select_variants(configurations(records, seeds=(0,))))
+    assert ranking.order[0].method == "sgt"
+    assert ranking.tied == ()
+
+
+def test_a_metric_that_varies_by_less_than_its_noise_decides_nothing_but_a_tie() -> None:
+    records = [
+        record("aa-ig", i, 0, judged(raw(value, value), 0.01, errors=0.06)) for i, value in enumerate((0.5, 0.6))
+    ]
+    ranking = rank_variants(configurations(records, seeds=(0,))["aa-ig"])
+    assert {scores.cnrg for scores in ranking.population.scores.values()} == {0.0}
+    assert set(ranking.population.noise) == set(KEYS)
+    assert [configuration.index for configuration in ranking.order] == [1, 0]  # by the CNRG that there would be
+    assert len(ranking.tied) == 2
+
+
+def test_a_method_with_a_test_metric_that_is_not_finite_is_not_scored_on_test_and_may_be_the_best_on_dev() -> None:
+    records = [record("aa-ig", 0, 0, raw(0.2, 0.2)), record("l2e", 0, 0, {**raw(0.4, 0.4), "test/auprc": math.nan})]
+    selected = select_variants(configurations(records, seeds=(0,)))
+    assert list(rank_methods(selected, "test").population.scores) == ["aa-ig"]
+    assert selected["l2e"].not_finite("test") == "test/auprc is nan"
+    best = select_best(selected)
+    assert best is not None
+    assert best.method == "l2e"

@@ -146,12 +146,12 @@ LONG = " ".join(f"w{number}" for number in range(300))
 def test_windows(word_piece, seen):
     whole = row(encode(word_piece, instance(LONG)))
     assert len(whole.ids) > 600  # not cut by the settings that the tokenizer's own file carries
-    place = {"head": 0, "tail": len(LONG) - 1, "middle": len(LONG) // 2}.get(seen)
+    place = {"head": 0, "tail": len(LONG) - 1, "middle": LONG.index("w150")}.get(seen)
     text = instance(LONG, gold=None if place is None else [(0, place, place + 1)])
     head, last = [encode(word_piece, text, max_length=50, truncation=how) for how in ("head", "rationale")]
     inner = whole.spans[1:-1]
     assert row(head).spans == [(-1, 0, 0), *inner[:48], (-1, 0, 0)]
-    assert row(last).spans == (row(head).spans if seen == "head" else [(-1, 0, 0), *inner[-48:], (-1, 0, 0)])
+    assert row(last).spans == (row(head).spans if seen in ("head", "none") else [(-1, 0, 0), *inner[-48:], (-1, 0, 0)])
     assert bool(head.has_gold[0]) == any(row(head).gold) == (seen == "head")
     assert bool(last.has_gold[0]) == any(row(last).gold) == (seen in ("head", "tail"))
     assert bool(head.truncated[0])
@@ -260,22 +260,31 @@ def test_a_length_beyond_the_encoder_is_refused(word_piece, tmp_path):
         encode_corpus(corpus_of(), word_piece, max_length=513, cache=tmp_path)
 
 
-def test_last_windows_are_counted(word_piece, tmp_path):
+def test_last_windows_are_counted_and_who_loses_all_gold_is_named(word_piece, tmp_path):
     corpus = Corpus(
         name="toy",
         labels=("no", "yes"),
         splits={
             "train": InstanceTable.from_instances(
-                [instance(LONG, gold=[(0, 0, 2)], id_="a"), instance(LONG, id_="b"), instance("short", id_="c")]
+                [
+                    instance(LONG, gold=[(0, 0, 2)], id_="a"),
+                    instance(LONG, gold=[(0, len(LONG) - 1, len(LONG))], id_="b"),
+                    instance(LONG, id_="unknown"),
+                ]
             ),
-            "dev": InstanceTable.from_instances([instance("short", id_="d")]),
+            "dev": InstanceTable.from_instances(
+                [instance(LONG, gold=[(0, LONG.index("w150"), LONG.index("w150") + 1)], id_=f"m{n}") for n in range(12)]
+            ),
             "test": InstanceTable.from_instances([instance(LONG, gold=[(0, 0, 2)], id_="e")]),
         },
         truncation="rationale",
         max_length=64,
     )
     assert encode_corpus(corpus, word_piece, max_length=None, cache=tmp_path).notes == (
-        "train: 2 of 3 inputs are cut to 64 tokens, 1 of them to their last window",
+        "train: 3 of 3 inputs are cut to 64 tokens, 1 of them to their last window",
+        "dev: 12 of 12 inputs are cut to 64 tokens, 12 of them to their last window",
+        "dev: no gold token is left of m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more; they count as without a gold "
+        "rationale",
         "test: 1 of 1 inputs are cut to 64 tokens",
     )
 

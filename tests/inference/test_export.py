@@ -2,6 +2,7 @@
 
 import pytest
 
+from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations, select_best, select_variants
 from unirex_ray.errors import UserError
 from unirex_ray.inference.export import select_trial
@@ -94,12 +95,17 @@ def test_the_earlier_configuration_wins_a_tie(first: dict, second: dict) -> None
 
 @MIRRORED
 @pytest.mark.parametrize("methods", [("aa-ig", "unirex-slm-fp"), ("unirex-slm-fp", "aa-ig")])
-def test_the_earlier_method_wins_a_tie(methods: tuple[str, str], first: dict, second: dict) -> None:
+def test_the_method_that_stands_first_in_the_papers_tables_wins_a_tie(
+    methods: tuple[str, str], first: dict, second: dict
+) -> None:
     trials = [trial(methods[0], 0, 0, first), trial(methods[1], 0, 0, second)]
     best = select_best(select_variants(configurations(trials, seeds=(0,))))
     assert best is not None
-    assert best.method == methods[0]
-    assert exported(swept(*trials)) == f"s1-{methods[0]}-0000-s0"
+    assert best.method == "aa-ig"
+    assert exported(swept(*trials)) == "s1-aa-ig-0000-s0"
+    board = leaderboard(configurations(trials, seeds=(0,)))
+    assert board.best is not None
+    assert board.best.configuration == best
 
 
 def test_the_earlier_sweep_wins_a_tie_and_is_the_one_that_is_named() -> None:
@@ -129,3 +135,13 @@ def test_a_configuration_that_lacks_a_seed_is_refused_by_name() -> None:
     assert exported(whole) == "s1-aa-ig-0000-s0"
     with pytest.raises(UserError, match=r"no configuration of method 'unirex-slm-fp' has completed .* --resume"):
         exported(whole, method="unirex-slm-fp")
+
+
+def test_models_that_learned_nothing_are_exported_on_demand_alone() -> None:
+    dead = swept(trial("aa-ig", 0, 0, {**LEFT, "majority_p": 0.4}))
+    with pytest.raises(UserError, match=r"the sweeps has models that are better than the majority class on dev.*add "):
+        select_trial([dead], EQUAL_WEIGHTS, None)
+    with pytest.raises(UserError, match="no configuration of method 'aa-ig'"):
+        select_trial([dead], EQUAL_WEIGHTS, "aa-ig")
+    chosen = select_trial([dead], EQUAL_WEIGHTS, None, even_if_not_better=True)
+    assert chosen.record is dead.trials[0]

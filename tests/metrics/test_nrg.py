@@ -203,3 +203,20 @@ def test_seeds_literal() -> None:
     assert std_over_seeds(rows)["auprc"] == pytest.approx(math.sqrt(7))
     assert math.isnan(std_over_seeds(rows[:1])["auprc"])
     assert mean_over_seeds([{"auprc": 1.0, "token_f1": 0.0}, {"auprc": 3.0}]) == {"auprc": 2.0}
+
+
+def test_a_range_below_twice_the_largest_standard_error_counts_as_constant() -> None:
+    raw = {
+        "a": {**SMALL["a"], "task_score": 80.0, "task_score_se": 1.0},
+        "b": {**SMALL["b"], "task_score": 83.0, "task_score_se": 2.0},
+        "c": {**SMALL["c"], "task_score": 82.0},
+    }
+    population = score_population(raw)
+    assert population.noise == {"task_score": (3.0, 2.0)}
+    assert population.constant == ()
+    assert {scores.tnrg for scores in population.scores.values()} == {0.0}
+    plain = score_population({name: {k: v for k, v in m.items() if k != "task_score_se"} for name, m in raw.items()})
+    assert {name: s.fnrg for name, s in population.scores.items()} == {n: s.fnrg for n, s in plain.scores.items()}
+    raw["b"]["task_score"] = 84.0  # twice the error
+    assert score_population(raw).noise == {}
+    assert score_population(raw).scores["b"].tnrg == 1.0

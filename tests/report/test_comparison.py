@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 
 import pytest
 from helpers.memory_store import MemoryStore
@@ -8,15 +9,15 @@ from helpers.recorded_trials import OURS, PAPER, TRIALS, Trials, raw, record
 from rich.console import Console
 
 from unirex_ray.analysis.compare import Comparison, compare
-from unirex_ray.analysis.leaderboard import LeaderboardRow, leaderboard
-from unirex_ray.analysis.paper import compare_with_paper
+from unirex_ray.analysis.leaderboard import Leaderboard, leaderboard
+from unirex_ray.analysis.paper import compare_with_paper, require_published
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.report.comparison import comparison_table, leaderboard_table
 from unirex_ray.report.published import published_table
 from unirex_ray.report.table import ReportTable
 
 
-def ranked(trials: Trials = TRIALS) -> tuple[LeaderboardRow, ...]:
+def ranked(trials: Trials = TRIALS) -> Leaderboard:
     store = MemoryStore()
     record(store, trials)
     return leaderboard(configurations(store.sweeps("reviews")[0].trials, seeds=(0, 1)))
@@ -39,7 +40,7 @@ def read_back(table: ReportTable) -> list[dict[str, str]]:
 
 
 def test_leaderboard_order_ranks_and_best() -> None:
-    rows = [(p.configuration.method, p.configuration.key, p.rank, p.best) for p in ranked()]
+    rows = [(p.configuration.method, p.configuration.key, p.rank, p.best) for p in ranked().rows]
     assert rows == [
         ("unirex-dlm-fp", "1", 1, True),
         ("unirex-dlm-fp", "0", 2, False),
@@ -53,7 +54,7 @@ def test_leaderboard_order_ranks_and_best() -> None:
 
 
 def test_leaderboard_scores_are_on_dev() -> None:
-    by_key = {(p.configuration.method, p.configuration.key): p for p in ranked()}
+    by_key = {(p.configuration.method, p.configuration.key): p for p in ranked().rows}
     best, second = by_key["unirex-dlm-fp", "1"], by_key["unirex-dlm-fp", "0"]
     assert best.scores is not None
     assert second.scores is not None
@@ -69,7 +70,7 @@ def test_a_leaderboard_of_failures_still_prints() -> None:
     failed = ranked([("aa-ig", 0, 0, "failed")])
     assert "seed 0 failed: loss is nan" in printed(leaderboard_table(failed), 200)
     assert leaderboard_table(failed).csv().count("\n") == 2
-    assert leaderboard({}) == ()
+    assert leaderboard({}).rows == ()
 
 
 @pytest.mark.parametrize("width", [80, 120, 240])
@@ -153,7 +154,7 @@ def test_published_markdown() -> None:
     )
     assert lines[5].startswith("| UNIREX (AA-F) | 0.403 | 0.667 | 2 | 1 | **▼1** |")
     assert lines[6].startswith("| AA (IG) | 0.333 | 0.200 | 3 | 3 | same |")
-    assert "- Spearman's rank correlation of the two rankings: 0.50 (3 methods)." in lines
+    assert "- No rank correlation: it takes five methods whose scores differ." in lines
 
 
 def test_published_remarks() -> None:
@@ -166,9 +167,79 @@ def test_published_remarks() -> None:
 
     flat = {m: {**row, "task_score": 90.0} for m, row in PAPER.items()}
     assert published_table(compare_with_paper(PAPER, flat)).remarks == [
-        "Spearman's rank correlation of the two rankings: 1.00 (4 methods).",
+        "No rank correlation: it takes five methods whose scores differ.",
         "All of them are equal on Task in the paper: each gets NRG 0.0 there.",
     ]
+
+
+def test_published_correlates_five_methods_and_leaves_out_those_that_learned_nothing() -> None:
+    paper = require_published("sst")
+    ours = {method: paper[method] for method in list(paper)[:6]}
+    correlation = "Spearman's rank correlation of the two rankings: 1.00"
+    assert published_table(compare_with_paper(ours, paper)).remarks[0] == f"{correlation} (6 methods)."
+    remarks = published_table(compare_with_paper(ours, paper, left_out=["aa-ig"])).remarks
+    assert remarks[0] == f"{correlation} (5 methods)."
+    assert remarks[1].startswith("Left out, as not better than the majority class")
+    assert remarks[1].endswith("AA (IG).")
+    assert "AA (IG)," not in remarks[2]
+    fewer = published_table(compare_with_paper(ours, paper, left_out=["aa-ig", "sgt", "l2e"])).remarks
+    assert fewer[0].startswith("No rank correlation")
+
+
+def judged(metrics: dict[str, float], p: float) -> dict[str, float]:
+    return {**metrics, "dev/majority_p": p, "test/majority_p": p, "dev/task_score_se": 0.2, "test/task_score_se": 0.2}
+
+
+DEAD: Trials = [
+    *(("aa-ig", 0, seed, judged(raw(0.2, 0.1), 0.01)) for seed in (0, 1)),
+    *(("unirex-dlm-fp", 0, seed, judged(raw(0.9, 0.9), 0.5 * seed)) for seed in (0, 1)),
+    *(("unirex-slm-fp", 0, seed, judged(raw(0.5, 0.4), 0.01)) for seed in (0, 1)),
+]
+
+
+def test_a_method_that_learned_nothing_is_marked_comes_last_and_is_bold_nowhere() -> None:
+    board = ranked(DEAD)
+    assert [row.configuration.method for row in board.rows] == ["unirex-slm-fp", "aa-ig", "unirex-dlm-fp"]
+    assert [row.best for row in board.rows] == [True, False, False]
+    for table in (leaderboard_table(board), comparison_table(comparison(DEAD))):
+        lines = table.markdown().splitlines()
+        dead = next(line for line in lines if "UNIREX (DLM-FP) †" in line)
+        assert "**" not in dead
+        assert any(line.startswith("- † not better than the majority class") for line in lines)
+        verdicts = [row.get("test/better_than_majority", row.get("dev/better_than_majority")) for row in table.records]
+        assert verdicts == [True, True, False]
+    assert [row.method for row in comparison(DEAD).rows] == ["unirex-slm-fp", "aa-ig", "unirex-dlm-fp"]
+    assert comparison(DEAD).unranked == ("unirex-dlm-fp",)
+    nothing = leaderboard_table(ranked([t for t in DEAD if t[0] == "unirex-dlm-fp"]))
+    assert any("there is no best one" in remark for remark in nothing.remarks)
+
+
+def test_noise_and_ties_are_said_and_unknown_verdicts_as_well() -> None:
+    noisy = [
+        (m, i, seed, {**metrics, "dev/task_score_se": 9.0, "test/task_score_se": 9.0}) for m, i, seed, metrics in DEAD
+    ]
+    for table in (leaderboard_table(ranked(noisy)), comparison_table(comparison(noisy))):
+        assert any("twice the standard error" in remark and "methods: Task" in remark for remark in table.remarks)
+    tied: Trials = [
+        (method, 0, seed, {**raw(0.5, 0.5), f"{split}/comprehensiveness": comp, f"{split}/auprc": 1 - comp})
+        for split in ("dev", "test")
+        for method, comp in (("aa-ig", 0.4), ("unirex-slm-fp", 0.6))
+        for seed in (0, 1)
+    ]
+    told = "\n".join(leaderboard_table(ranked(tied)).remarks + comparison_table(comparison(tied)).remarks)
+    assert "Ties for the best CNRG: AA (IG), UNIREX (SLM-FP)." in told
+    assert "was not recorded: AA (IG), UNIREX (SLM-FP)." in told
+
+
+def test_a_test_metric_that_is_not_finite_keeps_a_method_from_being_scored() -> None:
+    broken: Trials = [
+        (m, i, seed, {**metrics, "test/auprc": math.nan} if m == "aa-ig" else metrics) for m, i, seed, metrics in DEAD
+    ]
+    shown = comparison(broken)
+    assert [row.method for row in shown.rows] == ["unirex-slm-fp", "unirex-dlm-fp", "aa-ig"]
+    assert ("aa-ig", "test/auprc is nan") in shown.unscored
+    assert shown.unranked == ("unirex-dlm-fp", "aa-ig")
+    printed(comparison_table(shown), 240)
 
 
 def test_published_with_nothing_in_common() -> None:

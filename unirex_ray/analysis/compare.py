@@ -11,9 +11,8 @@ from unirex_ray.analysis.selection import (
     Configuration,
     configurations,
     in_global_scope,
-    score_methods,
-    score_variants,
-    select_variants,
+    rank_methods,
+    rank_variants,
     why_incomplete,
 )
 from unirex_ray.errors import UserError
@@ -35,6 +34,8 @@ class MethodRow:
         candidates: how many complete configurations it was selected from.
         dev_cnrg: why it was selected: CNRG in variant scope, in [0, 1].
         scores: in global scope, on test; None for methods outside it.
+        learned: whether the models of all seeds are better than the majority class, on test and where they were
+            selected; None where that was not recorded.
     """
 
     method: str
@@ -42,6 +43,12 @@ class MethodRow:
     candidates: int
     dev_cnrg: float
     scores: Scores | None
+    learned: bool | None
+
+    @property
+    def not_finite(self) -> str | None:
+        """The test metric that keeps it from being scored, in words; None where all are finite."""
+        return self.configuration.not_finite("test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +56,10 @@ class Comparison:
     """All methods of one corpus.
 
     Attributes:
-        rows: by falling test CNRG; methods outside the global scope last.
+        rows: by falling test CNRG; then methods that are not better than the majority class, then those that are
+            outside the global scope.
         population: the global scope, on test.
+        tied: methods that share the best CNRG.
         unscored: what is left out, with the reason.
         variants: every complete configuration by method.
     """
@@ -60,6 +69,7 @@ class Comparison:
     sweeps: tuple[str, ...]
     rows: tuple[MethodRow, ...]
     population: Population
+    tied: tuple[str, ...]
     unscored: tuple[tuple[str, str], ...]
     variants: Mapping[str, tuple[Configuration, ...]]
 
@@ -67,6 +77,11 @@ class Comparison:
     def raw(self) -> dict[str, dict[str, float]]:
         """Mean test metrics over seeds, by method in the order of the rows and metric key without split."""
         return {row.method: row.configuration.mean("test") for row in self.rows}
+
+    @property
+    def unranked(self) -> tuple[str, ...]:
+        """Methods that are not better than the majority class, or have a metric that is not finite."""
+        return tuple(row.method for row in self.rows if row.learned is False or row.not_finite)
 
 
 def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = EQUAL_WEIGHTS) -> Comparison:
@@ -84,34 +99,37 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         name = sweep.sweep_id if several else ""
         for method, of_method in configurations(sweep.trials, seeds=sweep.seeds, sweep=name).items():
             grouped[method] += of_method
-    selected = select_variants(grouped, weights)
+    variants = {method: rank_variants(of_method, weights) for method, of_method in grouped.items()}
+    selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
     if not selected:
         raise UserError(
             f"nothing to compare on {experiment!r}: no configuration has completed all seeds of its sweep; "
             "finish a sweep with --resume"
         )
-    population = score_methods(selected, "test", weights)
-    complete = {m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()}
+    methods = rank_methods(selected, "test", weights)
 
-    def row(method: str, configuration: Configuration) -> MethodRow:
-        variant = score_variants(grouped[method], weights)
+    def row(method: str) -> MethodRow:
+        configuration, verdicts = selected[method], [selected[method].better_than_majority(s) for s in ("dev", "test")]
         return MethodRow(
             method=method,
             configuration=configuration,
-            candidates=len(complete[method]),
-            dev_cnrg=variant.scores[configuration.key].cnrg,
-            scores=population.scores.get(method),
+            candidates=len(variants[method].order),
+            dev_cnrg=variants[method].population.scores[configuration.key].cnrg,
+            scores=methods.population.scores.get(method),
+            learned=False if False in verdicts else None if None in verdicts else True,
         )
 
-    rows = [row(method, configuration) for method, configuration in selected.items()]
+    ranked = [configuration.method for configuration in methods.order]
+    rows = [row(method) for method in (*ranked, *(method for method in selected if method not in ranked))]
     return Comparison(
         experiment=experiment,
         digest=data_digest(sweeps[0]),
         sweeps=tuple(sweep.sweep_id for sweep in sweeps),
-        rows=tuple(sorted(rows, key=lambda row: (row.scores is None, -row.scores.cnrg if row.scores else 0.0))),
-        population=population,
-        unscored=(*_unscored(grouped), *_outside(selected)),
-        variants=complete,
+        rows=tuple(sorted(rows, key=lambda row: (row.scores is None, row.learned is False))),
+        population=methods.population,
+        tied=tuple(configuration.method for configuration in methods.tied),
+        unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
+        variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )
 
 
@@ -157,3 +175,9 @@ def _outside(selected: Iterable[str]) -> Iterable[tuple[str, str]]:
     for method in selected:
         if not in_global_scope(method):
             yield method, "outside the global scope (an ablation, or a method that this version does not know)"
+
+
+def _not_finite(rows: Iterable[MethodRow]) -> Iterable[tuple[str, str]]:
+    for row in rows:
+        if row.not_finite:
+            yield row.method, row.not_finite

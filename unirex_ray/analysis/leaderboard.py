@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from unirex_ray.analysis.selection import (
     Configuration,
-    score_methods,
-    score_variants,
+    Ranking,
+    rank_on_dev,
+    rank_variants,
     select_best,
-    select_variants,
     why_incomplete,
 )
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Scores, Weights
@@ -36,27 +36,44 @@ class LeaderboardRow:
     note: str
 
 
-def leaderboard(
-    configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS
-) -> tuple[LeaderboardRow, ...]:
-    """All configurations of a sweep: methods by falling global CNRG of their selected one, then by rank.
+@dataclass(frozen=True, kw_only=True)
+class Leaderboard:
+    """A sweep's configurations.
 
-    Configurations that are not complete come last within their method.
+    Attributes:
+        rows: methods by falling global CNRG of their selected configuration, then by rank; configurations that are not
+            complete come last within their method.
+        variants: by method, its complete configurations against each other.
+        methods: the methods' selected configurations against each other.
     """
-    selected = select_variants(configs, weights)
-    best = select_best(selected, weights)
-    overall = {method: scores.cnrg for method, scores in score_methods(selected, "dev", weights).scores.items()}
+
+    rows: tuple[LeaderboardRow, ...]
+    variants: Mapping[str, Ranking]
+    methods: Ranking
+
+    @property
+    def best(self) -> LeaderboardRow | None:
+        """The sweep's one best configuration; None where none is complete, or none better than the majority class."""
+        return next((row for row in self.rows if row.best), None)
+
+
+def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS) -> Leaderboard:
+    """Rank all configurations of a sweep by dev metrics."""
+    variants = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
+    selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
+    methods, best = rank_on_dev(selected, weights), select_best(selected, weights)
+    position = {configuration.method: number for number, configuration in enumerate(methods.order)}
     rows = []
-    for method in sorted(configs, key=lambda method: -overall.get(method, -1.0)):
-        scores = score_variants(configs[method], weights).scores
-        complete = [config for config in configs[method] if config.complete]
-        for rank, config in enumerate(sorted(complete, key=lambda c: -scores[c.key].cnrg), start=1):
+    for method in sorted(configs, key=lambda method: position.get(method, len(position))):
+        ranking = variants[method]
+        for number, config in enumerate(ranking.order, start=1):
+            scores = methods.population.scores.get(method) if config is selected[method] else None
             rows.append(
                 LeaderboardRow(
                     configuration=config,
-                    rank=rank,
-                    scores=scores[config.key],
-                    global_cnrg=overall.get(method) if config is selected[method] else None,
+                    rank=number,
+                    scores=ranking.population.scores[config.key],
+                    global_cnrg=None if scores is None else scores.cnrg,
                     best=config is best,
                     note="",
                 )
@@ -68,4 +85,4 @@ def leaderboard(
             for config in configs[method]
             if not config.complete
         ]
-    return tuple(rows)
+    return Leaderboard(rows=tuple(rows), variants=variants, methods=methods)

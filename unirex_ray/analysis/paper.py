@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from unirex_ray.metrics.table import AUPRC, COMPREHENSIVENESS, SUFFICIENCY, TASK
 
 PUBLISHED_TABLES = Path(__file__).with_name("published.json")
 """Rows by the paper's corpus and row names; beside the raw numbers it holds the paper's printed NRG."""
+
+_FEWEST_RANKED = 5
 
 _CORPORA = {"sst": "SST", "movies": "Movies", "cose": "CoS-E", "multirc": "MultiRC", "esnli": "e-SNLI"}
 _KEYS = {
@@ -60,15 +62,18 @@ class PaperComparison:
 
     Attributes:
         rows: the methods that both have, by our rank.
+        left_out: methods of ours that cannot be ranked: not better than the majority class, or with a metric that is
+            not finite.
         only_ours: methods that the paper's table lacks.
         only_paper: methods that ours lacks.
         ours: our scores over the common methods.
         paper: the paper's, likewise.
-        spearman: rank correlation of the two rankings, in [-1, 1]; None for fewer than 3 methods, or where one side
-            ranks all of them equal.
+        spearman: rank correlation of the two rankings, in [-1, 1]; None for fewer than five methods, with which a
+            correlation says nothing, or where one side ranks all of them equal.
     """
 
     rows: tuple[PaperRow, ...]
+    left_out: tuple[str, ...]
     only_ours: tuple[str, ...]
     only_paper: tuple[str, ...]
     ours: Population
@@ -109,6 +114,8 @@ def compare_with_paper(
     ours: Mapping[str, Mapping[str, float]],
     paper: Mapping[str, Mapping[str, float]],
     weights: Weights = EQUAL_WEIGHTS,
+    *,
+    left_out: Collection[str] = (),
 ) -> PaperComparison:
     """Score and rank the methods that both tables have, each table by itself: CNRG compares over equal Z alone.
 
@@ -116,8 +123,9 @@ def compare_with_paper(
         ours: raw metrics by method and metric key without split.
         paper: likewise; metrics that ours lacks (plausibility, without gold rationales) are left out of its CNRG.
         weights: of FNRG, PNRG and TNRG in CNRG, for both.
+        left_out: methods of `ours` that cannot be ranked.
     """
-    common = [method for method in ours if method in paper]
+    common = [method for method in ours if method in paper and method not in left_out]
     measured = {key for method in common for key in ours[method]}
     scored = score_population({method: ours[method] for method in common}, weights)
     published = score_population(
@@ -138,6 +146,7 @@ def compare_with_paper(
     ]
     return PaperComparison(
         rows=tuple(sorted(rows, key=lambda row: (row.rank, row.paper_rank))),
+        left_out=tuple(method for method in ours if method in left_out),
         only_ours=tuple(method for method in ours if method not in paper),
         only_paper=tuple(method for method in paper if method not in ours),
         ours=scored,
@@ -153,6 +162,6 @@ def _ranks(population: Population) -> dict[str, int]:
 
 
 def _spearman(ours: Sequence[int], paper: Sequence[int]) -> float | None:
-    if len(ours) < 3 or len(set(ours)) == 1 or len(set(paper)) == 1:
+    if len(ours) < _FEWEST_RANKED or len(set(ours)) == 1 or len(set(paper)) == 1:
         return None
     return float(spearmanr(ours, paper).statistic)

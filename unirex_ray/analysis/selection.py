@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
-from unirex_ray.metrics.table import Group
+from unirex_ray.metrics.table import NRG_METRICS, Group
+from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.tracking.records import TrialRecord
 
 
@@ -44,6 +46,17 @@ class Configuration:
     def std(self, group: Group) -> dict[str, float]:
         """Standard deviation over the completed seeds (n - 1; nan for one seed), by metric key."""
         return std_over_seeds(self._rows(group))
+
+    def better_than_majority(self, split: Split) -> bool | None:
+        """Whether the models of all seeds are better than the majority class; None where that was not recorded."""
+        verdicts = [better_than_majority(metrics) for metrics in self._rows(split)]
+        return None if None in verdicts else all(verdicts)
+
+    def not_finite(self, split: Split) -> str | None:
+        """The first mean of NRG's metrics that is not finite, in words; None where all are."""
+        mean = self.mean(split)
+        keys = [metric.key for metric in NRG_METRICS if not math.isfinite(mean.get(metric.key, 0.0))]
+        return f"{split}/{keys[0]} is {mean[keys[0]]}" if keys else None
 
     def _rows(self, group: Group) -> list[Mapping[str, float]]:
         return [record.metrics.of(group) for record in self.records if record.status == "completed"]
@@ -82,25 +95,70 @@ def configurations(
     }
 
 
-def score_variants(configs: Iterable[Configuration], weights: Weights = EQUAL_WEIGHTS) -> Population:
-    """Variant scope: the complete configurations of one method against each other, on dev, by `Configuration.key`."""
-    return score_population({config.key: config.mean("dev") for config in configs if config.complete}, weights)
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Configurations against each other.
+
+    Attributes:
+        order: best first, by `_precedence`.
+        population: their scores, by the name that `rank` was given for each.
+        tied: those with the best CNRG, where they are several; the first of them was chosen by `_precedence`.
+    """
+
+    order: tuple[Configuration, ...]
+    population: Population
+    tied: tuple[Configuration, ...]
+
+
+def rank(named: Mapping[str, Configuration], split: Split, weights: Weights = EQUAL_WEIGHTS) -> Ranking:
+    """Score configurations over each other and put them in order: the one place that decides which is better.
+
+    Configurations with a model that is not better than the majority class on this split come last. The others stand by
+    falling CNRG. Equal CNRG: by CNRG without the floor for noise, then methods in the order of the paper's tables, and
+    configurations in the order in which they are given: the earlier sweep, the lower number.
+
+    Args:
+        named: complete configurations by unique names; their metrics on `split` are finite.
+    """
+    raw = {name: configuration.mean(split) for name, configuration in named.items()}
+    population = score_population(raw, weights)
+    unfloored = score_population({name: _nrg_metrics(metrics) for name, metrics in raw.items()}, weights)
+    known = list(METHODS)
+
+    def digits(score: float) -> float:
+        # Scores that are equal in exact arithmetic may differ in their last bits.
+        return round(score, 9)
+
+    def precedence(name: str) -> tuple[bool, float, float, int, str]:
+        configuration = named[name]
+        return (
+            configuration.better_than_majority(split) is False,
+            -digits(population.scores[name].cnrg),
+            -digits(unfloored.scores[name].cnrg),
+            known.index(configuration.method) if configuration.method in known else len(known),
+            configuration.method,
+        )
+
+    order = sorted(named, key=precedence)
+    first = [name for name in order if precedence(name)[:2] == precedence(order[0])[:2]]
+    return Ranking(
+        order=tuple(named[name] for name in order),
+        population=population,
+        tied=tuple(named[name] for name in first) if len(first) > 1 else (),
+    )
+
+
+def rank_variants(configs: Iterable[Configuration], weights: Weights = EQUAL_WEIGHTS) -> Ranking:
+    """Variant scope: the complete configurations of one method on dev, named by `Configuration.key`."""
+    return rank({config.key: config for config in configs if config.complete}, "dev", weights)
 
 
 def select_variants(
     configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS
 ) -> dict[str, Configuration]:
-    """Each method's configuration with the best dev CNRG in variant scope; the earlier one wins a tie.
-
-    A method without a complete configuration is left out.
-    """
-    selected = {}
-    for method, of_method in configs.items():
-        scores = score_variants(of_method, weights).scores
-        if scores:
-            complete = [config for config in of_method if config.complete]
-            selected[method] = max(complete, key=lambda config: scores[config.key].cnrg)
-    return selected
+    """Each method's best configuration in variant scope; a method without a complete one is left out."""
+    rankings = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
+    return {method: ranking.order[0] for method, ranking in rankings.items() if ranking.order}
 
 
 def in_global_scope(method: str) -> bool:
@@ -108,21 +166,39 @@ def in_global_scope(method: str) -> bool:
     return method in METHODS and METHODS[method].in_global_nrg
 
 
-def score_methods(selected: Mapping[str, Configuration], split: Split, weights: Weights = EQUAL_WEIGHTS) -> Population:
-    """Global scope: the selected configurations of the methods in scope against each other, by method."""
-    raw = {method: config.mean(split) for method, config in selected.items() if in_global_scope(method)}
-    return score_population(raw, weights)
+def rank_methods(selected: Mapping[str, Configuration], split: Split, weights: Weights = EQUAL_WEIGHTS) -> Ranking:
+    """Global scope: the selected configurations of the methods in scope against each other, named by method.
+
+    A configuration with a metric that is not finite on this split is left out: it cannot be scored.
+    """
+    in_scope = {
+        method: configuration
+        for method, configuration in selected.items()
+        if in_global_scope(method) and configuration.not_finite(split) is None
+    }
+    return rank(in_scope, split, weights)
 
 
-def select_best(selected: Mapping[str, Configuration], weights: Weights = EQUAL_WEIGHTS) -> Configuration | None:
-    """The one best configuration of a sweep: best dev CNRG in global scope; the earlier method wins a tie.
+def rank_on_dev(selected: Mapping[str, Configuration], weights: Weights = EQUAL_WEIGHTS) -> Ranking:
+    """What a sweep's one best configuration is chosen by: global scope on dev.
 
     Where no method is in the global scope (a sweep over ablations alone), they are compared with each other.
     """
-    raw = {method: config.mean("dev") for method, config in selected.items()}
-    scope = {method: metrics for method, metrics in raw.items() if in_global_scope(method)} or raw
-    scores = score_population(scope, weights).scores
-    return selected[max(scores, key=lambda method: scores[method].cnrg)] if scores else None
+    return (
+        rank_methods(selected, "dev", weights)
+        if any(map(in_global_scope, selected))
+        else rank(selected, "dev", weights)
+    )
+
+
+def select_best(selected: Mapping[str, Configuration], weights: Weights = EQUAL_WEIGHTS) -> Configuration | None:
+    """The one best configuration of a sweep; None where no model is better than the majority class."""
+    order = rank_on_dev(selected, weights).order
+    return order[0] if order and order[0].better_than_majority("dev") is not False else None
+
+
+def _nrg_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {metric.key: metrics[metric.key] for metric in NRG_METRICS if metric.key in metrics}
 
 
 def why_incomplete(configuration: Configuration) -> str:

@@ -30,8 +30,9 @@ __all__ = ["EncodedCorpus", "EncodedSplit", "encode_corpus", "encode_split"]
 Truncation = Literal["head", "rationale"]
 
 _CHUNK = 512  # rows tokenised at once: enough to keep the tokenizer busy, little enough to keep memory flat
+_NAMED = 10  # instances that a note names
 _NO_LIMIT = 1 << 20  # a tokenizer that knows no limit gives a huge number
-_RULES = 2  # of alignment and truncation; a new number retires every cached corpus
+ENCODING_VERSION = 3  # of the rules of alignment and truncation; a new number retires every cached corpus
 
 
 def encode_split(
@@ -47,8 +48,8 @@ def encode_split(
     Args:
         instances: at least one, all with equally many inputs.
         max_length: tokens per row, special tokens included.
-        truncation: `head` keeps the first tokens of each segment; `rationale` does so where a gold token is among
-            them, and keeps the last tokens otherwise.
+        truncation: `head` keeps the first tokens of each segment; `rationale` keeps the last ones instead where gold
+            tokens are known and none is among the first.
 
     Raises:
         UserError: for a tokenizer without offsets or without CLS, SEP and PAD, or a `max_length` too small for it.
@@ -71,7 +72,7 @@ def encode_corpus(
     backend = _Backend.from_tokenizer(tokenizer)
     length = _effective_length(corpus, tokenizer.model_max_length, max_length)
     digest = corpus.digest()
-    key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
+    key = f"{ENCODING_VERSION}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
     file = cache_folder(cache) / f"{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.arrow"
 
     def tokenise() -> Stored:
@@ -110,6 +111,11 @@ def _truncation_note(split: Split, encoded: EncodedSplit, length: int) -> Iterat
     if cut:
         shown = f", {last_windows} of them to their last window" if last_windows else ""
         yield f"{split}: {cut} of {encoded.truncated.numel()} inputs are cut to {length} tokens{shown}"
+    lost = torch.unique(torch.nonzero(encoded.gold_lost).flatten() // encoded.choices).tolist()
+    if lost:
+        names = ", ".join(encoded.ids[instance] for instance in lost[:_NAMED])
+        rest = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        yield f"{split}: no gold token is left of {names}{rest}; they count as without a gold rationale"
 
 
 @dataclass(frozen=True)
@@ -287,7 +293,7 @@ def _window(segments: _Ints, gold: _Flags, max_length: int, truncation: Truncati
     head = segments < 0
     head[places[0][:first]] = True
     head[places[1][:second]] = True
-    if truncation == "head" or gold[head].any():
+    if truncation == "head" or gold[head].any() or not gold.any():
         return head, False
     tail = segments < 0
     tail[places[0][len(places[0]) - first :]] = True

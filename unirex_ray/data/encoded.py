@@ -57,6 +57,11 @@ class EncodedSplit:
         """Whether tokens were cut; bool [rows]."""
         return self.cut[:, :2].sum(1) > 0
 
+    @property
+    def gold_lost(self) -> Tensor:
+        """Whether gold tokens were cut and none is left; bool [rows]."""
+        return (self.cut[:, 2] > 0) & ~self.has_gold
+
     def truncation_note(self, row: int) -> str:
         """What was cut from a row, in words; empty where nothing was."""
         first, second, gold = self.cut[row].tolist()

@@ -110,7 +110,7 @@ def _count(
         cut=int((whole > kept).sum()),
         last_windows=int(split.last_window.sum()),
         gold_cut=int(cut[:, 2].sum()),
-        gold_lost=int(((cut[:, 2] > 0) & ~has_gold).sum()),
+        gold_lost=int(split.gold_lost.sum()),
         repeated=repeated,
         seen_in=seen_in,
     )

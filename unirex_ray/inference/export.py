@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from unirex_ray.analysis.selection import Configuration, configurations, select_best, select_variants
+from unirex_ray.analysis.selection import Configuration, configurations, rank_on_dev, select_variants
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
@@ -44,11 +44,20 @@ class Selected:
     sweep: SweepRecord
 
 
-def select_trial(sweeps: Sequence[SweepRecord], weights: tuple[float, float, float], method: str | None) -> Selected:
+def select_trial(
+    sweeps: Sequence[SweepRecord],
+    weights: tuple[float, float, float],
+    method: str | None,
+    *,
+    even_if_not_better: bool = False,
+) -> Selected:
     """The best configuration by dev CNRG (global scope; of one method: variant scope), and its best seed.
 
+    Args:
+        even_if_not_better: whether to take one whose models are not better than the majority class.
+
     Raises:
-        UserError: if no configuration is complete.
+        UserError: if no configuration is complete, or none better than the majority class.
     """
     candidates: dict[str, list[Configuration]] = {}
     for sweep in sweeps:
@@ -57,10 +66,16 @@ def select_trial(sweeps: Sequence[SweepRecord], weights: tuple[float, float, flo
     selected = select_variants(candidates, weights)
     if method is not None:
         selected = {name: configuration for name, configuration in selected.items() if name == method}
-    best = select_best(selected, weights)
-    if best is None:
-        what = f"method {method!r}" if method else "the sweeps"
+    order = rank_on_dev(selected, weights).order
+    what = f"method {method!r}" if method else "the sweeps"
+    if not order:
         raise UserError(f"no configuration of {what} has completed all its seeds; finish the sweep with --resume")
+    best = order[0]
+    if best.better_than_majority("dev") is False and not even_if_not_better:
+        raise UserError(
+            f"no configuration of {what} has models that are better than the majority class on dev: there is nothing "
+            "worth exporting; train on more data or for longer, or add --even-if-not-better"
+        )
     record = max(best.records, key=lambda record: record.metrics.dev[TASK_SCORE.key])
     return Selected(record=record, configuration=best, sweep=next(s for s in sweeps if s.sweep_id == best.sweep))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import NRG_METRICS, Desideratum
+from unirex_ray.metrics.table import NRG_METRICS, STANDARD_ERRORS, Desideratum
 
 Weights = tuple[float, float, float]
 """Weights of FNRG, PNRG and TNRG in CNRG: at least 0, not all 0."""
@@ -44,12 +44,15 @@ class Population:
 
     Attributes:
         constant: keys of the metrics on which all members are equal, so that every member gets 0.0 there.
+        noise: of the other metrics, those whose range over the members is below twice their standard error over
+            instances, so that every member gets 0.0 there as well: the range and the standard error, by key.
         plausibility: whether PNRG is part of CNRG.
     """
 
     scores: Mapping[str, Scores]
     constant: tuple[str, ...]
     plausibility: bool
+    noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def relative_gain(values: Mapping[str, float], *, higher_is_better: bool) -> dict[str, float]:
@@ -71,7 +74,9 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
 
     Args:
         raw: raw metrics by member and metric key without split, e.g. `{"aa-ig": {"auprc": 51.2, ...}}`; other keys than
-            those of `NRG_METRICS` are ignored. Where no member has a plausibility metric, PNRG is left out.
+            those of `NRG_METRICS` are ignored, except for standard errors. Where no member has a plausibility metric,
+            PNRG is left out. Where members have a metric's standard error (see `STANDARD_ERRORS`), the metric counts
+            as constant if its range over Z is below twice the largest of them: NRG would stretch noise to [0, 1].
         weights: of FNRG, PNRG and TNRG in CNRG.
 
     Raises:
@@ -88,7 +93,13 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
     used = usable_weights(weights, has_gold=has_gold) if raw else weights
 
     columns = {metric.key: {member: _value(raw, member, metric.key) for member in raw} for metric in table}
-    gains = {m.key: relative_gain(columns[m.key], higher_is_better=m.higher_is_better) for m in table}
+    noise = {key: found for key, column in columns.items() if (found := _noise(raw, key, column)) is not None}
+    gains = {
+        m.key: dict.fromkeys(raw, 0.0)
+        if m.key in noise
+        else relative_gain(columns[m.key], higher_is_better=m.higher_is_better)
+        for m in table
+    }
 
     def desideratum(member: str, wanted: Desideratum) -> float:
         parts = [gains[metric.key][member] for metric in table if metric.desideratum == wanted]
@@ -110,7 +121,18 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
         scores={member: score(member) for member in raw},
         constant=tuple(key for key, column in columns.items() if len(set(column.values())) == 1),
         plausibility=has_gold,
+        noise=noise,
     )
+
+
+def _noise(raw: Mapping[str, Mapping[str, float]], key: str, column: Mapping[str, float]) -> tuple[float, float] | None:
+    """Range and largest standard error of a metric that varies by less than its noise; else None."""
+    errors = [metrics[error] for metrics in raw.values() if (error := STANDARD_ERRORS[key].key) in metrics]
+    spread = max(column.values(), default=0.0) - min(column.values(), default=0.0)
+    if not errors or spread == 0:
+        return None
+    largest = max(errors)
+    return (spread, largest) if spread < 2 * largest else None
 
 
 def usable_weights(weights: Weights, *, has_gold: bool) -> Weights:

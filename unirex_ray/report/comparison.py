@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
 
 from unirex_ray.analysis.compare import Comparison, score_metrics
-from unirex_ray.analysis.leaderboard import LeaderboardRow
+from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow
 from unirex_ray.metrics.nrg import Scores
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.report.table import (
+    NOT_BETTER_REMARK,
+    TIE_RULE,
     ReportTable,
     arrow,
     bold_best,
     constant_labels,
     group_breaks,
+    marked_label,
     method_label,
+    method_labels,
     metric_columns,
+    noise_remark,
     number_text,
     over_seeds,
     parameters_text,
@@ -29,11 +34,12 @@ from unirex_ray.report.table import (
 _NRG = ("cnrg", "fnrg", "pnrg", "tnrg")
 
 
-def leaderboard_table(rows: Sequence[LeaderboardRow]) -> ReportTable:
+def leaderboard_table(board: Leaderboard) -> ReportTable:
     """One row per configuration: rank and CNRG within its method, sampled parameters, mean dev metrics.
 
     The CSV has no timings, so that equal sweeps give equal files.
     """
+    rows = board.rows
     means = [row.configuration.mean("dev") for row in rows]
     styles = ["bold" if row.best else "dim" if row.rank is None else "" for row in rows]
 
@@ -44,7 +50,11 @@ def leaderboard_table(rows: Sequence[LeaderboardRow]) -> ReportTable:
         title="Leaderboard (dev, mean over seeds)",
         lead={
             "#": styled("-" if row.rank is None else str(row.rank) for row in rows),
-            "Method": styled(method_label(row.configuration.method) + (" *" if row.best else "") for row in rows),
+            "Method": styled(
+                marked_label(row.configuration.method, row.configuration.better_than_majority("dev"))
+                + (" *" if row.best else "")
+                for row in rows
+            ),
             "Config": styled(row.configuration.key for row in rows),
         },
         scores={
@@ -57,27 +67,47 @@ def leaderboard_table(rows: Sequence[LeaderboardRow]) -> ReportTable:
             for metric in NRG_METRICS
             if any(metric.key in mean for mean in means)
         },
-        remarks=["* best configuration. CNRG compares configurations of one method, Global the methods' best ones."],
+        remarks=_leaderboard_remarks(board),
         breaks=group_breaks([row.configuration.method for row in rows]),
         records=[_leaderboard_record(row) for row in rows],
     )
 
 
+def _leaderboard_remarks(board: Leaderboard) -> list[str]:
+    remarks = ["* best configuration. CNRG compares configurations of one method, Global the methods' best ones."]
+    if any(row.configuration.better_than_majority("dev") is False for row in board.rows):
+        remarks.append(NOT_BETTER_REMARK)
+    if board.best is None and any(row.rank is not None for row in board.rows):
+        remarks.append("No configuration has models that are better than the majority class: there is no best one.")
+    ties = [
+        f"{method_label(method)} {', '.join(configuration.key for configuration in ranking.tied)}"
+        for method, ranking in board.variants.items()
+        if ranking.tied
+    ]
+    if board.methods.tied:
+        ties.append(method_labels(configuration.method for configuration in board.methods.tied))
+    if ties:
+        remarks.append(f"Ties for the best CNRG: {'; '.join(ties)}. {TIE_RULE}, the first of them was taken.")
+    populations = {method_label(method): ranking.population for method, ranking in board.variants.items()}
+    return remarks + noise_remark({**populations, "methods": board.methods.population})
+
+
 def comparison_table(comparison: Comparison) -> ReportTable:
     """One row per method: NRG and raw test metrics (mean ± std over seeds), the best of each column in bold."""
     rows = comparison.rows
+    eligible = [row.learned is not False for row in rows]
     nrg = {key.upper(): [_score(row.scores, key) for row in rows] for key in _NRG}
     scores = {
-        header: bold_best(map(score_text, values), values, higher_is_better=True)
+        header: bold_best(map(score_text, values), values, higher_is_better=True, eligible=eligible)
         for header, values in nrg.items()
         if set(values) != {None}
     }
     over = over_seeds([record.spec.seed for record in row.configuration.records] for row in rows)
     return ReportTable(
         title=f"{comparison.experiment}: test, {over}; NRG over {len(comparison.population.scores)} methods",
-        lead={"Method": [method_label(row.method) for row in rows]},
+        lead={"Method": [marked_label(row.method, row.learned) for row in rows]},
         scores={**scores, "Configs": [str(row.candidates) for row in rows]},
-        raw=metric_columns(NRG_METRICS, [row.configuration for row in rows]),
+        raw=metric_columns(NRG_METRICS, [row.configuration for row in rows], eligible),
         remarks=_remarks(comparison),
         records=_comparison_records(comparison),
     )
@@ -90,6 +120,17 @@ def _remarks(comparison: Comparison) -> list[str]:
         remarks.append(f"All methods are equal on {constant_labels(comparison.population)}: each gets NRG 0.0 there.")
     if comparison.population.scores and not comparison.population.plausibility:
         remarks.append("The corpus has no gold rationales: PNRG is left out of CNRG.")
+    remarks += noise_remark({"methods": comparison.population})
+    if comparison.tied:
+        remarks.append(
+            f"Tie for the best CNRG: {method_labels(comparison.tied)}. {TIE_RULE}, they stand in this order."
+        )
+    verdicts = {row.learned for row in comparison.rows}
+    if False in verdicts:
+        remarks.append(NOT_BETTER_REMARK)
+    if None in verdicts:
+        unknown = method_labels(row.method for row in comparison.rows if row.learned is None)
+        remarks.append(f"Whether the models are better than the majority class was not recorded: {unknown}.")
     return [*remarks, *(f"Unscored: {name} ({reason})." for name, reason in comparison.unscored)]
 
 

@@ -12,7 +12,7 @@ from unirex_ray.analysis.compare import Comparison, MethodRow
 from unirex_ray.analysis.gold_efficiency import Curve, GoldEfficiency
 from unirex_ray.metrics.table import AUPRC
 from unirex_ray.report.gold_efficiency import percent_text
-from unirex_ray.report.table import method_label, over_seeds
+from unirex_ray.report.table import NOT_BETTER, marked_label, method_label, over_seeds
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}
@@ -107,7 +107,9 @@ def _bars(path: str | Path, rows: Sequence[MethodRow], series: Mapping[str, Sequ
         centres = [row + (index - (len(series) - 1) / 2) * thickness for row in range(len(rows))]
         bars = axes.barh(centres, values, height=thickness * 0.92, color=_COLOURS[name], label=name)
         axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8, color="#333333")
-    axes.set_yticks(range(len(rows)), [_text(method_label(row.method)) for row in rows])
+    axes.set_yticks(range(len(rows)), [_text(marked_label(row.method, row.learned)) for row in rows])
+    if any(row.learned is False for row in rows):
+        axes.set_xlabel(f"{NOT_BETTER} not better than the majority class", loc="left", fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])

@@ -78,6 +78,8 @@ def _remarks(comparison: PaperComparison) -> list[str]:
     if comparison.spearman is not None:
         rank_correlation = f"{comparison.spearman:z.2f} ({len(comparison.rows)} methods)"
         remarks.append(f"Spearman's rank correlation of the two rankings: {rank_correlation}.")
+    elif comparison.rows:
+        remarks.append("No rank correlation: it takes five methods whose scores differ.")
     for side, population in (("here", comparison.ours), ("in the paper", comparison.paper)):
         if population.constant:
             equal = f"All of them are equal on {constant_labels(population)} {side}"
@@ -86,7 +88,13 @@ def _remarks(comparison: PaperComparison) -> list[str]:
         remarks.append("There are no plausibility metrics here: PNRG is left out of both CNRG.")
     if not comparison.rows:
         remarks.append("No method is both here and in the paper.")
-    for side, methods in (("here", comparison.only_ours), ("in the paper", comparison.only_paper)):
+    if comparison.left_out:
+        labels = method_labels(comparison.left_out)
+        remarks.append(
+            f"Left out, as not better than the majority class or with a metric that is not finite: {labels}."
+        )
+    only_paper = [method for method in comparison.only_paper if method not in comparison.left_out]
+    for side, methods in (("here", comparison.only_ours), ("in the paper", only_paper)):
         if methods:
             remarks.append(f"Only {side}: {method_labels(methods)}.")
     return remarks

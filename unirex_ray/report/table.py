@@ -20,7 +20,7 @@ from unirex_ray.analysis.selection import Configuration
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import Population
-from unirex_ray.metrics.table import METRICS, Metric
+from unirex_ray.metrics.table import METRICS, STANDARD_ERRORS, Metric
 
 Column = Sequence[str | Text]
 """One cell per row; bold text is bold in Markdown as well."""
@@ -153,47 +153,80 @@ def group_breaks(groups: Sequence[str]) -> set[int]:
     return {index for index, (group, following) in enumerate(pairwise(groups)) if group != following}
 
 
-def bold_best(cells: Iterable[str], values: Sequence[float | None], *, higher_is_better: bool) -> Column:
-    """A column with its best cells in bold; none where all values are equal."""
-    known = [value for value in values if value is not None]
+def bold_best(
+    cells: Iterable[str],
+    values: Sequence[float | None],
+    *,
+    higher_is_better: bool,
+    eligible: Sequence[bool] | None = None,
+) -> Column:
+    """A column with its best cells in bold; none where all values are equal.
+
+    Args:
+        eligible: which cells may be; None: all.
+    """
+    allowed = [True] * len(values) if eligible is None else eligible
+    known = [value for value, may in zip(values, allowed, strict=True) if may and value is not None and value == value]
     best = (max if higher_is_better else min)(known) if len(set(known)) > 1 else None
     return [
-        Text(cell, style="bold") if value is not None and value == best else cell
-        for cell, value in zip(cells, values, strict=True)
+        Text(cell, style="bold") if may and value is not None and value == best else cell
+        for cell, value, may in zip(cells, values, allowed, strict=True)
     ]
 
 
-def metric_column(metric: Metric, means: Sequence[Mapping[str, float]], stds: Sequence[Mapping[str, float]]) -> Column:
-    """Mean ± std of one metric per row, by metric key; the best in bold."""
+def metric_column(
+    metric: Metric,
+    means: Sequence[Mapping[str, float]],
+    stds: Sequence[Mapping[str, float]],
+    eligible: Sequence[bool] | None = None,
+) -> Column:
+    """Mean ± std of one metric per row, by metric key; the best in bold (see `bold_best`)."""
     values = [mean.get(metric.key) for mean in means]
     cells = [number_text(value, metric.decimals, std.get(metric.key)) for value, std in zip(values, stds, strict=True)]
-    return bold_best(cells, values, higher_is_better=metric.higher_is_better)
+    return bold_best(cells, values, higher_is_better=metric.higher_is_better, eligible=eligible)
 
 
-def metric_columns(metrics: Iterable[Metric], rows: Sequence[Configuration]) -> Columns:
-    """Test metrics of one configuration per row; a metric that none of them has is left out."""
+def metric_columns(
+    metrics: Iterable[Metric], rows: Sequence[Configuration], eligible: Sequence[bool] | None = None
+) -> Columns:
+    """Test metrics of one configuration per row; a metric that none of them has is left out.
+
+    Args:
+        eligible: see `bold_best`.
+    """
     means, stds = [row.mean("test") for row in rows], [row.std("test") for row in rows]
     return {
-        arrow(metric): metric_column(metric, means, stds)
+        arrow(metric): metric_column(metric, means, stds, eligible)
         for metric in metrics
         if any(metric.key in mean for mean in means)
     }
 
 
-def raw_metrics(configuration: Configuration, split: Split) -> dict[str, float]:
-    """Mean and standard deviation over seeds of every metric of a split, by logged key, for CSV."""
+def raw_metrics(configuration: Configuration, split: Split) -> dict[str, float | bool]:
+    """Mean and standard deviation over seeds of every metric of a split, by logged key, for CSV.
+
+    Standard errors over instances and the verdict stand with them where they were recorded.
+    """
     mean, std = configuration.mean(split), configuration.std(split)
-    columns = {}
+    columns: dict[str, float | bool] = {}
     for metric in METRICS:
         if metric.key in mean:
             columns[metric.on(split)] = mean[metric.key]
             columns[f"{metric.on(split)}_std"] = std[metric.key]
-    return columns
+        if metric.key in STANDARD_ERRORS and (error := STANDARD_ERRORS[metric.key]).key in mean:
+            columns[error.on(split)] = mean[error.key]
+    verdict = configuration.better_than_majority(split)
+    return columns if verdict is None else {**columns, f"{split}/better_than_majority": verdict}
 
 
 def method_label(method: str) -> str:
     """The method's row name in the paper, or its own name where this version does not know it."""
     return METHODS[method].label if method in METHODS else method
+
+
+def marked_label(method: str, learned: bool | None) -> str:
+    """A method's label, marked where its models are not better than the majority class."""
+    return f"{method_label(method)} {NOT_BETTER}" if learned is False else method_label(method)
 
 
 def method_labels(methods: Iterable[str]) -> str:
@@ -234,5 +267,32 @@ def over_seeds(seeds: Iterable[Sequence[int]]) -> str:
 
 def constant_labels(population: Population) -> str:
     """Labels of the metrics on which all members are equal."""
+    return metric_labels(population.constant)
+
+
+def metric_labels(keys: Iterable[str]) -> str:
+    """Labels of metrics on one line."""
     labels = {metric.key: metric.label for metric in METRICS}
-    return ", ".join(labels[key] for key in population.constant)
+    return ", ".join(labels[key] for key in keys)
+
+
+NOT_BETTER = "†"
+"""Marks a row whose models are not better than the majority class."""
+
+NOT_BETTER_REMARK = (
+    f"{NOT_BETTER} not better than the majority class (one-sided test at 5%, of every seed): such a method is ranked "
+    "last, and is not the best of anything."
+)
+
+TIE_RULE = "By CNRG without the floor for noise, the paper's order of methods and the lower number"
+"""See `analysis.selection.rank`."""
+
+
+def noise_remark(populations: Mapping[str, Population]) -> list[str]:
+    """Which metrics count as constant because they vary by less than their noise, by what was compared, in words."""
+    parts = [
+        f"{name}: {metric_labels(population.noise)}" for name, population in populations.items() if population.noise
+    ]
+    if not parts:
+        return []
+    return [f"Range below twice the standard error over instances, so that NRG is 0.0 there: {'; '.join(parts)}."]

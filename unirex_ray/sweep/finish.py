@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from unirex_ray.analysis.leaderboard import LeaderboardRow, leaderboard
+from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow, leaderboard
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
@@ -29,16 +29,22 @@ class SweepOutcome:
 
     Attributes:
         digest: of the data.
-        rows: every configuration, best first.
-        best: resolved configuration of the best one with the sweep's first seed; None where none completed.
+        leaderboard: every configuration, best first.
+        best: resolved configuration of the best one with the sweep's first seed; None where none completed, or
+            none has models that are better than the majority class.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
 
     sweep_id: str
     digest: str
-    rows: tuple[LeaderboardRow, ...]
+    leaderboard: Leaderboard
     best: Config | None
     output: Path
+
+    @property
+    def rows(self) -> tuple[LeaderboardRow, ...]:
+        """Those of the leaderboard."""
+        return self.leaderboard.rows
 
 
 def write_results(
@@ -59,11 +65,12 @@ def write_results(
     """
     methods, seeds = list(plan.budgets), plan.config.sweep.seeds
     records = sorted(sweep.trials(), key=lambda r: (methods.index(r.spec.method), r.spec.configuration, r.spec.seed))
-    rows = leaderboard(configurations(records, seeds=seeds), plan.config.sweep.nrg_weights)
-    files = [folder.write(LEADERBOARD, leaderboard_table(rows).csv())]
-    best = next((plan.trial_config(row.configuration.records[0].spec) for row in rows if row.best), None)
-    if best is not None:
-        best = best.changed({"train.seed": seeds[0], "sweep.methods": None})
+    ranked = leaderboard(configurations(records, seeds=seeds), plan.config.sweep.nrg_weights)
+    files = [folder.write(LEADERBOARD, leaderboard_table(ranked).csv())]
+    best = None
+    if ranked.best is not None:
+        config = plan.trial_config(ranked.best.configuration.records[0].spec)
+        best = config.changed({"train.seed": seeds[0], "sweep.methods": None})
         files.append(folder.write(BEST_CONFIG, to_yaml(best)))
     summary = {
         **summary,
@@ -80,7 +87,7 @@ def write_results(
     return SweepOutcome(
         sweep_id=summary["sweep_id"],
         digest=summary["settings"]["data.digest"],
-        rows=rows,
+        leaderboard=ranked,
         best=best,
         output=folder.path,
     )
@@ -102,7 +109,7 @@ def drop_unselected_weights(
 
 def print_outcome(outcome: SweepOutcome, console: Console) -> None:
     """Print the leaderboard and the names of the files."""
-    leaderboard_table(outcome.rows).print(console)
+    leaderboard_table(outcome.leaderboard).print(console)
     files = [LEADERBOARD, *([BEST_CONFIG] if outcome.best else []), SWEEP]
     console.print(f"written to {outcome.output}: {', '.join(files)}", markup=False, soft_wrap=True)
 
