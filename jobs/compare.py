@@ -20,12 +20,14 @@ def main() -> None:
     parser = job_parser("compare.py", __doc__ or "")
     parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
+    parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
     parser.add_argument("--published", action="store_true", help="Beside the paper's results of the same corpus.")
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
-    store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
+    chosen = {"sweeps": options.sweep_id, "digest": options.digest, "protocol": options.protocol}
+    store, sweeps = open_sweeps(config, **chosen)
     weights = weights_of(sweeps, configured_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
     against_paper = None
@@ -44,7 +46,7 @@ def main() -> None:
             table.print(out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
     out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
-    print_next(after_compare(config, store.uri, comparison.digest, options.sweep_id), out)
+    print_next(after_compare(config, store.uri, comparison, options.sweep_id), out)
 
 
 if __name__ == "__main__":

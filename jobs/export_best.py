@@ -18,13 +18,15 @@ def main() -> None:
     parser = job_parser("export_best.py", f"{__doc__} With --method, the best of that method.")
     parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
+    parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
     parser.add_argument(
         "--even-if-not-better", action="store_true", help="Also a model that is not better than the majority class."
     )
     parser.add_argument("--folder", help="Where to write; default: OUTPUT/model.")
     options, tree = parse_job(parser, sys.argv[1:])
     config = build_config(tree)
-    store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest)
+    chosen = {"sweeps": options.sweep_id, "digest": options.digest, "protocol": options.protocol}
+    store, sweeps = open_sweeps(config, **chosen)
     weights = weights_of(sweeps, configured_weights(config, tree))
     selected = select_trial(sweeps, weights, tree.get("method"), even_if_not_better=options.even_if_not_better)
     folder = Path(options.folder or f"{config.output}/model")

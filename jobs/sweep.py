@@ -24,13 +24,16 @@ def main() -> None:
         "--space", metavar="YAML", default=str(QUICK), help="What to search, and presets; default: quick.yaml."
     )
     parser.add_argument(
-        "--resume", action="store_true", help="Continue the sweep in --output; start it if there is none."
+        "--resume", action="store_true", help="Continue or enlarge the sweep in --output; start it if there is none."
+    )
+    parser.add_argument(
+        "--warm-start", metavar="OUTPUT", help="A finished sweep of the same protocol, for the searchers to learn from."
     )
     options, tree = parse_job(parser, sys.argv[1:])
     space = load_space(options.space)
     config = build_config(space.presets, tree)
     fixed = {key for key, _ in flatten(tree)}
-    outcome = run_sweep(config, space, fixed=fixed, resume=options.resume)
+    outcome = run_sweep(config, space, fixed=fixed, resume=options.resume, warm_start=options.warm_start)
     out = console()
     print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)

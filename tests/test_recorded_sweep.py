@@ -31,6 +31,7 @@ from unirex_ray.metrics.table import STANDARD_ERRORS, TIES, VERDICT, TrialMetric
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.tracking.choose import weights_of
 from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.protocol import Protocol, protocol_hash, protocol_of
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import SweepRecord, database_uri
 from unirex_ray.training.runtime import LocalRuntime
@@ -168,6 +169,25 @@ def only_test(metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if key.startswith("test/") and key not in LATER}
 
 
+def read_table(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def recorded_protocol(output: Path) -> Protocol:
+    """From sweep.json, which that version wrote with fewer settings."""
+    return protocol_of(json.loads((output / "sweep.json").read_text())["settings"])
+
+
+def test_the_protocol_of_a_recorded_sweep_is_read_alike_from_its_folder_and_its_store(
+    finished: Path, interrupted: Path
+) -> None:
+    protocol = recorded_protocol(finished)
+    assert protocol == recorded_protocol(interrupted) == protocol_of(sweep_in(finished).settings)
+    assert (protocol["train.warmup_from_zero"], protocol["train.epochs"]) == ("true", "3")
+    assert "loss.plaus_weight" not in protocol
+    assert protocol["space loss.plaus_weight"] == "loss.plaus_weight: choice 0.5, 4.0"
+
+
 def test_every_trial_of_the_plan_was_recorded_and_their_scores_differ(finished: Path, interrupted: Path) -> None:
     assert completed_in(finished).keys() == TRIALS
     values = [record.metrics.test["comprehensiveness"] for record in completed_in(finished).values()]
@@ -181,11 +201,13 @@ def test_every_trial_of_the_plan_was_recorded_and_their_scores_differ(finished: 
 
 def test_a_comparison_writes_the_recorded_tables_again(finished: Path) -> None:
     tables = [finished / name for name in ("comparison.csv", "configurations.csv")]
-    recorded = [table.read_bytes() for table in tables]
+    recorded = [read_table(table) for table in tables]
     for table in tables:
         table.unlink()
     run("compare", "--data.name=reviews", f"--output={finished}")
-    assert [table.read_bytes() for table in tables] == recorded
+    comparison, every = (read_table(table) for table in tables)
+    assert {row.pop("protocols") for row in comparison} == {json.dumps([protocol_hash(recorded_protocol(finished))])}
+    assert [comparison, every] == recorded
 
 
 def test_the_leaderboard_follows_from_the_recorded_runs(finished: Path) -> None:

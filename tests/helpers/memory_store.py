@@ -7,7 +7,7 @@ from typing import Any
 
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
-from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID, SweepRecord, sort_key
+from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID, SweepRecord, sort_key, sweep_settings
 
 Backend = dict[str, dict[str, Any]]
 
@@ -92,6 +92,7 @@ class MemoryStore:
                 trials=tuple(trial_records(self.runs, run_id)),
                 run_id=run_id,
                 tags=dict(run["tags"]),
+                settings=sweep_settings(run["params"], run["tags"]),
             )
             for run_id, run in self.runs.items()
             if run.get("experiment") == experiment

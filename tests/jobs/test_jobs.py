@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import ray
 import torch
 from helpers.job_module import job_module
 
+from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.cli.next_steps import after_sweep
 from unirex_ray.config import Config
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.sweep.finish import SweepOutcome
+from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
@@ -207,7 +210,8 @@ def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_next_commands_fit_the_outcome() -> None:
     config = Config().changed({"output": "my out"})
-    done = SweepOutcome(sweep_id="s1", digest="abc", rows=(), best=config, output=Path("my out"))
+    board, settings = leaderboard({}), {"data.digest": "abc"}
+    done = SweepOutcome(sweep_id="s1", settings=settings, leaderboard=board, best=config, output=Path("my out"))
     compare, export, train, view = after_sweep(done, config)
     assert compare == "python jobs/compare.py --data.name=reviews --output='my out'"
     assert export == "python jobs/export_best.py --data.name=reviews --output='my out'"
@@ -217,9 +221,8 @@ def test_the_next_commands_fit_the_outcome() -> None:
     # A server may hold other sweeps, on other data.
     shared = config.changed({"tracking.uri": "http://host:5000"})
     compare, export, _, view = after_sweep(done, shared)
-    assert compare.endswith(" --tracking.uri=http://host:5000 --digest=abc")
+    assert compare.endswith(f" --tracking.uri=http://host:5000 --protocol={protocol_hash(protocol_of(settings))}")
     assert export.endswith(" --tracking.uri=http://host:5000 --sweep-id=s1")
     assert view == "open http://host:5000"
 
-    none = SweepOutcome(sweep_id="s1", digest="abc", rows=(), best=None, output=Path("my out"))
-    assert after_sweep(none, shared) == [view]
+    assert after_sweep(replace(done, best=None), shared) == [view]

@@ -51,7 +51,7 @@ def record_trials(values: dict[str, tuple[float | None, ...]] = VALUES) -> Memor
 
 
 def finish(plan: SweepPlan, sweep: MemorySweep, folder: SweepFolder, **options: Any) -> SweepOutcome:
-    summary = {"sweep_id": "s1", "status": "running", "settings": plan.settings("abc")}
+    summary = {"sweep_id": "s1", "status": "running", "settings": plan.settings("abc"), "instances": "24/12/12"}
     defaults: dict[str, Any] = {"summary": summary, "timings": {}, "concurrency": 2}
     return write_results(plan, folder, sweep, **{**defaults, **options})
 
@@ -88,7 +88,10 @@ def test_leaderboard_and_best_configuration(folder: SweepFolder) -> None:
     assert artifacts["search_space.txt"] == "train.learning_rate: choice 1e-05, 2e-05, 3e-05\n"
     console = Console(record=True, width=200)
     print_outcome(outcome, console)
-    assert f"written to {folder.path}: leaderboard.csv, best_config.yaml, sweep.json" in console.export_text()
+    text = console.export_text(clear=False)
+    assert f"written to {folder.path}: leaderboard.csv, best_config.yaml, sweep.json" in text
+    assert "24/12/12 instances (train/dev/test)" in text
+    assert "seeds 3, 1; up to 9 configurations per method" in text
 
 
 def test_a_sweep_without_a_completed_configuration(folder: SweepFolder) -> None:
@@ -107,7 +110,8 @@ def timing(fixed_s: float) -> Timing:
 
 def test_the_summary(folder: SweepFolder) -> None:
     plan = make_plan(folder.path, **{"tracking.uri": "sqlite:////db"})
-    before = {"sweep_id": "s1", "status": "running", "settings": plan.settings("abc"), "seconds": {"earlier": {}}}
+    before = {"sweep_id": "s1", "status": "running", "settings": plan.settings("abc"), "instances": "24/12/12"}
+    before["seconds"] = {"earlier": {}}
     # The first trial of a process imports what the others find.
     timings = {"a": timing(50), "b": timing(1), "c": timing(2), "d": timing(4)}
     finish(plan, record_trials(), folder, summary=before, timings=timings)
@@ -136,13 +140,33 @@ def test_which_weights_stay(folder: SweepFolder, keep: str) -> None:
             path.mkdir(parents=True)
             for name in ("best.pt", "last.pt", "result.json"):
                 (path / name).touch()
-    drop_unselected_weights(folder, outcome.rows, keep=keep)  # type: ignore[arg-type]
+    drop_unselected_weights(folder, outcome.leaderboard, keep=keep)  # type: ignore[arg-type]
     kept = {path.parent.name for path in folder.path.glob("trials/*/best.pt")}
     every = {f"s1-{method}-{number:04d}-s{seed}" for method in VALUES for number in range(3) for seed in SEEDS}
     selected = {f"s1-{name}-s{seed}" for name in ("unirex-slm-p-0001", "aa-ig-0000") for seed in SEEDS}
     assert kept == (selected if keep == "selected" else every)
     assert not list(folder.path.glob("trials/*/last.pt"))
     assert len(list(folder.path.glob("trials/*/result.json"))) == 12
+
+
+def test_weights_of_the_pareto_front_stay(folder: SweepFolder) -> None:
+    """Configuration 1 is selected; 2 is better in one metric, 0 in none."""
+    sweep = record_trials({"aa-ig": (0.2, 0.9, 0.3)})
+    for run in sweep.runs.values():
+        if (
+            "-0002-"
+            in run.get("spec", TrialSpec(trial_id="", method="", configuration=0, seed=0, parameters={})).trial_id
+        ):
+            run["metrics"]["dev/auprc"] = 0.99
+    outcome = finish(make_plan(folder.path), sweep, folder)
+    for row in outcome.rows:
+        for record in row.configuration.records:
+            path = Path(folder.trial(record.spec.trial_id))
+            path.mkdir(parents=True)
+            (path / "best.pt").touch()
+    drop_unselected_weights(folder, outcome.leaderboard, keep="selected")
+    kept = {path.parent.name for path in folder.path.glob("trials/*/best.pt")}
+    assert kept == {f"s1-aa-ig-000{number}-s{seed}" for number in (1, 2) for seed in SEEDS}
 
 
 def test_what_is_of_no_use_afterwards_is_deleted(folder: SweepFolder) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,38 @@ def test_a_sweep_that_was_stored_with_the_former_name_of_a_key_resumes(tmp_path:
     assert folder.begin(settings(), stored) == stored
     with pytest.raises(UserError, match=r"train\.activation_checkpointing was false, now true"):
         folder.begin(settings(train__activation_checkpointing=True), stored)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"sweep__configurations": 3}, {"sweep__configurations": 5}),
+        ({"sweep__configurations": 3}, {}),  # 9
+        ({"sweep__seeds": (0,)}, {"sweep__seeds": (0, 4)}),
+        ({"sweep__methods": ("aa-ig",)}, {"sweep__methods": ("l2e", "aa-ig")}),
+        ({}, {"sweep__seeds": (0, 1, 2, 7), "sweep__configurations": 20}),
+    ],
+)
+def test_a_sweep_may_grow_and_never_shrink(tmp_path: Path, before: dict, after: dict) -> None:
+    folder = SweepFolder(str(tmp_path))
+    begun = folder.begin(settings(**before), None)
+    folder.write(SWEEP, json.dumps({**begun, "status": "completed"}))
+    grown = folder.begin(settings(**after), folder.find(resume=True))
+    assert (grown["sweep_id"], grown["status"]) == (begun["sweep_id"], "running")
+    assert folder.find(resume=True) == grown  # so that a kill right here leaves the larger sweep
+    assert grown["settings"] == json.loads(json.dumps(settings(**after)))
+    with pytest.raises(UserError, match=r"\(methods, seeds and configurations can be added, none taken away\)"):
+        folder.begin(settings(**before), folder.find(resume=True))
+
+
+def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
+    folder = SweepFolder(str(tmp_path))
+    folder.begin(settings(sweep__seeds=(0, 1)), None)
+    stored = folder.find(resume=True)
+    for changed in (
+        {"sweep__seeds": (1, 0, 2)},
+        {"sweep__seeds": (0,)},
+        {"train__epochs": 3, "sweep__seeds": (0, 1, 2)},
+    ):
+        with pytest.raises(UserError, match="cannot resume"):
+            folder.begin(settings(**changed), stored)

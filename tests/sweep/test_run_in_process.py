@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from rich.console import Console
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.job import EpochDone, TrialJob
+from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.schedule import Signal
+from unirex_ray.sweep.searcher import OptunaSearcher, StudyHistory
 from unirex_ray.sweep.space import parse_space
 from unirex_ray.sweep.tune import _sigterm_raises
-from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS
+from unirex_ray.tracking.protocol import protocol_line, protocol_of
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PROTOCOL_LINE
 from unirex_ray.training.state import TrialResult
 
 SPACE = parse_space({"parameters": {"train.learning_rate": {"choice": [1e-5, 2e-5, 3e-5]}}}, "s.yaml")
@@ -63,7 +67,9 @@ def sweep(monkeypatch: pytest.MonkeyPatch, encoders: dict[str, str], tmp_path: P
     monkeypatch.setattr("unirex_ray.sweep.run.connect", lambda: None)
     monkeypatch.setattr("unirex_ray.sweep.run.node_resources", lambda: [{"CPU": 2.0}])
 
-    def run(store: MemoryStore, *, trials: Fit = fit, **options: Any) -> SweepOutcome:
+    def run(
+        store: MemoryStore, *, trials: Fit = fit, changes: dict[str, Any] | None = None, **options: Any
+    ) -> SweepOutcome:
         monkeypatch.setattr("unirex_ray.sweep.run.fit", trials)
         config = build_config(
             {
@@ -71,7 +77,8 @@ def sweep(monkeypatch: pytest.MonkeyPatch, encoders: dict[str, str], tmp_path: P
                 "data": {"cache": str(tmp_path / "cache")},
                 "model": {"encoder": encoders["bert"]},
                 "sweep": {"methods": ["aa-ig", "sgt"], "searcher": "grid", "seeds": [0], "nrg_weights": [1, 0, 1]},
-            }
+            },
+            changes or {},
         )
         return run_sweep(config, SPACE, open_store=lambda uri: store, **options)
 
@@ -105,13 +112,99 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert kept == ["-aa-ig-0002-s0", "-sgt-0002-s0"]
     assert not (outcome.output / "stages").exists()
 
-    first, *lines = console.export_text().splitlines()
+    protocol, first, *lines = console.export_text().splitlines()
+    assert protocol.startswith("protocol ")
+    assert "reviews, 24/12/12 instances (train/dev/test); encoder " in protocol
     assert first == (
         f"sweep {outcome.sweep_id}: configurations: aa-ig 3, sgt 3; seeds: 0; concurrency: 2; trials already ended: 0"
     )
     assert "[0/6] aa-ig 0000 s0            start     learning_rate=1e-05" in lines[0]
     assert "[0/6] aa-ig 0000 s0            epoch 1   Task 0.10  Comp 0.100" in lines[1]
     assert "[6/6] sgt 0002 s0              completed Task 0.30  Comp 0.300  Suff 0.700" in lines[-1]
+
+
+def test_a_finished_sweep_grows_by_configurations_seeds_and_methods(sweep: Callable[..., SweepOutcome]) -> None:
+    store = MemoryStore()
+    small = {"sweep": {"configurations": 2, "methods": ["aa-ig"]}}
+    first = sweep(store, changes=small)
+    assert first.rows[0].configuration.complete
+    kept = {run_id: dict(run["metrics"]) for run_id, run in store.runs.items() if "spec" in run}
+    line = the_sweep(store)["tags"][PROTOCOL_LINE]
+    with pytest.raises(UserError, match="already holds the sweep"):
+        sweep(store, changes={"sweep": {"configurations": 3}})
+    grown = sweep(store, changes={"sweep": {"configurations": 3, "seeds": [0, 5]}}, resume=True)
+    assert grown.sweep_id == first.sweep_id
+    (record,) = store.sweeps("tiny")
+    assert record.seeds == (0, 5)
+    assert Counter((t.spec.method, t.spec.seed) for t in record.trials) == dict.fromkeys(
+        [(method, seed) for method in ("aa-ig", "sgt") for seed in (0, 5)], 3
+    )
+    rates = [t.spec.parameters["train.learning_rate"] for t in record.trials if t.spec.method == "aa-ig"]
+    assert Counter(rates) == {1e-5: 2, 2e-5: 2, 3e-5: 2}  # nothing twice, nothing left out
+    assert all(store.runs[run_id]["metrics"] == metrics for run_id, metrics in kept.items())
+    assert protocol_of(record.settings) == protocol_of(grown.settings)
+    assert record.tags[PROTOCOL_LINE] == protocol_line(grown.settings) != line
+    with pytest.raises(UserError, match=r"sweep\.seeds was"):
+        sweep(store, changes=small, resume=True)
+
+
+def test_a_warm_start_gives_a_searcher_what_another_sweep_found(
+    sweep: Callable[..., SweepOutcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, tpe = MemoryStore(), {"sweep": {"searcher": "tpe", "configurations": 2, "methods": ["aa-ig"]}}
+    earlier = sweep(store, changes=tpe)
+    (tmp_path / "out").rename(tmp_path / "earlier")
+    (tmp_path / "earlier" / "mlflow.db").touch()
+    histories: list[StudyHistory] = []
+    suggest = OptunaSearcher.suggest
+
+    def watched(self: OptunaSearcher, index: int, history: StudyHistory) -> Any:
+        histories.append(history)
+        return suggest(self, index, history)
+
+    monkeypatch.setattr(OptunaSearcher, "suggest", watched)
+    later = sweep(store, changes=tpe | {"sweep": {**tpe["sweep"], "seed": 4}}, warm_start=str(tmp_path / "earlier"))
+    assert later.settings["sweep.warm_start"] == earlier.sweep_id
+    results = {row.configuration.parameters["train.learning_rate"]: row.configuration for row in earlier.rows}
+    first = histories[0].population
+    assert {c.parameters["train.learning_rate"]: c.metrics for c in first} == {
+        rate: {metric.key: configuration.mean("dev")[metric.key] for metric in NRG_METRICS}
+        for rate, configuration in results.items()
+    }
+    # Only one of three is unseen; the earlier trials are none of this sweep's.
+    assert {row.configuration.parameters["train.learning_rate"] for row in later.rows} == {1e-5, 2e-5, 3e-5} - {
+        *results
+    }
+    with pytest.raises(UserError, match=f'sweep.warm_start was "{earlier.sweep_id}", now null'):
+        sweep(store, changes=tpe | {"sweep": {**tpe["sweep"], "seed": 4}}, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sweep": {"searcher": "grid"}}, r"sweep.searcher = 'grid' learns from no result; use tpe or pareto"),
+        ({"train": {"epochs": 3}}, r"another protocol: train.epochs \(10 in that sweep, 3 in this one\)"),
+        ({"sweep": {"searcher": "tpe", "methods": ["sgt"]}}, "no complete configuration of these methods"),
+    ],
+)
+def test_a_warm_start_that_makes_no_sense_is_refused_before_any_trial(
+    sweep: Callable[..., SweepOutcome], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    store, tpe = MemoryStore(), {"sweep": {"searcher": "tpe", "configurations": 1, "methods": ["aa-ig"]}}
+    sweep(store, changes=tpe)
+    (tmp_path / "out").rename(tmp_path / "earlier")
+    (tmp_path / "earlier" / "mlflow.db").touch()
+    merged = {**changes, "sweep": {**tpe["sweep"], **changes.get("sweep", {})}}
+    trials = len(store.runs)
+    with pytest.raises(UserError, match=message):
+        sweep(store, changes=merged, warm_start=str(tmp_path / "earlier"))
+    assert len(store.runs) == trials
+    for folder, problem in (("nowhere", "holds no readable sweep"), ("earlier", "has not finished")):
+        if folder == "earlier":
+            file = tmp_path / "earlier" / "sweep.json"
+            file.write_text(file.read_text().replace('"completed"', '"running"', 1))
+        with pytest.raises(UserError, match=problem):
+            sweep(store, changes=tpe, warm_start=str(tmp_path / folder))
 
 
 def test_a_terminal_gets_a_table(sweep: Callable[..., SweepOutcome]) -> None:

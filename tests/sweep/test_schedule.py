@@ -2,7 +2,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unirex_ray.config import Config
-from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
+from unirex_ray.metrics.table import NRG_METRICS, STANDARD_ERRORS, TrialMetrics
 from unirex_ray.sweep.schedule import Schedule, Signal, SweepExtent
-from unirex_ray.sweep.searcher import identity, make_searcher
+from unirex_ray.sweep.searcher import StudyHistory, identity, make_searcher
 from unirex_ray.sweep.space import parse_space
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
@@ -231,3 +231,38 @@ def test_a_metric_that_is_not_finite_fails_the_trial_unless_it_is_on_test(value:
     third = schedule.next()
     kept = schedule.on_complete(third.trial_id, TrialMetrics(dev={"auprc": 1.0}, test={"auprc": value}))
     assert kept.status == "completed"
+
+
+def test_a_search_follows_differences_within_noise_as_well() -> None:
+    histories = []
+
+    class Watching:
+        def suggest(self, index: int, history: StudyHistory) -> dict:
+            histories.append(history)
+            return {"loss.comp_weight": float(index)}
+
+    extent = SweepExtent(sweep_id="w", budgets={"aa-ig": 2}, seeds=(0,))
+    schedule = Schedule(extent, {"aa-ig": Watching()})
+    noise = {STANDARD_ERRORS[metric.key].key: 100.0 for metric in NRG_METRICS}
+    schedule.on_complete(schedule.next().trial_id, TrialMetrics(dev={m.key: 1.0 for m in NRG_METRICS} | noise))
+    schedule.next()
+    assert [*histories[1].population[0].metrics] == [metric.key for metric in NRG_METRICS]
+
+
+@pytest.mark.parametrize("kind", ["grid", "random", pytest.param("tpe", marks=pytest.mark.slow)])
+@settings(deadline=None, max_examples=6)
+@given(order=st.integers(), kill=st.integers(0, 60))
+def test_a_larger_extent_adds_trials_and_repeats_none(kind: str, order: int, kill: int) -> None:
+    small = world(kind, extent=make_extent(seeds=(0,), budget=2), order=order)
+    assert small.run()
+    before = dict(small.store)
+    grown = replace(small, extent=make_extent(seeds=(0, 1), budget=4))
+    if not grown.run(kill_after=kill):
+        assert grown.run()
+    assert all(grown.store[trial_id] == record for trial_id, record in before.items())
+    assert set(grown.ended.values()) == {1}
+    configurations = {
+        (s.method, s.configuration): identity(s.parameters) for s in (r.spec for r in grown.store.values())
+    }
+    assert len(grown.store) == 2 * len(configurations) == 2 * (3 + 4 + 4)  # AA (IG) has three
+    assert len({(method, text) for (method, _), text in configurations.items()}) == len(configurations)

@@ -18,7 +18,8 @@ from unirex_ray.analysis.selection import (
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Scores, Weights
-from unirex_ray.tracking.choose import data_digest
+from unirex_ray.tracking.choose import data_digest, differences
+from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.store import (
     RunStore,
     SweepRecord,
@@ -60,6 +61,8 @@ class Comparison:
             outside the global scope.
         population: the global scope, on test.
         tied: methods that share the best CNRG.
+        protocols: of the sweeps, in one line each, by hash; several only where they were named.
+        unlike: the settings in which these differ, in words; empty for one.
         unscored: what is left out, with the reason.
         variants: every complete configuration by method.
     """
@@ -70,6 +73,8 @@ class Comparison:
     rows: tuple[MethodRow, ...]
     population: Population
     tied: tuple[str, ...]
+    protocols: Mapping[str, str]
+    unlike: str
     unscored: tuple[tuple[str, str], ...]
     variants: Mapping[str, tuple[Configuration, ...]]
 
@@ -88,7 +93,8 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
     """Select each method's configuration on dev, then score the methods on test.
 
     Args:
-        sweeps: of one data digest (see `choose_sweeps`); configurations of one method are pooled over them.
+        sweeps: of one data digest, and of one protocol or named (see `choose_sweeps`); configurations of one method are
+            pooled over them.
 
     Raises:
         UserError: if no configuration has completed all of its seeds.
@@ -107,6 +113,7 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
             "finish a sweep with --resume"
         )
     methods = rank_methods(selected, "test", weights)
+    protocols = {protocol_hash(protocol := protocol_of(sweep.settings)): protocol for sweep in sweeps}
 
     def row(method: str) -> MethodRow:
         configuration, verdicts = selected[method], [selected[method].better_than_majority(s) for s in ("dev", "test")]
@@ -128,6 +135,8 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         rows=tuple(sorted(rows, key=lambda row: (row.scores is None, row.learned is False))),
         population=methods.population,
         tied=tuple(configuration.method for configuration in methods.tied),
+        protocols={protocol_hash(protocol_of(sweep.settings)): protocol_line(sweep.settings) for sweep in sweeps},
+        unlike=differences(protocols) if len(protocols) > 1 else "",
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )

@@ -201,6 +201,20 @@ def _nrg_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return {metric.key: metrics[metric.key] for metric in NRG_METRICS if metric.key in metrics}
 
 
+def pareto_front(configs: Iterable[Configuration]) -> list[Configuration]:
+    """Those that no other one matches in every raw dev metric of NRG and beats in one."""
+    complete = [config for config in configs if config.complete]
+    gains = [
+        [dev[metric.key] * (1 if metric.higher_is_better else -1) for metric in NRG_METRICS if metric.key in dev]
+        for dev in (config.mean("dev") for config in complete)
+    ]
+
+    def dominated(mine: Sequence[float]) -> bool:
+        return any(all(o >= m for o, m in zip(other, mine, strict=True)) and other != mine for other in gains)
+
+    return [config for config, mine in zip(complete, gains, strict=True) if not dominated(mine)]
+
+
 def why_incomplete(configuration: Configuration) -> str:
     """What keeps a configuration out of Z, in words: its stopped, failed and running seeds, or those never started."""
     open_seeds = [record for record in configuration.records if record.status != "completed"]

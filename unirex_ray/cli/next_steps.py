@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
+from unirex_ray.analysis.compare import Comparison
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
+from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import own_database, resolve_tracking_uri
 
@@ -44,14 +46,15 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     output, again = shlex.quote(config.output), shlex.quote(f"{config.output.rstrip('/')}-best")
     shared = uri != own_database(config)
     return [
-        f"python jobs/compare.py {same_store}" + (f" --digest={outcome.digest}" if shared else ""),
+        f"python jobs/compare.py {same_store}"
+        + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else ""),
         f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else ""),
         f"python jobs/train.py --config {output}/{BEST_CONFIG} --output={again}",
         view,
     ]
 
 
-def after_compare(config: Config, uri: str, digest: str, sweeps: Sequence[str]) -> list[str]:
+def after_compare(config: Config, uri: str, comparison: Comparison, sweeps: Sequence[str]) -> list[str]:
     """Export the best.
 
     Args:
@@ -60,7 +63,7 @@ def after_compare(config: Config, uri: str, digest: str, sweeps: Sequence[str]) 
     """
     chosen = "".join(f" --sweep-id={name}" for name in sweeps)
     if not chosen and uri != own_database(config):
-        chosen = f" --digest={digest}"
+        chosen = "".join(f" --protocol={name}" for name in comparison.protocols)
     return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
 
 

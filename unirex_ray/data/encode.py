@@ -32,7 +32,10 @@ Truncation = Literal["head", "rationale"]
 _CHUNK = 512  # rows tokenised at once: enough to keep the tokenizer busy, little enough to keep memory flat
 _NAMED = 10  # instances that a note names
 _NO_LIMIT = 1 << 20  # a tokenizer that knows no limit gives a huge number
-ENCODING_VERSION = 3  # of the rules of alignment and truncation; a new number retires every cached corpus
+_RULES = 3  # of alignment and truncation; a new number retires every cached corpus
+
+WINDOWS_VERSION = 2
+"""Of the rules by which corpora that keep rationales (`truncation="rationale"`) choose the window of a long text."""
 
 
 def encode_split(
@@ -72,7 +75,7 @@ def encode_corpus(
     backend = _Backend.from_tokenizer(tokenizer)
     length = _effective_length(corpus, tokenizer.model_max_length, max_length)
     digest = corpus.digest()
-    key = f"{ENCODING_VERSION}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
+    key = f"{_RULES}-{digest}-{backend.digest()}-{length}-{corpus.truncation}"
     file = cache_folder(cache) / f"{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.arrow"
 
     def tokenise() -> Stored:

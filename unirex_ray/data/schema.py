@@ -25,8 +25,8 @@ class Corpus:
         labels: class names, by index.
         task_metric: the metric behind `task_score`.
         max_length: tokens per input that the corpus' own rules allow; None: whatever the encoder takes.
-        truncation: `head` keeps the first tokens; `rationale` keeps the first window if it holds a gold token and the
-            last one otherwise (Movies).
+        truncation: `head` keeps the first tokens; `rationale` keeps the first window if it holds a gold token or
+            none is known, and the last one otherwise (Movies).
         notes: what the loader found worth telling, e.g. the number of instances without evidence.
     """
 
@@ -42,6 +42,10 @@ class Corpus:
     def has_gold(self, split: Split) -> bool:
         """Whether any instance of a split has a gold rationale."""
         return len(self.splits[split].spans) > 0
+
+    def sizes(self) -> str:
+        """How many instances train, dev and test have, e.g. `256/32/32`."""
+        return "/".join(str(len(self.splits[split])) for split in SPLITS)
 
     def digest(self) -> str:
         """16 hex digits over labels, rules and every instance of every split."""

@@ -19,7 +19,7 @@ from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
 from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
 from unirex_ray.tracking.records import trial_name
-from unirex_ray.tracking.store import database_file, database_uri
+from unirex_ray.tracking.store import recorded_uri
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import completed_card, completed_model
 
@@ -101,16 +101,7 @@ def _exported(folder: Path) -> Models:
         load=load,
     )
     output = folder.absolute().parent
-    return Models(models=(model,), output=output, tracking_uri=_there(provenance.get("tracking_uri"), output))
-
-
-def _there(uri: str | None, output: Path) -> str | None:
-    """Where a sweep was recorded; the database beside it where that has moved along, None where it is gone."""
-    file = database_file(uri) if uri else None
-    if uri and (file is None or file.exists()):
-        return uri
-    beside = output.absolute() / "mlflow.db"
-    return database_uri(beside) if beside.exists() else None
+    return Models(models=(model,), output=output, tracking_uri=recorded_uri(provenance.get("tracking_uri"), output))
 
 
 def _swept(folder: Path) -> Models:
@@ -134,7 +125,7 @@ def _swept(folder: Path) -> Models:
     if not trials:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
     models = tuple(_of_trial(folder, trial_id, seed, trained_on, digest) for trial_id, seed in trials)
-    return Models(models=models, output=folder, tracking_uri=_there(begun.get("tracking_uri"), folder))
+    return Models(models=models, output=folder, tracking_uri=recorded_uri(begun.get("tracking_uri"), folder))
 
 
 def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:

@@ -34,10 +34,13 @@ from unirex_ray.report.table import (
 _NRG = ("cnrg", "fnrg", "pnrg", "tnrg")
 
 
-def leaderboard_table(board: Leaderboard) -> ReportTable:
+def leaderboard_table(board: Leaderboard, protocol: str = "") -> ReportTable:
     """One row per configuration: rank and CNRG within its method, sampled parameters, mean dev metrics.
 
     The CSV has no timings, so that equal sweeps give equal files.
+
+    Args:
+        protocol: in one line.
     """
     rows = board.rows
     means = [row.configuration.mean("dev") for row in rows]
@@ -67,7 +70,7 @@ def leaderboard_table(board: Leaderboard) -> ReportTable:
             for metric in NRG_METRICS
             if any(metric.key in mean for mean in means)
         },
-        remarks=_leaderboard_remarks(board),
+        remarks=[*_leaderboard_remarks(board), *([protocol] if protocol else [])],
         breaks=group_breaks([row.configuration.method for row in rows]),
         records=[_leaderboard_record(row) for row in rows],
     )
@@ -164,6 +167,7 @@ def _comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
             "parameters": dict(row.configuration.parameters),
             "sweep": row.configuration.sweep or comparison.sweeps[0],
             "data_digest": comparison.digest,
+            "protocols": list(comparison.protocols),
         }
         for row in comparison.rows
     ]

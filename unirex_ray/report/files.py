@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unirex_ray.analysis.compare import Comparison
@@ -15,7 +16,7 @@ from unirex_ray.report.configurations import configurations_table
 from unirex_ray.report.gold_efficiency import gold_efficiency_table
 from unirex_ray.report.plots import plot_cnrg, plot_desiderata, plot_gold_efficiency
 from unirex_ray.report.published import published_table
-from unirex_ray.report.table import ReportTable
+from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.report.transfer import transfer_table
 
 
@@ -26,13 +27,30 @@ def comparison_tables(
     transfer: Sequence[TransferRow] = (),
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; the last three only where there are such results."""
-    return {
+    tables = {
         "comparison": comparison_table(comparison),
         "configurations": configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
         **({"transfer": transfer_table(transfer)} if transfer else {}),
     }
+    about = _protocol_remarks(comparison)
+    return {name: replace(table, remarks=[*table.remarks, *about]) for name, table in tables.items()}
+
+
+def _protocol_remarks(comparison: Comparison) -> list[str]:
+    """What every table says: its protocol, or that several were pooled, and whose budget was larger than others'."""
+    remarks = list(comparison.protocols.values())
+    if comparison.unlike:
+        remarks.append(
+            f"POOLED ALTHOUGH THE PROTOCOLS DIFFER, in {comparison.unlike}: a difference between methods may be one "
+            "between these settings."
+        )
+    searched = {method: len({c.sweep for c in of_method}) for method, of_method in comparison.variants.items()}
+    if len(set(searched.values())) > 1:
+        often = ", ".join(f"{method_label(method)} in {count}" for method, count in searched.items() if count > 1)
+        remarks.append(f"Searched in several sweeps, and so with a larger budget than the other methods: {often}.")
+    return remarks
 
 
 def write_comparison(

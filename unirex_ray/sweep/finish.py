@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +12,13 @@ from typing import Any, Literal
 from rich.console import Console
 
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow, leaderboard
-from unirex_ray.analysis.selection import configurations
+from unirex_ray.analysis.selection import configurations, pareto_front
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
 from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder
 from unirex_ray.sweep.plan import SweepPlan
+from unirex_ray.tracking.protocol import INSTANCES, protocol_line
 from unirex_ray.tracking.store import OpenSweep, resolve_tracking_uri
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import drop_weights
@@ -28,7 +29,7 @@ class SweepOutcome:
     """A finished sweep.
 
     Attributes:
-        digest: of the data.
+        settings: everything that decides its numbers, flat, with the number of instances.
         leaderboard: every configuration, best first.
         best: resolved configuration of the best one with the sweep's first seed; None where none completed, or
             none has models that are better than the majority class.
@@ -36,10 +37,15 @@ class SweepOutcome:
     """
 
     sweep_id: str
-    digest: str
+    settings: Mapping[str, Any]
     leaderboard: Leaderboard
     best: Config | None
     output: Path
+
+    @property
+    def digest(self) -> str:
+        """Of the data."""
+        return str(self.settings["data.digest"])
 
     @property
     def rows(self) -> tuple[LeaderboardRow, ...]:
@@ -59,14 +65,15 @@ def write_results(
     """Select from the trials on record, and write leaderboard, best configuration and summary, also to the run store.
 
     Args:
-        summary: the contents of `sweep.json` so far.
+        summary: the contents of `sweep.json` so far, with the number of instances.
         timings: of the trials that this process ran, by identifier, in the order in which they ended.
         concurrency: how many trials ran at once.
     """
     methods, seeds = list(plan.budgets), plan.config.sweep.seeds
     records = sorted(sweep.trials(), key=lambda r: (methods.index(r.spec.method), r.spec.configuration, r.spec.seed))
     ranked = leaderboard(configurations(records, seeds=seeds), plan.config.sweep.nrg_weights)
-    files = [folder.write(LEADERBOARD, leaderboard_table(ranked).csv())]
+    settings = {**summary["settings"], INSTANCES: summary["instances"]}
+    files = [folder.write(LEADERBOARD, leaderboard_table(ranked, protocol_line(settings)).csv())]
     best = None
     if ranked.best is not None:
         config = plan.trial_config(ranked.best.configuration.records[0].spec)
@@ -86,30 +93,32 @@ def write_results(
     sweep.log_text(None, "search_space.txt", "".join(f"{p.describe()}\n" for p in plan.space.parameters))
     return SweepOutcome(
         sweep_id=summary["sweep_id"],
-        digest=summary["settings"]["data.digest"],
+        settings=settings,
         leaderboard=ranked,
         best=best,
         output=folder.path,
     )
 
 
-def drop_unselected_weights(
-    folder: SweepFolder, rows: Sequence[LeaderboardRow], *, keep: Literal["selected", "all"]
-) -> None:
+def drop_unselected_weights(folder: SweepFolder, board: Leaderboard, *, keep: Literal["selected", "all"]) -> None:
     """Delete the trials' last checkpoints, and the weights that are not to be kept.
 
     Args:
-        keep: the weights of each method's selected configuration, or all.
+        keep: `selected`: of each method, the selected configuration and its Pareto front over the raw dev metrics,
+            which holds whatever other weights of NRG or a larger sweep may select; or all.
     """
-    for row in rows:
+    kept = {id(row.configuration) for row in board.rows if row.rank == 1}
+    for ranking in board.variants.values():
+        kept |= {id(configuration) for configuration in pareto_front(ranking.order)}
+    for row in board.rows:
         for record in row.configuration.records:
             store = CheckpointStore(folder.trial(record.spec.trial_id))
-            drop_weights(store, keep_best=keep == "all" or row.rank == 1)
+            drop_weights(store, keep_best=keep == "all" or id(row.configuration) in kept)
 
 
 def print_outcome(outcome: SweepOutcome, console: Console) -> None:
     """Print the leaderboard and the names of the files."""
-    leaderboard_table(outcome.leaderboard).print(console)
+    leaderboard_table(outcome.leaderboard, protocol_line(outcome.settings)).print(console)
     files = [LEADERBOARD, *([BEST_CONFIG] if outcome.best else []), SWEEP]
     console.print(f"written to {outcome.output}: {', '.join(files)}", markup=False, soft_wrap=True)
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unirex_ray.config import with_later_keys
 from unirex_ray.errors import UserError
 from unirex_ray.files import replace_text, try_lock, writable_folder
+from unirex_ray.tracking.protocol import GROWING, budget_of, recorded_settings
 
 SWEEP = "sweep.json"
 LEADERBOARD = "leaderboard.csv"
@@ -91,22 +91,40 @@ class SweepFolder:
             The contents of `sweep.json`: `sweep_id` and `settings` at least.
 
         Raises:
-            UserError: if the settings differ from the stored ones; names the keys.
+            UserError: if the settings differ from the stored ones, unless the sweep only grows (see `grows`); names the
+                keys.
         """
         settings = json.loads(json.dumps(settings))
         if stored is None:
             sweep_id = f"{settings['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
             stored = {"sweep_id": sweep_id, "status": "running", "settings": settings}
             self.write(SWEEP, json.dumps(stored, indent=2))
-        before = with_later_keys(stored["settings"])
+        before = recorded_settings(stored["settings"])
         changed = [key for key in sorted({*settings, *before}) if settings.get(key) != before.get(key)]
-        if changed:
-            differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(settings.get(k))}" for k in changed)
+        refused = [key for key in changed if not grows(key, before, settings)]
+        if refused:
+            differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(settings.get(k))}" for k in refused)
+            only = (
+                " (methods, seeds and configurations can be added, none taken away)" if {*refused} & {*GROWING} else ""
+            )
             raise UserError(
-                f"cannot resume {stored['sweep_id']} with other settings: {differences}; "
+                f"cannot resume {stored['sweep_id']} with other settings: {differences}{only}; "
                 "restore the settings, or choose another --output"
             )
+        if changed:
+            stored = {**stored, "status": "running", "settings": settings}
+            self.write(SWEEP, json.dumps(stored, indent=2))
         return stored
+
+
+def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a setting only adds trials to a sweep: more configurations, seeds behind its own, or more methods."""
+    if key not in GROWING:
+        return False
+    if key == "sweep.configurations":
+        return budget_of(now) >= budget_of(before)
+    earlier, later = before[key], now[key]
+    return later[: len(earlier)] == earlier if key == "sweep.seeds" else {*earlier} <= {*later}
 
 
 def _short(value: Any) -> str:

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from unirex_ray.config import Config, SweepConfig
+from unirex_ray.data.encode import WINDOWS_VERSION
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.nrg import usable_weights
+from unirex_ray.metrics.table import METRICS_VERSION
 from unirex_ray.sweep.schedule import SweepExtent
 from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import MethodSpace, Space
+from unirex_ray.tracking.protocol import DEFAULT_BUDGET, METRICS_KEY, WINDOWS_KEY
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.training.prepare import check_method, prepare
-
-_DEFAULT_BUDGET = 9
 
 _MAY_CHANGE = (
     "method",
@@ -56,15 +57,17 @@ class SweepPlan:
         config = self.config.changed({**spec.parameters, "method": spec.method, "train.seed": spec.seed})
         return get_method(spec.method).resolve(config)
 
-    def settings(self, digest: str) -> dict[str, Any]:
+    def settings(self, digest: str, truncation: str = "head") -> dict[str, Any]:
         """Everything that decides the sweep's numbers, flat: configuration, methods, search space, corpus.
 
         Args:
             digest: of the corpus.
+            truncation: of the corpus, see `Corpus`.
         """
         flat = {k: v for k, v in self.config.flat().items() if not k.startswith(_MAY_CHANGE)}
         described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
-        return {**flat, "sweep.methods": list(self.budgets), "data.digest": digest, **described}
+        versions = {METRICS_KEY: METRICS_VERSION, **({WINDOWS_KEY: WINDOWS_VERSION} if truncation != "head" else {})}
+        return {**flat, "sweep.methods": list(self.budgets), "data.digest": digest, **versions, **described}
 
     def extent(self, sweep_id: str) -> SweepExtent:
         """Which trials the sweep consists of, by the name that it got."""
@@ -143,7 +146,7 @@ def _budget(sweep: SweepConfig, space: MethodSpace) -> int:
     """What the user asks for, or else the whole grid or the default; at most what the space has."""
     grid = sweep.searcher == "grid"
     size = len(space.grid()) if grid or space.finite else math.inf
-    return int(min(size, sweep.configurations or (size if grid else _DEFAULT_BUDGET)))
+    return int(min(size, sweep.configurations or (size if grid else DEFAULT_BUDGET)))
 
 
 def _demanding_configs(plan: SweepPlan) -> Iterator[Config]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from typing import Any
 
 from rich.console import Console
 
 from unirex_ray.config import Config
 from unirex_ray.data.load import load_corpus
+from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import connect, node_resources, place
 from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.report.table import console as make_console
@@ -17,14 +19,26 @@ from unirex_ray.sweep.display import make_display
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, write_results
 from unirex_ray.sweep.folder import SweepFolder
-from unirex_ray.sweep.plan import plan_sweep, prepare_corpus
+from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.sweep.space import Space
 from unirex_ray.sweep.tune import fit
+from unirex_ray.sweep.warm_start import read_warm_start
 from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.protocol import GROWING, INSTANCES, WARM_START, protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
-from unirex_ray.tracking.store import DATA_DIGEST, GIT_VERSION, NRG_WEIGHTS, OpenSweep, RunStore, resolve_tracking_uri
+from unirex_ray.tracking.store import (
+    DATA_DIGEST,
+    GIT_VERSION,
+    GROWN_SETTINGS,
+    NRG_WEIGHTS,
+    PROTOCOL,
+    PROTOCOL_LINE,
+    OpenSweep,
+    RunStore,
+    resolve_tracking_uri,
+)
 from unirex_ray.training.trial import train_trial
 
 
@@ -34,6 +48,7 @@ def run_sweep(
     *,
     fixed: Collection[str] = (),
     resume: bool = False,
+    warm_start: str | None = None,
     train_function: TrainFunction = train_trial,
     open_store: Callable[[str], RunStore] = MlflowStore,
     console: Console | None = None,
@@ -43,7 +58,8 @@ def run_sweep(
     Args:
         config: presets of the space, `--config` and command line, merged.
         fixed: keys that the user set: as parameters they are not searched, and `method` is swept alone.
-        resume: continue the sweep in `output`; start it where there is none.
+        resume: continue the sweep in `output`, which may grow (see `SweepFolder.begin`); start it where there is none.
+        warm_start: output of a finished sweep whose results the searchers take into account.
         train_function: trains one trial; must be importable by the workers.
 
     Raises:
@@ -57,27 +73,25 @@ def run_sweep(
         stored = folder.find(resume=resume)
         if resume and stored is None:
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
-        corpus = load_corpus(config.data)
-        for note in prepare_corpus(plan, corpus):
-            console.print(note, markup=False, soft_wrap=True)
+        corpus = _prepared_corpus(plan, console)
         store = open_store(resolve_tracking_uri(config))
+        settings = plan.settings(corpus.digest(), corpus.truncation)
+        known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
+        settings |= {WARM_START: known.sweep_id} if known else {}
         connect()
         placement = place(plan.config, node_resources())
-        summary = folder.begin(plan.settings(corpus.digest()), stored)
+        summary = folder.begin(settings, stored)
         extent = plan.extent(summary["sweep_id"])
-        tags = {DATA_DIGEST: corpus.digest(), GIT_VERSION: code_version()}
-        sweep = store.open_sweep(
-            experiment=corpus.name,
-            sweep_id=extent.sweep_id,
-            seeds=extent.seeds,
-            params=summary["settings"],
-            tags={**tags, NRG_WEIGHTS: json.dumps(extent.weights)},
-        )
+        settings = {**summary["settings"], INSTANCES: corpus.sizes()}
+        tags = _tags_of_runs(corpus, settings)
+        sweep = _record(store, corpus, extent, settings, tags)
         earlier = sweep.trials(history=True)
+        console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
         console.print(_headline(extent, earlier, placement.concurrency), markup=False, soft_wrap=True)
         with make_display(console, extent, earlier) as display, _failure_recorded(sweep):
+            schedule = Schedule(extent, plan.searchers, earlier, known.results if known else None)
             driver = Driver(
-                Schedule(extent, plan.searchers, earlier),
+                schedule,
                 sweep,
                 display,
                 resolve=plan.trial_config,
@@ -86,22 +100,51 @@ def run_sweep(
                 tags=tags,
                 concurrency=placement.concurrency,
             )
-            fit(
-                driver,
-                corpus,
-                train_function,
-                placement,
-                name=f"tune-{extent.sweep_id}",
-                scratch=str(folder.scratch),
-                max_failures=config.sweep.max_failures,
-            )
+            names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
+            fit(driver, corpus, train_function, placement, **names, max_failures=config.sweep.max_failures)
         outcome = write_results(
-            plan, folder, sweep, summary=summary, timings=driver.timings, concurrency=placement.concurrency
+            plan,
+            folder,
+            sweep,
+            summary={**summary, "instances": corpus.sizes()},
+            timings=driver.timings,
+            concurrency=placement.concurrency,
         )
-        drop_unselected_weights(folder, outcome.rows, keep=config.sweep.keep_weights)
+        drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
         sweep.finish()
         folder.delete_scratch()
         return outcome
+
+
+def _prepared_corpus(plan: SweepPlan, console: Console) -> Corpus:
+    corpus = load_corpus(plan.config.data)
+    for note in prepare_corpus(plan, corpus):
+        console.print(note, markup=False, soft_wrap=True)
+    return corpus
+
+
+def _tags_of_runs(corpus: Corpus, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What every run of the sweep carries."""
+    return {
+        DATA_DIGEST: corpus.digest(),
+        GIT_VERSION: code_version(),
+        PROTOCOL: protocol_hash(protocol_of(settings)),
+        PROTOCOL_LINE: protocol_line(settings),
+    }
+
+
+def _record(
+    store: RunStore, corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any], tags: Mapping[str, str]
+) -> OpenSweep:
+    """Open the sweep's run."""
+    grown = {key: settings[key] for key in GROWING}
+    return store.open_sweep(
+        experiment=corpus.name,
+        sweep_id=extent.sweep_id,
+        seeds=extent.seeds,
+        params=settings,
+        tags={**tags, NRG_WEIGHTS: json.dumps(extent.weights), GROWN_SETTINGS: json.dumps(grown)},
+    )
 
 
 def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], concurrency: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -66,13 +66,19 @@ class Schedule:
         searchers: by method.
         records: of a sweep that is resumed. Trials that ended are not emitted again; those that were running are
             emitted first, with their recorded parameters.
+        warm_start: what the searchers know of another sweep, by method; no trials of this one.
     """
 
     def __init__(
-        self, extent: SweepExtent, searchers: Mapping[str, Searcher], records: Iterable[TrialRecord] = ()
+        self,
+        extent: SweepExtent,
+        searchers: Mapping[str, Searcher],
+        records: Iterable[TrialRecord] = (),
+        warm_start: Mapping[str, Sequence[ScoredConfiguration]] | None = None,
     ) -> None:
         self._extent = extent
         self._searchers = searchers
+        self._warm_start = warm_start or {}
         self._records: dict[str, TrialRecord] = {}
         self._parameters: dict[str, dict[int, Mapping[str, Any]]] = {method: {} for method in extent.budgets}
         self._exhausted: set[str] = set()
@@ -170,12 +176,13 @@ class Schedule:
         return TrialSpec(trial_id=trial_id, method=method, configuration=index, seed=seed, parameters=parameters)
 
     def _history(self, method: str) -> StudyHistory:
-        population, running, stopped, failed = [], [], [], []
+        population = list(self._warm_start.get(method, ()))
+        running, stopped, failed = [], [], []
         of_method = [record for record in self._records.values() if record.spec.method == method]
         for configuration in configurations(of_method, seeds=self._extent.seeds).get(method, ()):
             statuses = {record.status for record in configuration.records}
             if configuration.complete:
-                metrics = configuration.mean("dev")
+                metrics = nrg_metrics(configuration.mean("dev"))
                 population.append(ScoredConfiguration(parameters=configuration.parameters, metrics=metrics))
             elif "failed" in statuses:
                 failed.append(configuration.parameters)
@@ -187,7 +194,7 @@ class Schedule:
 
     def _judge(self, record: TrialRecord, epoch: int) -> TrialRecord:
         reached = {
-            other.spec.trial_id: _raw(other.history[epoch].dev)
+            other.spec.trial_id: nrg_metrics(other.history[epoch].dev)
             for other in self._records.values()
             if other.spec.method == record.spec.method
             and other.spec.seed == self._extent.seeds[0]
@@ -203,7 +210,8 @@ class Schedule:
         return record if rank <= kept else replace(record, status="stopped", reason=verdict)
 
 
-def _raw(dev: Mapping[str, float]) -> dict[str, float]:
+def nrg_metrics(dev: Mapping[str, float]) -> dict[str, float]:
+    """The raw metrics of NRG without their standard errors: a search follows differences within noise as well."""
     return {metric.key: dev[metric.key] for metric in NRG_METRICS if metric.key in dev}
 
 

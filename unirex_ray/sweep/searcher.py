@@ -97,7 +97,10 @@ def make_searcher(
 
 
 class GridSearcher:
-    """The space's grid in order; a seeded sample of it, in the same order, where the budget is smaller."""
+    """The space's grid in order; a seeded sample of it, in the same order, where the budget is smaller.
+
+    What a sweep tried before it grew is passed over.
+    """
 
     def __init__(self, space: MethodSpace, budget: int, seed: int) -> None:
         grid = space.grid()
@@ -106,7 +109,8 @@ class GridSearcher:
 
     def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
-        return dict(self._chosen[index]) if index < len(self._chosen) else None
+        seen = history.seen()
+        return next((dict(parameters) for parameters in self._chosen if identity(parameters) not in seen), None)
 
 
 class RandomSearcher:

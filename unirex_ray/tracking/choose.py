@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
@@ -12,40 +12,95 @@ from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights
 from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.protocol import Protocol, differing, protocol_hash, protocol_of
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord, database_file, resolve_tracking_uri
 
 
 def choose_sweeps(
-    recorded: Sequence[SweepRecord], *, sweeps: Sequence[str] = (), digest: str | None = None
+    recorded: Sequence[SweepRecord],
+    *,
+    sweeps: Sequence[str] = (),
+    digest: str | None = None,
+    protocol: str | None = None,
 ) -> list[SweepRecord]:
-    """The sweeps to compare: those named, of one data digest.
+    """The sweeps to compare: of one data digest, and of one protocol unless they are named.
 
     Args:
         sweeps: identifiers; empty: all that have a completed trial.
         digest: of the data, or its first digits.
+        protocol: hash, or its first digits.
 
     Raises:
-        UserError: if a named sweep is unknown, or the sweeps are of no such digest or of several.
+        UserError: if a named sweep is unknown, or the sweeps are of no such digest or protocol, or of several; lists
+            the settings that differ.
     """
     known = [sweep.sweep_id for sweep in recorded]
     for name in sweeps:
         if name not in known:
             raise UserError(f"unknown sweep {name!r}; choose from {', '.join(known) or 'none: there are no sweeps'}")
     chosen = [sweep for sweep in recorded if sweep.sweep_id in sweeps or (not sweeps and _has_completed(sweep))]
-    by_digest: dict[str, list[str]] = defaultdict(list)
-    for sweep in chosen:
-        by_digest[data_digest(sweep)].append(sweep.sweep_id)
-    matching = [known_digest for known_digest in by_digest if known_digest.startswith(digest or "")]
+    chosen = _of_one(
+        "digest",
+        digest,
+        {sweep.sweep_id: data_digest(sweep) for sweep in chosen},
+        chosen,
+        lambda listed: f"runs on different data must not be mixed: choose with --digest or --sweep-id among {listed}",
+    )
+    if sweeps:
+        return chosen
+    hashes = {sweep.sweep_id: protocol_hash(protocol_of(sweep.settings)) for sweep in chosen}
+    protocols = {hashes[sweep.sweep_id]: protocol_of(sweep.settings) for sweep in chosen}
+    return _of_one(
+        "protocol",
+        protocol,
+        hashes,
+        chosen,
+        lambda listed: (
+            f"sweeps of different protocols must not be pooled unasked; they differ in {differences(protocols)}; "
+            f"choose with --protocol among {listed}; or name the sweeps to pool them all the same, each by --sweep-id"
+        ),
+    )
+
+
+def _of_one(
+    option: str,
+    wanted: str | None,
+    values: Mapping[str, str],
+    sweeps: Sequence[SweepRecord],
+    refusal: Callable[[str], str],
+) -> list[SweepRecord]:
+    """The sweeps whose value begins as wanted, which must be one value.
+
+    Args:
+        values: by sweep identifier.
+        refusal: the message, from the list of values with their sweeps.
+    """
+    by_value: dict[str, list[str]] = defaultdict(list)
+    for sweep in sweeps:
+        by_value[values[sweep.sweep_id]].append(sweep.sweep_id)
+    matching = [value for value in by_value if value.startswith(wanted or "")]
     if len(matching) > 1:
-        listed = "; ".join(f"{known_digest}: {', '.join(by_digest[known_digest])}" for known_digest in matching)
-        raise UserError(f"runs on different data must not be mixed: choose with --digest or --sweep-id among {listed}")
-    if chosen and not matching:
-        raise UserError(f"no sweep has --digest {digest!r}; there are {', '.join(sorted(by_digest))}")
-    return [sweep for sweep in chosen if data_digest(sweep) in matching]
+        raise UserError(refusal("; ".join(f"{value}: {', '.join(by_value[value])}" for value in matching)))
+    if sweeps and not matching:
+        raise UserError(f"no sweep has --{option} {wanted!r}; there are {', '.join(sorted(by_value))}")
+    return [sweep for sweep in sweeps if values[sweep.sweep_id] in matching]
+
+
+def differences(protocols: Mapping[str, Protocol]) -> str:
+    """The settings in which protocols differ, side by side: `train.epochs (10 in 1a2b, 1 in 3c4d), ...`."""
+    parts = [
+        f"{key} ({', '.join(f'{_short(value)} in {name}' for name, value in by_name.items())})"
+        for key, by_name in differing(protocols).items()
+    ]
+    return ", ".join(parts)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 60 else f"{value[:57]}..."
 
 
 def open_sweeps(
-    config: Config, *, sweeps: Sequence[str] = (), digest: str | None = None
+    config: Config, *, sweeps: Sequence[str] = (), digest: str | None = None, protocol: str | None = None
 ) -> tuple[MlflowStore, list[SweepRecord]]:
     """Connect to the store of a configuration, and choose among its sweeps on `data.name` (see `choose_sweeps`).
 
@@ -64,7 +119,7 @@ def open_sweeps(
     if file is not None and not file.exists():
         raise no_trials
     store = MlflowStore(uri)
-    chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest)
+    chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest, protocol=protocol)
     if not chosen:
         raise no_trials
     return store, chosen

@@ -23,6 +23,7 @@ from unirex_ray.tracking.store import (
     EVALUATION,
     LABELS,
     METHOD,
+    PROTOCOL_LINE,
     SEED,
     SEEDS,
     SPLIT,
@@ -33,7 +34,10 @@ from unirex_ray.tracking.store import (
     TRIAL_ID,
     SweepRecord,
     sort_key,
+    sweep_settings,
 )
+
+_DESCRIPTION = "mlflow.note.content"
 
 
 class MlflowStore:
@@ -66,7 +70,8 @@ class MlflowStore:
         corpus = find_or_create_experiment(self._runs.client, self.uri, experiment)
         of_sweep = self._runs.search(f"tags.{SWEEP_ID} = '{sweep_id}'", experiments=[corpus.id])
         parents = [run for run in of_sweep if TRIAL_ID not in run.data.tags]
-        tags = {**tags, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
+        described = {_DESCRIPTION: tags[PROTOCOL_LINE]} if PROTOCOL_LINE in tags else {}
+        tags = {**tags, **described, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
         if parents:
             run = self._runs.reopen(corpus, parents[0], params, tags)
         else:
@@ -132,6 +137,7 @@ def _sweep_record(parent: Run, children: Sequence[Run]) -> SweepRecord:
         trials=tuple(sorted(trials, key=sort_key)),
         run_id=parent.info.run_id,
         tags=own_tags(parent),
+        settings=sweep_settings(parent.data.params, parent.data.tags),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ DATA_DIGEST = "data.digest"
 GIT_VERSION = "git.version"
 CONFIG_HASH = "config.hash"
 NRG_WEIGHTS = "nrg.weights"
+PROTOCOL = "protocol"
+PROTOCOL_LINE = "protocol.line"
+GROWN_SETTINGS = "settings.grown"
+"""Settings that a later command enlarged, as JSON: a run store changes no parameter."""
 EVALUATION = "evaluation"
 EVALUATED_TRIAL = "evaluated_trial"
 CORPUS = "corpus"
@@ -45,6 +50,7 @@ class SweepRecord:
     Attributes:
         seeds: that every configuration has to complete.
         trials: ordered by method, configuration and seed; without history.
+        settings: everything that decides its numbers, flat, as text (see `tracking.protocol`).
         run_id: the store's own identifier.
     """
 
@@ -54,6 +60,7 @@ class SweepRecord:
     trials: tuple[TrialRecord, ...]
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 class OpenSweep(Protocol):
@@ -122,7 +129,7 @@ class RunStore(Protocol):
         Args:
             experiment: the corpus' name.
             seeds: that every configuration has to complete.
-            params: flat; values other than text are written as JSON.
+            params: the settings, flat; values other than text are written as JSON. Those that a run has already stay.
             tags: `DATA_DIGEST` at least; existing tags are overwritten.
         """
 
@@ -149,6 +156,12 @@ class RunStore(Protocol):
         """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value counts."""
 
 
+def sweep_settings(params: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, str]:
+    """A sweep's settings as text, from its parameters and tags."""
+    settings = {**params, **json.loads(tags.get(GROWN_SETTINGS, "{}"))}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+
+
 def sort_key(record: TrialRecord) -> tuple[str, int, int]:
     """The order of trials in every store; independent of timings."""
     return record.spec.method, record.spec.configuration, record.spec.seed
@@ -173,3 +186,12 @@ def database_file(uri: str) -> Path | None:
     """The absolute path of a URI's SQLite file; None for other URIs."""
     path = uri.removeprefix(SQLITE)
     return Path(path).expanduser().absolute() if uri.startswith(SQLITE) and path else None
+
+
+def recorded_uri(uri: str | None, output: Path) -> str | None:
+    """Where a sweep was recorded; the database in its output where that has moved along, None where it is gone."""
+    file = database_file(uri) if uri else None
+    if uri and (file is None or file.exists()):
+        return uri
+    beside = output.absolute() / "mlflow.db"
+    return database_uri(beside) if beside.exists() else None

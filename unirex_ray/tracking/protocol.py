@@ -1,0 +1,135 @@
+"""Protocol: the settings that were not searched and can change a number; numbers of two protocols do not compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from unirex_ray.config import Config, with_later_keys
+from unirex_ray.metrics.table import METRICS_VERSION
+
+METRICS_KEY = "version.metrics"
+WINDOWS_KEY = "version.windows"
+"""Recorded where long texts may be read from their end, see `data.encode`."""
+
+WARM_START = "sweep.warm_start"
+"""The finished sweep that the searchers knew of."""
+
+GROWING = ("sweep.configurations", "sweep.seeds", "sweep.methods")
+"""Settings that a later command may enlarge."""
+
+DEFAULT_BUDGET = 9
+"""Configurations per method where `sweep.configurations` is not set and the search is no grid."""
+
+INSTANCES = "data.instances"
+"""How many instances train, dev and test have, for people: the digest is what counts."""
+
+_SPACE = "space "
+
+_LEAVES_NUMBERS_ALONE = (
+    "method",
+    "output",
+    "tracking.",
+    "data.source",
+    "data.cache",
+    INSTANCES,
+    "model.trust_remote_code",
+    "model.convergence_delta",
+    "model.log_odds",
+    "train.seed",  # each configuration runs `sweep.seeds`
+    "train.workers",
+    "train.gpu",
+    "train.threads",
+    "train.micro_batch_size",
+    "train.activation_checkpointing",
+    "train.token_budget",
+    "train.checkpoint_steps",
+    "sweep.methods",
+    "sweep.concurrency",
+    "sweep.max_failures",
+    "sweep.keep_weights",
+    "sweep.nrg_weights",  # chosen again, or refused, by `choose.weights_of`
+)
+"""Beginnings of keys that are no part of a protocol."""
+
+Protocol = Mapping[str, str]
+"""Every setting of a protocol by dotted key, as text."""
+
+
+def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep's settings as it recorded them, with what earlier versions left unsaid."""
+    return {METRICS_KEY: METRICS_VERSION if METRICS_KEY in settings else 1, **with_later_keys(settings)}
+
+
+def protocol_of(settings: Mapping[str, Any]) -> Protocol:
+    """The protocol of a sweep.
+
+    Args:
+        settings: as `SweepPlan.settings` gives them, or as a run store returns them, as text.
+    """
+    defaults = Config().flat()
+    known = {**defaults, **recorded_settings(settings)}
+    searched = {
+        key.removeprefix(_SPACE) for key, value in known.items() if key.startswith(_SPACE) and ", when " not in value
+    }
+    budget = budget_of(known)
+    values = {**known, "sweep.configurations": "the whole grid" if math.isinf(budget) else budget}
+    if _text(known["train.precision"]) == "auto":
+        values["train.precision"] = "bf16" if _text(known["train.gpu"]) == "true" else "fp32"
+    return {
+        key: _text(value)
+        for key, value in sorted(values.items())
+        if not key.startswith(_LEAVES_NUMBERS_ALONE) and key not in searched
+    }
+
+
+def protocol_hash(protocol: Protocol) -> str:
+    """12 hex digits, equal for equal protocols."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differing(protocols: Mapping[str, Protocol]) -> dict[str, dict[str, str]]:
+    """The settings in which protocols differ: by key, the value of each protocol by its name."""
+    keys = sorted({key for protocol in protocols.values() for key in protocol})
+    values = {key: {name: protocol.get(key, "not recorded") for name, protocol in protocols.items()} for key in keys}
+    return {key: by_name for key, by_name in values.items() if len(set(by_name.values())) > 1}
+
+
+def protocol_line(settings: Mapping[str, Any]) -> str:
+    """A protocol in one line for people: corpus, instances, encoder, epochs, K, seeds, configurations per method.
+
+    Args:
+        settings: see `protocol_of`, with `INSTANCES` where it was recorded.
+    """
+    protocol = protocol_of(settings)
+
+    def numbers(key: str) -> str:
+        return protocol.get(key, "searched").strip("[]")
+
+    limit = "all" if protocol["data.limit"] == "null" else f"at most {protocol['data.limit']}"
+    instances = _text(settings.get(INSTANCES, limit))
+    layers = protocol.get("model.layers", "searched")
+    budget = protocol["sweep.configurations"]
+    budget = f"up to {budget} configurations" if budget.isdigit() else budget
+    encoder = protocol.get("model.encoder", "searched") + ("" if layers == "null" else f" ({layers} layers)")
+    return (
+        f"protocol {protocol_hash(protocol)}: {protocol['data.name']}, {instances} instances (train/dev/test); "
+        f"encoder {encoder}; epochs {numbers('train.epochs')}; K {numbers('loss.top_k_percents')}; "
+        f"seeds {numbers('sweep.seeds')}; {budget} per method"
+    )
+
+
+def budget_of(settings: Mapping[str, Any]) -> float:
+    """Configurations per method that a sweep may try; infinite where it tries its whole grid."""
+    budget = _text(settings["sweep.configurations"])
+    if budget != "null":
+        return int(float(budget))
+    return math.inf if _text(settings["sweep.searcher"]) == "grid" else DEFAULT_BUDGET
+
+
+def _text(value: Any) -> str:
+    """As run stores keep it."""
+    return value if isinstance(value, str) else json.dumps(value)
