@@ -1,7 +1,7 @@
 """The one configuration tree: typed, frozen, validated where it is defined.
 
 YAML goes in, dotted overrides go on top, the resolved YAML comes out and can be fed back in.
-Every key has a type, a default and a meaning, which `--help` of every job lists.
+Every key has a type, a default and a meaning, which `--help` of the jobs that read it lists.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def label_text(value: object) -> str:
         return value
     if type(value) is int:
         return str(value)
+    kind = type(value).__name__
     raise ValueError(
-        f"data.labels: a label is text, but {value!r} is of type {type(value).__name__}; write it in quotes, as in the data"
+        f"data.labels: a label is text, but {value!r} is of type {kind}; write it in quotes, as in the data"
     )
 
 

@@ -167,7 +167,7 @@ def resolve_tracking_uri(config: Config) -> str:
     path = str(Path(config.output).absolute())
     if "?" in path or "%" in path:
         raise UserError(
-            f"output {path!r}: MLflow misreads a database's path with ? or %; choose another --output, or set tracking.uri"
+            f"output {path!r}: MLflow misreads a database path with ? or %; choose another --output or tracking.uri"
         )
     return own_database(config)
 
