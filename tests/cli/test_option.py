@@ -100,7 +100,7 @@ def test_lists_are_read_in_every_form(form: str) -> None:
 def test_labels_on_the_command_line_keep_their_spelling() -> None:
     assert parse("--data.labels=[007, 1.0]").data.labels == ("007", "1.0")
     assert parse("--data.labels=[7, 1.50, true]").data.labels == ("7", "1.50", "true")
-    assert parse('--data.labels="a, b",c').data.labels == ("a, b", "c")
+    assert parse('--data.labels="a, b", "c, d"').data.labels == ("a, b", "c, d")
     assert parse("--sweep.rungs=[]").sweep.rungs == ()
 
 

@@ -61,10 +61,11 @@ def test_a_sweeps_help_has_the_defaults_of_the_space_that_it_takes(help_of: Help
     assert default(paper, "train.learning_rate") == "2e-05, from paper.yaml"
     assert default(paper, "loss.comp_weight") == "searched, as paper.yaml says"
 
-    (tmp_path / "my.yaml").write_text("train: {epochs: 7, learning_rate: 1.0e-3}\nsweep: {rungs: []}")
+    (tmp_path / "my.yaml").write_text("train: {epochs: 7, learning_rate: 1.0e-3}\nsweep: {rungs: []}\noutput: 50%")
     both = help_of("sweep", "--config=my.yaml")
     assert default(both, "train.epochs") == "7, from my.yaml"
     assert default(both, "train.learning_rate") == "0.001, from my.yaml"  # what is set is not searched
+    assert default(both, "output") == "50%, from my.yaml"
     assert default(both, "train.batch_size") == "8, from quick.yaml"
     assert default(both, "sweep.rungs") == "none, from my.yaml"
 

@@ -20,7 +20,7 @@ def test_every_file_of_the_folder_is_a_space_by_name() -> None:
 
 
 def test_the_demo_is_the_default_of_its_own_corpus_only() -> None:
-    for tree in ({}, {"data": {"limit": 20}}, {"data": {"name": "reviews"}}):
+    for tree in ({}, {"data": {"limit": 20}}, {"data": {"name": "reviews"}}, {"data": {"name": None}}, {"data": 3}):
         assert space_file(None, tree) == ROOT / "search_spaces" / "quick.yaml"
     with pytest.raises(UserError) as refused:
         space_file(None, SST)
@@ -39,10 +39,11 @@ def test_a_space_is_given_by_name_or_as_a_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").write_text("config: {train: {epochs: 4}}")
     (tmp_path / "paper").mkdir()
+    (tmp_path / "papers").mkdir()
     assert space_file("paper", SST) == ROOT / "search_spaces" / "paper.yaml"
     for mine in ("mine.yaml", "~/mine.yaml", str(tmp_path / "mine.yaml")):
         assert space_file(mine, SST).samefile(tmp_path / "mine.yaml")
-    for unknown in ("papr", "paper.yml"):
+    for unknown in ("papr", "paper.yml", "papers"):
         with pytest.raises(
             UserError, match=r"is no file and no space \(did you mean 'paper'\?\); choose from ablation-"
         ):
@@ -54,6 +55,8 @@ def test_a_glance_shows_what_a_space_says_of_the_configuration(tmp_path: Path) -
     assert (quick.name, quick.presets["train"]["epochs"]) == ("quick.yaml", 1)
     assert "train.learning_rate" in quick.searched
     assert set(quick.searched) <= set(config_keys())
+    (tmp_path / "former.yaml").write_text("parameters: {train.stream: {choice: [true]}}")
+    assert glance(tmp_path / "former.yaml").searched == ("train.activation_checkpointing",)
     (tmp_path / "odd.yaml").write_text("config: 3\nparameters: [a]")
     assert (glance(tmp_path / "odd.yaml").presets, glance(tmp_path / "odd.yaml").searched) == ({}, ())
 

@@ -33,7 +33,7 @@ def option(key: str, value: Any) -> str:
     """The option that gives a key this value, to be pasted into a shell."""
     if isinstance(value, list | tuple):
         words = [str(word) for word in value]
-        plain = words != [_NULL] and words and all(re.fullmatch(r"[\w.+-]+", word) for word in words)
+        plain = words != [_NULL] and all(re.fullmatch(r"[\w.+-]+", word) for word in words)
         text = ",".join(words) if plain else _json(words)
     elif value is None:
         text = _NULL

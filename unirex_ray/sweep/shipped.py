@@ -66,9 +66,9 @@ def glance(file: Path) -> SpaceFile:
 
 
 def _check_demo_corpus(tree: Tree, listed: str) -> None:
-    data = tree.get("data")
-    name = data.get("name", Config().data.name) if isinstance(data, dict) else Config().data.name
-    if name == Config().data.name:
+    demo, data = Config().data.name, tree.get("data")
+    name = data.get("name", demo) if isinstance(data, dict) else demo
+    if name == demo or not isinstance(name, str):  # what is no name is refused with the other values
         return
     from unirex_ray.data.load import check_name  # takes seconds, which --help need not wait for
 
