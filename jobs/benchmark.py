@@ -23,7 +23,9 @@ from unirex_ray.report.table import console
 
 
 def main() -> None:
-    parser = job_parser("benchmark.py", __doc__)
+    trained = ("seed", "gpu", "threads", "precision", "token_budget", "activation_checkpointing")
+    reads = ["method", "model.", "loss.", "data.max_length", *(f"train.{key}" for key in trained)]
+    parser = job_parser("benchmark.py", __doc__, reads=reads)
     parser.add_argument("what", choices=["engine", "data"], help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")

@@ -2,28 +2,36 @@
 
 import sys
 
-from unirex_ray.analysis.compare import compare, write_back
-from unirex_ray.analysis.gold_efficiency import gold_efficiency
-from unirex_ray.analysis.paper import compare_with_paper, require_published
-from unirex_ray.analysis.transfer import transfer_rows
-from unirex_ray.cli.next_steps import after_compare, print_next
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.report.files import comparison_tables, write_comparison
-from unirex_ray.report.table import console
-from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
 
 def main() -> None:
     """Parse, read the runs, compare, print and write."""
-    parser = job_parser("compare.py", __doc__ or "")
+    parser = job_parser(
+        "compare.py",
+        __doc__ or "",
+        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights"),
+        defaults={"sweep.nrg_weights": "as the sweeps did"},
+    )
     parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
     parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
     parser.add_argument("--published", action="store_true", help="Beside the paper's results of the same corpus.")
     options, tree = parse_job(parser, sys.argv[1:])
+
+    # Only now, as they take seconds: --help and refusals answer at once.
+    from unirex_ray.analysis.compare import compare, write_back
+    from unirex_ray.analysis.gold_efficiency import gold_efficiency
+    from unirex_ray.analysis.paper import compare_with_paper, require_published
+    from unirex_ray.analysis.transfer import transfer_rows
+    from unirex_ray.cli.next_steps import after_compare, print_next
+    from unirex_ray.report.files import comparison_tables, write_comparison
+    from unirex_ray.report.table import console
+    from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
+
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
     chosen = {"sweeps": options.sweep_id, "digest": options.digest, "protocol": options.protocol}

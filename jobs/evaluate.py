@@ -1,45 +1,46 @@
-"""Evaluate trained models on any corpus, of their own task or another one, and record it in MLflow.
-
---model is a folder that jobs/export_best.py wrote, or the output of a sweep: each method's selected configuration, all
-seeds. Where label sets differ, the model's stand for the corpus' by position, or as --map says.
-"""
+"""Evaluate trained models on any corpus, of their own task or another one, and record it in MLflow."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from unirex_ray.analysis.transfer import evaluation_rows
-from unirex_ray.cli.next_steps import after_evaluate, print_next
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config, flatten
-from unirex_ray.data.load import load_corpus
+from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.files import writable_folder
-from unirex_ray.inference.evaluate import check_given, evaluate, is_recorded, record, write_evaluations
-from unirex_ray.inference.find import find_models, of_method
-from unirex_ray.inference.labels import parse_mapping
-from unirex_ray.report.table import console
-from unirex_ray.report.transfer import transfer_table
-from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.records import Evaluation
-from unirex_ray.tracking.store import resolve_tracking_uri
 
 
 def main() -> None:
-    parser = job_parser("evaluate.py", __doc__)
-    parser.add_argument("--model", dest="folder", required=True, help="What a sweep or export_best wrote.")
+    train = ("train.gpu", "train.precision", "train.threads", "train.token_budget")
+    reads, own = ("method", "output", "data.", "tracking.uri", *train), "the sweep's"
+    defaults = {"output": own, "tracking.uri": own, "method": "each that is there"}
+    parser = job_parser("evaluate.py", __doc__, reads=reads, leaves=["data.gold"], defaults=defaults)
+    parser.add_argument(
+        "--model", dest="folder", required=True, help="From export_best, or a sweep's output: all seeds of the best."
+    )
     parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
-    parser.add_argument("--map", metavar="A=B,...", help="Which of the corpus' labels each of the model's stands for.")
+    parser.add_argument("--map", metavar="A=B,...", help="The model's label=the corpus'; default: by name or place.")
     options, tree = parse_job(parser, sys.argv[1:])
-    check_given(key for key, _ in flatten(tree))
+    # Only now, as they take seconds: --help and refusals answer at once.
+    from unirex_ray.analysis.transfer import evaluation_rows
+    from unirex_ray.cli.next_steps import after_evaluate, print_next
+    from unirex_ray.data.load import load_corpus
+    from unirex_ray.inference.evaluate import evaluate, is_recorded, record, write_evaluations
+    from unirex_ray.inference.find import find_models, of_method
+    from unirex_ray.inference.labels import parse_mapping
+    from unirex_ray.report.table import console
+    from unirex_ray.report.transfer import transfer_table
+    from unirex_ray.tracking.mlflow_store import MlflowStore
+    from unirex_ray.tracking.records import Evaluation
+    from unirex_ray.tracking.store import resolve_tracking_uri
+
     found = find_models(Path(options.folder).expanduser())
     models = of_method(found.models, tree.get("method"))
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)
     todo = evaluate(models, corpus, config, split=options.split, label_map=parse_mapping(options.map))
-    store = MlflowStore(resolve_tracking_uri(config))
-    out, done = console(), list[Evaluation]()
+    store, out, done = MlflowStore(resolve_tracking_uri(config)), console(), list[Evaluation]()
     for each in todo:
         record(store, each, config, options.folder)
         for note in () if done else each.notes:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unirex_ray.cli.next_steps import after_export, print_next
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.inference.export import export, select_trial
-from unirex_ray.report.table import console
-from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
 
 def main() -> None:
-    parser = job_parser("export_best.py", f"{__doc__} With --method, the best of that method.")
+    parser = job_parser(
+        "export_best.py",
+        __doc__ or "",
+        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", "method"),
+        defaults={"sweep.nrg_weights": "as the sweeps did", "method": "the best of all"},
+    )
     parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
     parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
@@ -24,6 +25,13 @@ def main() -> None:
     )
     parser.add_argument("--folder", help="Where to write; default: OUTPUT/model.")
     options, tree = parse_job(parser, sys.argv[1:])
+
+    # Only now, as they take seconds: --help and refusals answer at once.
+    from unirex_ray.cli.next_steps import after_export, print_next
+    from unirex_ray.inference.export import export, select_trial
+    from unirex_ray.report.table import console
+    from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
+
     config = build_config(tree)
     chosen = {"sweeps": options.sweep_id, "digest": options.digest, "protocol": options.protocol}
     store, sweeps = open_sweeps(config, **chosen)

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from unirex_ray.cli.next_steps import after_sweep, print_next
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config, flatten
 from unirex_ray.errors import exit_on_user_error
-from unirex_ray.report.table import console
-from unirex_ray.sweep.finish import print_outcome
-from unirex_ray.sweep.run import run_sweep
-from unirex_ray.sweep.space import load_space
-
-QUICK = Path(__file__).resolve().parent.parent / "search_spaces" / "quick.yaml"
+from unirex_ray.sweep.shipped import shipped_spaces, space_file
 
 
 def main() -> None:
     """Parse, build, call."""
-    parser = job_parser("sweep.py", __doc__ or "")
-    parser.add_argument(
-        "--space", metavar="YAML", default=str(QUICK), help="What to search, and presets; default: quick.yaml."
-    )
+    parser = job_parser("sweep.py", __doc__ or "", leaves=["train.seed"], defaults={"method": "sweep.methods"})
+    listed = f"{', '.join(shipped_spaces())}, or a YAML file; default: quick, for reviews only."
+    parser.add_argument("--space", metavar="NAME", help=f"What to search, with presets: {listed}")
     parser.add_argument(
         "--resume", action="store_true", help="Continue or enlarge the sweep in --output; start it if there is none."
     )
     parser.add_argument(
         "--warm-start", metavar="OUTPUT", help="A finished sweep of the same protocol, for the searchers to learn from."
     )
-    options, tree = parse_job(parser, sys.argv[1:])
-    space = load_space(options.space)
+    options, tree = parse_job(parser, sys.argv[1:], lambda own, tree: space_file(own.space, tree))
+
+    # Only now, as they take seconds: --help and refusals answer at once.
+    from unirex_ray.cli.next_steps import after_sweep, print_next
+    from unirex_ray.report.table import console
+    from unirex_ray.sweep.finish import print_outcome
+    from unirex_ray.sweep.run import run_sweep
+    from unirex_ray.sweep.space import load_space
+
+    space = load_space(space_file(options.space, tree))
     config = build_config(space.presets, tree)
     fixed = {key for key, _ in flatten(tree)}
     outcome = run_sweep(config, space, fixed=fixed, resume=options.resume, warm_start=options.warm_start)

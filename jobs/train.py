@@ -8,21 +8,25 @@ import sys
 
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
-from unirex_ray.data.load import load_corpus
-from unirex_ray.data.schema import SPLITS
-from unirex_ray.distributed.train import train_anywhere
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.files import writable_folder
-from unirex_ray.metrics.table import METRICS
-from unirex_ray.report.html import rationale_page
-from unirex_ray.report.table import console
-from unirex_ray.training.learner import TrainingError
-from unirex_ray.training.prepare import prepare
 
 
 def main() -> None:
-    parser = job_parser("train.py", __doc__)
+    reads = ("method", "output", "data.", "model.", "loss.", "train.", "sweep.max_failures")
+    parser = job_parser("train.py", __doc__, reads=reads)
     _, tree = parse_job(parser, sys.argv[1:])
+
+    # Only now, as they take seconds: --help and refusals answer at once.
+    from unirex_ray.data.load import load_corpus
+    from unirex_ray.data.schema import SPLITS
+    from unirex_ray.distributed.train import train_anywhere
+    from unirex_ray.metrics.table import METRICS
+    from unirex_ray.report.html import rationale_page
+    from unirex_ray.report.table import console
+    from unirex_ray.training.learner import TrainingError
+    from unirex_ray.training.prepare import prepare
+
     config = build_config(tree)
     if config.train.threads is None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)

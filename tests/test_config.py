@@ -1,4 +1,5 @@
 import string
+from pathlib import Path
 
 import pytest
 import yaml
@@ -297,9 +298,31 @@ def test_a_method_that_is_asked_for_beats_the_methods_of_a_resolved_configuratio
 def test_labels_are_text_however_they_are_written() -> None:
     for labels in ([0, 1], ["0", "1"]):
         assert build_config({"data": {"labels": labels}}).data.labels == ("0", "1")
-    assert build_config({"data": {"labels": [True, False]}}).data.labels == ("true", "false")
+    with pytest.raises(UserError, match=r"data\.labels: .*True is of type bool; write it in quotes"):
+        build_config({"data": {"labels": ["a", True]}})
     parser = job_parser("job", "")
     assert build_config(parse_job(parser, ["--data.labels=true,false"])[1]).data.labels == ("true", "false")
+
+
+@pytest.mark.parametrize("labels", ["no, yes", "NO, SE", "False, True", "true, off", "007, 12:30", "2020-01-01, 1_0"])
+def test_labels_in_yaml_keep_their_spelling(labels: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"data: {{labels: [{labels}]}}\ntrain: {{gpu: yes, epochs: 007}}\nmodel: {{convergence_delta: off}}"
+    )
+    config = parse("--config", str(file))
+    assert config.data.labels == tuple(labels.split(", "))
+    assert (config.train.gpu, config.train.epochs, config.model.convergence_delta) == (True, 7, False)
+    file.write_text(to_yaml(config))
+    assert parse("--config", str(file)) == config
+
+
+def test_a_label_whose_spelling_yaml_loses_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    for label, kind in (("1.50", "float"), ("~", "NoneType"), ("[a]", "list")):
+        file.write_text(f"data: {{labels: [{label}, x]}}")
+        with pytest.raises(UserError, match=f"is of type {kind}; write it in quotes"):
+            parse("--config", str(file))
 
 
 def test_a_job_may_have_an_option_of_a_sections_name() -> None:

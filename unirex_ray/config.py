@@ -1,7 +1,7 @@
 """The one configuration tree: typed, frozen, validated where it is defined.
 
 YAML goes in, dotted overrides go on top, the resolved YAML comes out and can be fed back in.
-Every key has a type, a default and a meaning, which `--help` of every job lists.
+Every key has a type, a default and a meaning, which `--help` of the jobs that read it lists.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from unirex_ray.errors import UserError, did_you_mean, one_line
 
@@ -23,8 +24,24 @@ TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 UserPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 
-Label = Annotated[str, BeforeValidator(lambda value: json.dumps(value) if isinstance(value, int) else value)]
-"""A label as text: YAML and the command line read 0 and true as something else."""
+
+def label_text(value: object) -> str:
+    """A label as text; a whole number as it is written.
+
+    Raises:
+        ValueError: for a value whose spelling is not known any more, such as that of a boolean.
+    """
+    if isinstance(value, str):
+        return value
+    if type(value) is int:
+        return str(value)
+    kind = type(value).__name__
+    raise ValueError(
+        f"data.labels: a label is text, but {value!r} is of type {kind}; write it in quotes, as in the data"
+    )
+
+
+Label = Annotated[str, BeforeValidator(label_text)]
 
 
 def without_credentials(uri: str) -> str:
@@ -171,7 +188,7 @@ class TrackingConfig(_Section):
 
 
 class SweepConfig(_Section):
-    """The search (used by jobs/sweep.py only)."""
+    """The search."""
 
     methods: tuple[str, ...] | None = Field(None, min_length=1, description="Methods to sweep; default: [method].")
     searcher: Literal["tpe", "grid", "random", "pareto"] = Field(
@@ -240,9 +257,21 @@ _LATER_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False}
 """Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""
 
 
+def config_fields() -> dict[str, FieldInfo]:
+    """Every leaf's type, default and description, by dotted key, e.g. `train.epochs`."""
+    fields: dict[str, FieldInfo] = {}
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            fields |= {f"{name}.{key}": leaf for key, leaf in section.model_fields.items()}
+        else:
+            fields[name] = field
+    return fields
+
+
 def config_keys() -> tuple[str, ...]:
     """All dotted keys of the tree, e.g. `train.epochs`."""
-    return tuple(key for key, _ in flatten(Config().model_dump()))
+    return tuple(config_fields())
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -301,14 +330,34 @@ def to_yaml(config: Config) -> str:
     return text
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads what is no plain number as text, as it is spelled: the tree gives it its type.
+
+    YAML 1.1 would make booleans of the labels `no` and `yes`, 7 of `007`, and a date of `2020-01-01`.
+    """
+
+
+def _number_or_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
+    number = loader.construct_yaml_int(node)
+    return number if str(number) == node.value else str(node.value)
+
+
+_TEXT = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TEXT]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_constructor("tag:yaml.org,2002:int", _number_or_text)
+
+
 def load_yaml(path: str | Path) -> Tree:
-    """Read a YAML mapping.
+    """Read a YAML mapping; words such as `no` stay text.
 
     Raises:
         UserError: if the file is missing, unreadable, broken, or no mapping.
     """
     try:
-        tree = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+        tree = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from None
     except yaml.YAMLError as error:

@@ -69,7 +69,8 @@ def test_prepare_data_counts_a_corpus_and_shows_its_rationales(job: Job, tmp_pat
     assert "with a gold rationale 4 (100%) 4 (100%) 4 (100%)" in lines
     assert "texts that are in train as well 4 4" in lines
     assert told.count("w1 [good") == 2
-    assert lines[-1] == f"python jobs/sweep.py --data.name=eraser --data.source={tmp_path}/corpus --data.labels=A,B"
+    given = f"--data.name=eraser --data.source={tmp_path}/corpus --data.labels=A,B"
+    assert lines[-1] == f"python jobs/sweep.py --space=all-methods {given}"
     page = (tmp_path / "out" / "data-eraser.html").read_text()
     assert page.count("<article>") == 4
     assert "&lt;" in page
@@ -154,9 +155,6 @@ def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: 
     ("arguments", "message"),
     [
         (["--method=l2e"], "method = 'l2e': there are models of aa-ig, fresh"),
-        (["--model.layers=1"], "model.layers has no meaning for a model that is trained already"),
-        (["--train.epochs=1"], "train.epochs has no meaning for a model"),
-        (["--data.gold_percent=5"], "data.gold_percent has no meaning for a model"),
         (["--map", "negative=y"], "--map lacks the model's label 'positive'"),
         (["--tracking.uri=http://127.0.0.1:9"], "is an MLflow server running there?"),
     ],

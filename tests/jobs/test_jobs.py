@@ -21,6 +21,8 @@ from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
+SPACE = {"sweep": ("--space=quick",)}
+"""What a sweep needs on a corpus that is not the demo's."""
 Refused = Callable[..., str]
 
 
@@ -89,7 +91,6 @@ def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> st
         (["--output=/dev/null/x"], ["cannot write output '/dev/null/x'", "choose another --output"]),
         (["--output=s3://bucket/x"], ["output must be a folder", "'s3://bucket/x'"]),
         (["--output="], ["output = ''", "at least 1 character"]),
-        (["--tracking.uri=http://me:secret@host"], ["tracking.uri must hold no user", "MLFLOW_TRACKING_USERNAME"]),
         (["--config=absent.yaml"], ["'absent.yaml'"]),
     ],
 )
@@ -97,7 +98,7 @@ def test_bad_input_to_a_training_job(
     refused: Refused, tmp_path: Path, job: str, arguments: list[str], parts: list[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("no archive")
-    line = refused(job, *arguments)
+    line = refused(job, *SPACE.get(job, ()), *arguments)
     assert all(part in line for part in parts), line
 
 
@@ -113,7 +114,8 @@ def test_bad_input_to_a_training_job(
 )
 def test_a_broken_corpus(refused: Refused, tmp_path: Path, job: str, broken: dict, parts: list[str]) -> None:
     source = eraser(tmp_path / "corpus", **broken)
-    line = refused(job, "--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=unirex-slm-fp")
+    corpus = ["--data.name=eraser", "--data.labels=A,B", f"--data.source={source}"]
+    line = refused(job, *SPACE.get(job, ()), *corpus, "--method=unirex-slm-fp")
     assert all(part in line for part in parts), line
 
 
@@ -138,7 +140,16 @@ def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
     assert "'data.limit' cannot be a parameter of a search" in refused("sweep", small, "--space", str(space))
     source = eraser(tmp_path / "corpus", end=0)
     corpus = ("--data.name=eraser", "--data.labels=A,B", f"--data.source={source}", "--method=aa-ig")
-    assert "there are no gold rationales" in refused("sweep", *corpus, "--sweep.nrg_weights=0,1,0")
+    line = refused("sweep", *SPACE["sweep"], *corpus, "--sweep.nrg_weights=0,1,0")
+    assert "there are no gold rationales" in line
+
+
+def test_a_sweep_on_a_corpus_of_ones_own_needs_a_space(refused: Refused, tmp_path: Path) -> None:
+    line = refused("sweep", "--data.name=sst", "--data.source=absent.zip")
+    assert "data.name=sst needs a search space: give --space paper, or another of ablation-extractor-f, " in line
+    assert "unknown data.name = 'revews'" in refused("sweep", "--data.name=revews")
+    assert "--space 'papr' is no file and no space (did you mean 'paper'?)" in refused("sweep", "--space=papr")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_password_in_the_environment_is_refused_and_not_shown(
@@ -148,6 +159,42 @@ def test_a_password_in_the_environment_is_refused_and_not_shown(
     line = refused("sweep", "--data.limit=16")
     assert "tracking.uri must hold no user and no password" in line
     assert "secret" not in line
+
+
+def test_a_password_in_an_option_is_refused(refused: Refused) -> None:
+    line = refused("sweep", "--tracking.uri=http://me:secret@host")
+    assert "tracking.uri must hold no user" in line
+    assert "MLFLOW_TRACKING_USERNAME" in line
+
+
+@pytest.mark.parametrize("job", READING)
+@pytest.mark.parametrize("output", ["really?", "50%"])
+def test_an_output_whose_path_mlflow_misreads(refused: Refused, tmp_path: Path, job: str, output: str) -> None:
+    line = refused(job, f"--output={output}")
+    assert f"output '{tmp_path}/{output}': MLflow misreads" in line
+    assert "choose another --output" in line
+
+
+@pytest.mark.parametrize(
+    ("job", "option"),
+    [
+        ("sweep", "--train.seed=1"),
+        ("train", "--sweep.seeds=1"),
+        ("train", "--tracking.uri=http://h"),
+        ("compare", "--train.epochs=3"),
+        ("compare", "--method=aa-ig"),
+        ("export_best", "--sweep.seeds=1"),
+        ("prepare_data", "--train.epochs=3"),
+        ("prepare_data", "--data.gold_percent=5"),
+        ("benchmark", "--data.name=sst"),
+        ("evaluate", "--model.layers=1"),
+        ("evaluate", "--data.gold_percent=5"),
+    ],
+)
+def test_a_key_that_a_job_does_not_read(refused: Refused, job: str, option: str) -> None:
+    needed = {"evaluate": ["--model=m"], "benchmark": ["engine"]}.get(job, [])
+    line = refused(job, *needed, option)
+    assert line.startswith(f"error: {job}.py does not read {option.partition('=')[0]}; leave it out")
 
 
 @pytest.mark.parametrize("job", ["sweep", *READING])
@@ -163,8 +210,11 @@ def test_nothing_to_read(refused: Refused, tmp_path: Path, job: str) -> None:
     assert "no finished trials on 'sst'" in line
     assert "run a sweep on 'sst' first, or give the --output of one" in line
     assert "unknown data.name = 'revews'" in refused(job, "--data.name=revews")
-    assert "unknown method 'x'" in refused(job, "--method=x")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_of_no_method(refused: Refused) -> None:
+    assert "unknown method 'x'" in refused("export_best", "--method=x")
 
 
 def test_a_corpus_that_the_paper_does_not_have(refused: Refused, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from unirex_ray.analysis.compare import Comparison
-from unirex_ray.config import Config
+from unirex_ray.cli.option import option
+from unirex_ray.config import Config, flatten
 from unirex_ray.data.schema import Corpus
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
@@ -25,16 +26,17 @@ def print_next(commands: Iterable[str], out: Console) -> None:
         out.print(f"  {command}", markup=False, soft_wrap=True)
 
 
-def after_prepare(corpus: Corpus, options: Mapping[str, Any]) -> list[str]:
+def after_prepare(corpus: Corpus, tree: Mapping[str, Any]) -> list[str]:
     """A sweep, or a method that needs no gold rationales.
 
     Args:
-        options: keys and values of `data` that the user set.
+        tree: the configuration as the user gave it, whose corpus and encoder stay.
     """
-    texts = {key: ",".join(value) if isinstance(value, list | tuple) else str(value) for key, value in options.items()}
-    arguments = " ".join(f"--data.{key}={shlex.quote(text)}" for key, text in texts.items())
-    job = "sweep.py" if corpus.has_gold("train") else "train.py --method=unirex-aa-f"
-    return [f"python jobs/{job} {arguments}".rstrip()]
+    given = [option(key, value) for key, value in flatten(tree) if key != "output"]
+    job = "sweep.py" if corpus.name == Config().data.name else "sweep.py --space=all-methods"
+    if not corpus.has_gold("train"):
+        job = "train.py --method=unirex-aa-f"
+    return [" ".join([f"python jobs/{job}", *given])]
 
 
 def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
@@ -43,13 +45,13 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     if outcome.best is None:
         return [view]
-    output, again = shlex.quote(config.output), shlex.quote(f"{config.output.rstrip('/')}-best")
+    output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
     shared = uri != own_database(config)
     return [
         f"python jobs/compare.py {same_store}"
         + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else ""),
         f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else ""),
-        f"python jobs/train.py --config {output}/{BEST_CONFIG} --output={again}",
+        f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}",
         view,
     ]
 
@@ -69,11 +71,11 @@ def after_compare(config: Config, uri: str, comparison: Comparison, sweeps: Sequ
 
 def after_export(folder: str, exported: Config) -> list[str]:
     """Explain a text, evaluate on another corpus, train again."""
-    model, again = shlex.quote(folder), shlex.quote(f"{exported.output.rstrip('/')}-again")
+    model, again = shlex.quote(folder), option("output", f"{exported.output.rstrip('/')}-again")
     return [
         f'python jobs/explain.py --model {model} --text "..."',
         f"python jobs/evaluate.py --model {model} --data.name=...",
-        f"python jobs/train.py --config {model}/best_config.yaml --output={again}",
+        f"python jobs/train.py --config {model}/best_config.yaml {again}",
     ]
 
 
@@ -90,4 +92,4 @@ def after_evaluate(evaluation: Evaluation, config: Config, uri: str) -> list[str
 def _store_options(config: Config) -> str:
     """The options with which another job finds the same runs and files."""
     options = {"data.name": config.data.name, "output": config.output, "tracking.uri": config.tracking.uri}
-    return " ".join(f"--{key}={shlex.quote(value)}" for key, value in options.items() if value is not None)
+    return " ".join(option(key, value) for key, value in options.items() if value is not None)

@@ -1,76 +1,163 @@
-"""The command line of every job: one option per key of the configuration tree, and the job's own."""
+"""The command line of every job: one option per key of the configuration that the job reads, and the job's own."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
-
-from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, merge, present_key, unflatten
+from unirex_ray.cli.option import read_value, type_in_words
+from unirex_ray.config import (
+    Tree,
+    build_config,
+    config_fields,
+    config_keys,
+    flatten,
+    load_yaml,
+    merge,
+    present_key,
+    unflatten,
+)
 from unirex_ray.errors import UserError, did_you_mean
+from unirex_ray.sweep.shipped import SpaceFile, glance
+
+ChooseSpace = Callable[[argparse.Namespace, Tree], Path]
+"""From a job's own options and the given tree to the file of the space whose presets lie below the tree."""
+
+_HELP = ("-h", "--help")
 
 
 class Parser(argparse.ArgumentParser):
     """Refuses with a `UserError`: argparse itself prints its usage as well."""
+
+    keys: Collection[str] = ()
+    """Of the configuration, that the job reads."""
+    defaults: Mapping[str, str] = {}
+    """In words, where a job has its own."""
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             key = unknown.split()[0].split("=")[0].lstrip("-")
-            message = f"unknown option --{key}{did_you_mean(key, config_keys())}; --help lists every key"
+            if key in config_keys():
+                message = f"{self.prog} does not read --{key}; leave it out (--help lists what it reads)"
+            else:
+                message = f"unknown option --{key}{did_you_mean(key, self.keys)}; --help lists every key"
         raise UserError(message)
 
 
-class _Settings(Config, BaseSettings):  # type: ignore[misc]
-    """`Config` as pydantic-settings wants it, for its command line alone."""
+def job_parser(
+    prog: str,
+    description: str,
+    *,
+    reads: Iterable[str] = ("",),
+    leaves: Iterable[str] = (),
+    defaults: Mapping[str, str] | None = None,
+) -> Parser:
+    """A parser to which a job adds options of its own before `parse_job`.
 
-
-def job_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser to which a job adds options of its own before `parse_job`."""
+    Args:
+        reads: beginnings of the keys that the job reads; by default all.
+        leaves: beginnings of those among them that it does not read.
+        defaults: what `--help` says of keys whose default is the job's own.
+    """
     parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.keys = [key for key in config_keys() if key.startswith(tuple(reads)) and not key.startswith(tuple(leaves))]
+    parser.defaults = defaults or {}
     parser.add_argument("--config", metavar="YAML", help="Configuration file; dotted options override it.")
     return parser
 
 
-def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Tree]:
-    """Parse a job's command line.
+def parse_job(
+    parser: Parser, argv: Sequence[str], choose_space: ChooseSpace | None = None
+) -> tuple[argparse.Namespace, Tree]:
+    """Parse a job's command line; `--help` prints the defaults that the rest of it leads to.
+
+    Args:
+        choose_space: for a job that has one.
 
     Returns:
-        The job's own options, and the configuration tree given by `--config` and dotted options (not validated yet,
-        so that a job can put presets below it).
+        The job's own options, and the configuration tree given by `--config` and dotted options, of the keys that the
+        job reads (not validated yet, so that a job can put presets below it).
+
+    Raises:
+        UserError: for unknown options, and for keys that the job does not read; in a file these are left out.
     """
+    options = {key: _add_option(parser, key) for key in parser.keys}
     argv = [_present_option(argument) for argument in argv]
-    source: CliSettingsSource[Any] = CliSettingsSource(
-        _Settings,
-        root_parser=parser,
-        cli_parse_args=argv,
-        cli_prog_name=parser.prog,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        cli_parse_none_str="null",
-        add_argument_method=_add_unless_taken,
+    helps = any(argument in _HELP for argument in argv)
+    if helps:
+        for action in parser._actions:
+            action.required = False
+    chosen = parser.parse_args([argument for argument in argv if argument not in _HELP])
+    given = {key: read_value(key, text) for key, text in vars(chosen).items() if key in options}
+    own = argparse.Namespace(**{name: value for name, value in vars(chosen).items() if name not in options})
+    file_tree = _read_file(own.config, parser.keys, given) if own.config else {}
+    tree = merge(file_tree, unflatten(given))
+    if helps:
+        space = None
+        try:
+            space = glance(choose_space(own, tree)) if choose_space else None
+        except UserError as error:
+            parser.epilog = f"As it stands, this command is refused: {error}".replace("%", "%%")
+        _tell_defaults(parser, options, own, file_tree, space)
+        parser.print_help()
+        raise SystemExit(0)
+    return own, tree
+
+
+def _read_file(path: str, read: Collection[str], given: Collection[str]) -> Tree:
+    """A configuration file's keys without those that the job does not read: a resolved one has all."""
+    unread = {*config_keys()} - {*read}
+    if "method" in given:
+        # It names the methods of its sweep as well; who asks for one method means that one.
+        unread.add("sweep.methods")
+    return unflatten({key: value for key, value in flatten(merge(load_yaml(path))) if key not in unread})
+
+
+def _add_option(parser: Parser, key: str) -> argparse.Action:
+    title = f"{key.rpartition('.')[0]} options" if "." in key else "options"
+    group = next((group for group in parser._action_groups if group.title == title), None)
+    return (group or parser.add_argument_group(title)).add_argument(
+        f"--{key}", metavar=type_in_words(key), default=argparse.SUPPRESS, help=config_fields()[key].description
     )
-    options = parser.parse_args(argv)
-    file_tree = load_yaml(options.config) if options.config else {}
-    try:
-        given = source()
-        if "method" in given:
-            # A resolved configuration names the methods of its sweep; who asks for one method means that one.
-            file_tree = unflatten({key: value for key, value in flatten(file_tree) if key != "sweep.methods"})
-        return options, merge(file_tree, given)
-    except SettingsError as error:
-        raise UserError(f"{error} ({error.__cause__})") from None
+
+
+def _tell_defaults(
+    parser: Parser,
+    options: Mapping[str, argparse.Action],
+    own: argparse.Namespace,
+    file_tree: Tree,
+    space: SpaceFile | None,
+) -> None:
+    """Say in each option's help which value it has where it is not given, and which file that comes from."""
+    presets = space.presets if space else {}
+    values = build_config(presets, file_tree).flat()
+    told = {key: _in_words(value) for key, value in values.items() if value is not None} | dict(parser.defaults)
+    if space:
+        told |= {key: f"{_in_words(values[key])}, from {space.name}" for key in _keys(presets)}
+        told |= dict.fromkeys(space.searched, f"searched, as {space.name} says")
+    if own.config:
+        told |= {key: f"{_in_words(values[key])}, from {Path(own.config).name}" for key in _keys(file_tree)}
+    for key, action in options.items():
+        default = f" (default: {told[key]})" if key in told else ""
+        action.help = f"{action.help}{default}".replace("%", "%%")
+
+
+def _keys(tree: Tree) -> list[str]:
+    return [key for key, _ in flatten(merge(tree))]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _present_option(argument: str) -> str:
     """An option with the name that its key has now."""
-    option, equals, value = argument.partition("=")
-    return f"--{present_key(option[2:])}{equals}{value}" if option.startswith("--") else argument
-
-
-def _add_unless_taken(container: argparse._ActionsContainer, *names: str, **options: Any) -> Any:
-    """A job's own option stands before a section's, such as `--model`, which nobody gives as a whole."""
-    return None if set(names) & container._option_string_actions.keys() else container.add_argument(*names, **options)
+    name, equals, value = argument.partition("=")
+    return f"--{present_key(name[2:])}{equals}{value}" if name.startswith("--") else argument

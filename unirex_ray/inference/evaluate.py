@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -174,29 +174,3 @@ def is_recorded(store: RunStore, evaluation: Evaluation) -> bool:
     """Whether the store knows the trial that trained the model, so that a comparison finds the evaluation."""
     sweeps = store.sweeps(evaluation.trained_on)
     return any(trial.spec.trial_id == evaluation.trial_id for sweep in sweeps for trial in sweep.trials)
-
-
-_READ = (
-    "data.",
-    "output",
-    "tracking.",
-    "method",
-    "train.gpu",
-    "train.precision",
-    "train.threads",
-    "train.token_budget",
-)
-
-
-def check_given(keys: Iterable[str]) -> None:
-    """Refuse what only training reads.
-
-    Args:
-        keys: of the configuration, that the user gave.
-
-    Raises:
-        UserError: naming the key.
-    """
-    for key in keys:
-        if not key.startswith(_READ) or key.startswith("data.gold"):
-            raise UserError(f"{key} has no meaning for a model that is trained already; leave it out")

@@ -123,8 +123,8 @@ def _escape(text: str) -> str:
 
 def console() -> Console:
     """Rich on a terminal; elsewhere plain text, wide enough that no row is broken."""
-    detected = Console(highlight=False)
-    return detected if detected.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+    detected = Console(highlight=False, emoji=False)  # a path may hold :x:
+    return detected if detected.is_terminal else Console(highlight=False, emoji=False, width=_PLAIN_WIDTH)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -50,7 +50,7 @@ def checked_uri(uri: str) -> str:
             + _remedy(uri)
         )
     if "%" in uri:
-        raise UserError(f"MLflow misreads a database path with a percent sign: {uri!r}; choose another --output")
+        raise UserError(f"MLflow misreads a database path with a percent sign: {uri!r}; choose another tracking.uri")
     return database_uri(file)
 
 

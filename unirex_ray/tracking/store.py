@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unirex_ray.config import Config
+from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 
@@ -168,8 +169,20 @@ def sort_key(record: TrialRecord) -> tuple[str, int, int]:
 
 
 def resolve_tracking_uri(config: Config) -> str:
-    """`tracking.uri`, else MLFLOW_TRACKING_URI, else an SQLite database in the output folder (absolute path)."""
-    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or own_database(config)
+    """`tracking.uri`, else MLFLOW_TRACKING_URI, else an SQLite database in the output folder (absolute path).
+
+    Raises:
+        UserError: if MLflow would misread the output folder's path.
+    """
+    given = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    path = str(Path(config.output).absolute())
+    if "?" in path or "%" in path:
+        raise UserError(
+            f"output {path!r}: MLflow misreads a database path with ? or %; choose another --output or tracking.uri"
+        )
+    return own_database(config)
 
 
 def own_database(config: Config) -> str:
