@@ -206,7 +206,7 @@ class SweepConfig(_Section):
         (1.0, 1.0, 1.0), description="Weights of FNRG, PNRG and TNRG in CNRG."
     )
     keep_weights: Literal["selected", "all"] = Field(
-        "selected", description="Trained weights that stay when the sweep ends: each method's selected, or all."
+        "selected", description="Trained weights that stay: each method's selected and its Pareto front, or all."
     )
     seed: int = Field(0, ge=0, description="Seed of the searcher.")
 
