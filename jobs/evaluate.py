@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--map", metavar="A=B,...", help="Which of the corpus' labels each of the model's stands for.")
     options, tree = parse_job(parser, sys.argv[1:])
     check_given(key for key, _ in flatten(tree))
-    found = find_models(Path(options.folder).expanduser())
+    trusts = build_config(tree).model.trust_remote_code
+    found = find_models(Path(options.folder).expanduser(), trust_remote_code=trusts)
     models = of_method(found.models, tree.get("method"))
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)

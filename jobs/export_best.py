@@ -25,7 +25,8 @@ def main() -> None:
     weights = weights_of(sweeps, configured_weights(config, tree))
     selected = select_trial(sweeps, weights, tree.get("method"))
     folder = Path(options.folder or f"{config.output}/model")
-    exported = export(selected, Path(config.output), folder, tracking_uri=store.uri)
+    trusts = config.model.trust_remote_code
+    exported = export(selected, Path(config.output), folder, tracking_uri=store.uri, trust_remote_code=trusts)
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
     print_next(after_export(str(folder), exported), out)

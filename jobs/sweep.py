@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unirex_ray.cli.next_steps import after_sweep, print_next
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config, flatten
+from unirex_ray.config import build_config, check_remote_code, flatten
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.report.table import console
 from unirex_ray.sweep.finish import print_outcome
@@ -28,6 +28,7 @@ def main() -> None:
     )
     options, tree = parse_job(parser, sys.argv[1:])
     space = load_space(options.space)
+    check_remote_code(options.space, space.presets, tree)
     config = build_config(space.presets, tree)
     fixed = {key for key, _ in flatten(tree)}
     outcome = run_sweep(config, space, fixed=fixed, resume=options.resume)

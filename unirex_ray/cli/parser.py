@@ -8,7 +8,18 @@ from typing import Any, NoReturn
 
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, merge, present_key, unflatten
+from unirex_ray.config import (
+    REMOTE_CODE,
+    Config,
+    Tree,
+    check_remote_code,
+    config_keys,
+    flatten,
+    load_yaml,
+    merge,
+    present_key,
+    unflatten,
+)
 from unirex_ray.errors import UserError, did_you_mean
 
 
@@ -41,8 +52,11 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
     Returns:
         The job's own options, and the configuration tree given by `--config` and dotted options (not validated yet,
         so that a job can put presets below it).
+
+    Raises:
+        UserError: for what cannot be parsed, and for a file that allows remote code.
     """
-    argv = [_present_option(argument) for argument in argv]
+    argv = [_present_option(argument) for argument in _explicit(argv)]
     source: CliSettingsSource[Any] = CliSettingsSource(
         _Settings,
         root_parser=parser,
@@ -57,12 +71,35 @@ def parse_job(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[arg
     file_tree = load_yaml(options.config) if options.config else {}
     try:
         given = source()
+        check_remote_code(options.config, file_tree, given)
         if "method" in given:
             # A resolved configuration names the methods of its sweep; who asks for one method means that one.
             file_tree = unflatten({key: value for key, value in flatten(file_tree) if key != "sweep.methods"})
         return options, merge(file_tree, given)
     except SettingsError as error:
         raise UserError(f"{error} ({error.__cause__})") from None
+
+
+def add_remote_code(parser: argparse.ArgumentParser) -> None:
+    """The option `--model.trust_remote_code` for a job without a configuration tree."""
+    parser.add_argument(
+        f"--{REMOTE_CODE}",
+        dest="trust_remote_code",
+        nargs="?",
+        choices=["true", "false"],
+        const="true",
+        default="false",
+        help="Run Python code that ships with the model's encoder.",
+    )
+
+
+def _explicit(argv: Sequence[str]) -> list[str]:
+    """Arguments with the value of a bare `--model.trust_remote_code`."""
+    following = [*argv[1:], "--"]
+    return [
+        f"{argument}=true" if argument == f"--{REMOTE_CODE}" and after.startswith("--") else argument
+        for argument, after in zip(argv, following, strict=False)
+    ]
 
 
 def _present_option(argument: str) -> str:

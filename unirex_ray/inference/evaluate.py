@@ -180,6 +180,7 @@ _READ = (
     "output",
     "tracking.",
     "method",
+    "model.trust_remote_code",
     "train.gpu",
     "train.precision",
     "train.threads",
