@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from unirex_ray.models.token_subsets import ForwardPlan
 
 CHECKPOINT = "model.safetensors"
 TOLERANCE = 1e-5
-"""Of logits, largest absolute difference in single precision."""
+"""Largest difference of logits in single precision, for logits up to 1; in proportion for larger ones."""
 
 _BACKBONE = "encoder.backbone."
 
@@ -51,8 +52,7 @@ def write_classifier(
     if names is None:
         return None
     folder.mkdir()
-    tokenizer.save_pretrained(folder)
-    save_settings(settings, folder)
+    write_settings(folder, settings, tokenizer)
     tensors = task_model.state_dict()
     write_tensors(folder / CHECKPOINT, {there: tensors[name] for name, there in names.items()})
     if _computes_the_same(folder, auto, task_model, probe_batch(tokenizer, task_model.encoder, card)):
@@ -61,12 +61,17 @@ def write_classifier(
     return None
 
 
-def save_settings(settings: Any, folder: Path) -> None:
-    """Write an encoder's `config.json`."""
-    if type(settings).__module__.split(".")[0] == "transformers" and hasattr(settings, "auto_map"):
-        settings = copy.deepcopy(settings)
-        del settings.auto_map  # its repository has Python code as well, which did not run
+def write_settings(folder: Path, settings: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write an encoder's configuration and its tokenizer.
+
+    Python code that their repository names is left out, unless it ran.
+    """
+    tokenizer.save_pretrained(folder)
     settings.save_pretrained(folder)
+    for part, name in ((settings, "config.json"), (tokenizer, "tokenizer_config.json")):
+        written = json.loads((folder / name).read_text(encoding="utf-8"))
+        if type(part).__module__.startswith("transformers.") and written.pop("auto_map", None):
+            (folder / name).write_text(json.dumps(written, indent=2), encoding="utf-8")
 
 
 def _names(task_model: TaskModel, auto: Any, settings: Any) -> dict[str, str] | None:
@@ -107,7 +112,7 @@ def _computes_the_same(folder: Path, auto: Any, task_model: TaskModel, batch: Ba
                 logits = model(**{name: value[None] for name, value in inputs.items()}).logits.view(-1, 1)
     except Exception:  # it may want inputs of other kinds, and say so in any way
         return False
-    return largest_difference(logits, task_logits(task_model, batch)) < TOLERANCE
+    return same_logits(logits, task_logits(task_model, batch))
 
 
 def task_logits(task_model: TaskModel, batch: Batch) -> Tensor:
@@ -116,12 +121,11 @@ def task_logits(task_model: TaskModel, batch: Batch) -> Tensor:
         return task_model.full_logits(batch, ForwardPlan())
 
 
-def largest_difference(left: Tensor, right: Tensor) -> float:
-    """Largest absolute difference; infinite for tensors of different shapes, or where one is NaN and the other not."""
+def same_logits(left: Tensor, right: Tensor) -> bool:
+    """Whether logits agree up to rounding; NaN agrees with nothing."""
     if left.shape != right.shape:
-        return float("inf")
-    differences = (left - right).abs().masked_fill(left.isnan() & right.isnan(), 0.0)
-    return float(differences.nan_to_num(nan=float("inf")).max())
+        return False
+    return bool((left - right).abs().max() < TOLERANCE * right.abs().max().clamp(min=1))
 
 
 def probe_batch(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, card: ModelCard) -> Batch:
