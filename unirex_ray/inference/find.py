@@ -18,7 +18,7 @@ from unirex_ray.methods import get_method
 from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_saved
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.store import load_model
+from unirex_ray.models.store import check_trust, load_model
 from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
 from unirex_ray.tracking.records import trial_name
 from unirex_ray.tracking.store import database_file, database_uri
@@ -99,7 +99,8 @@ def read_known(folder: Path) -> SavedModel:
 
 
 def _exported(folder: Path, trust_remote_code: bool) -> Models:
-    card = read_known(folder).card
+    saved = read_known(folder)
+    check_trust(folder, saved, trust_remote_code)
     try:
         provenance = json.loads(_text(folder / PROVENANCE))
         config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
@@ -112,7 +113,7 @@ def _exported(folder: Path, trust_remote_code: bool) -> Models:
         return model, tokenizer
 
     model = TrainedModel(
-        card=card,
+        card=saved.card,
         trial_id=trial_id,
         seed=config.train.seed,
         trained_on=config.data.name,

@@ -112,8 +112,7 @@ def load_model(
     """
     saved = read_saved(folder)
     card, place = saved.card, folder / saved.layout.folder if saved.layout else folder
-    if saved.model.trust_remote_code and not trust_remote_code:
-        raise refuse_remote_code(folder / MODEL)
+    check_trust(folder, saved, trust_remote_code)
     runs_code = saved.model.trust_remote_code
 
     def build() -> RationaleModel:
@@ -146,6 +145,16 @@ def load_model(
     except Exception as error:  # the libraries raise all kinds on files that are not as they expect
         raise damaged(folder, one_line(error)) from None
     return model.eval(), tokenizer, card
+
+
+def check_trust(folder: Path, saved: SavedModel, trust_remote_code: bool) -> None:
+    """Refuse a card that asks for an encoder's own Python code where that may not run.
+
+    Raises:
+        UserError: naming the file and the option.
+    """
+    if saved.model.trust_remote_code and not trust_remote_code:
+        raise refuse_remote_code(folder / MODEL)
 
 
 def _check_files(folder: Path, layout: Layout | None) -> None:
