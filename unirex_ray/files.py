@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 
 
 def writable_folder(folder: str | Path, option: str = "output") -> Path:
@@ -67,7 +67,7 @@ def new_folder(folder: Path, option: str) -> Iterator[Path]:
         folder: absolute; may exist if it is empty.
 
     Raises:
-        UserError: if it already holds something, or cannot be put there; names the option.
+        UserError: if it already holds something, or cannot be written or put there; names the option.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{str(folder)!r} is not empty; choose another --{option}")
@@ -75,11 +75,8 @@ def new_folder(folder: Path, option: str) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        try:
-            os.rename(partial, folder)
-        except OSError as error:  # it has been filled by now, or is a mount point
-            raise UserError(
-                f"cannot put {str(folder)!r} in place: {error.strerror}; choose another --{option}"
-            ) from None
+        os.rename(partial, folder)
+    except OSError as error:  # the disk is full; or the place has been filled by now, or is a mount point
+        raise UserError(f"cannot write {str(folder)!r}: {one_line(error)}; choose another --{option}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
