@@ -184,8 +184,9 @@ def test_code_that_only_a_configuration_names_is_refused_as_well(
 
 def test_an_attention_kernel_from_the_hub_is_code(exported: Path, refused: Run) -> None:
     change(exported / MODEL, model__trust_remote_code=False)
-    rewrite(exported, {"config.json": {"attn_implementation": "somebody/attention"}})
-    assert "(attn_implementation)" in refused("explain", f"--model={exported}", "--text=good1 w1")
+    for values in ({"attn_implementation": "somebody/attention"}, {"text": [{"attn_implementation": "a/b"}]}):
+        rewrite(exported, {"config.json": values})
+        assert "(attn_implementation)" in refused("explain", f"--model={exported}", "--text=good1 w1")
 
 
 @pytest.mark.parametrize("asks", [True, False])
@@ -207,6 +208,13 @@ def test_folders_of_the_earlier_version_run_no_code(
 def test_no_configuration_file_can_allow_it(exported: Path, job: str, refused: Run) -> None:
     own = (f"--model={exported}",) if job == "evaluate" else ()
     assert SETTINGS in refused(job, f"--config={exported / SETTINGS}", *own)
+
+
+def test_an_encoder_runs_no_code_unless_told_to(config: Config, refused: Run, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"model": {"encoder": config.model.encoder}, "data": {"limit": 8}}))
+    line = refused("train", f"--config={file}", f"--output={tmp_path / 'out'}")
+    assert f"{config.model.encoder!r} asks" in line
 
 
 @pytest.mark.parametrize("presets", [{"model": {"trust_remote_code": "yes"}}, {"model.trust_remote_code": 1}])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +171,11 @@ def _check_files(folder: Path, layout: Layout | None) -> None:
 
 def _check_code(file: Path, *, allowed: bool) -> None:
     """Refuse a file of settings that names Python code, an attention kernel from the hub included."""
-    settings = _settings(file)
-    asks = [key for key in settings if key == "auto_map"]
-    asks += [k for k, v in settings.items() if k.endswith("_implementation") and v not in _OWN_ATTENTION]
+    asks = [
+        key
+        for key, value in _items(_settings(file))
+        if key == "auto_map" or (key.endswith("_implementation") and value not in _OWN_ATTENTION)
+    ]
     if asks and not allowed:
         raise refuse_remote_code(file, asks[0])
 
@@ -203,6 +206,14 @@ def _settings(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"{file.name} holds no mapping")
     return settings
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Keys and values of mappings, at any depth."""
+    if isinstance(value, dict):
+        yield from value.items()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _items(inner)
 
 
 def _digest(file: Path) -> str:
