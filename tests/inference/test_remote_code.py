@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.exports import Made, change, save_old, vouch
+from helpers.exports import Made, change, make, save_old, vouch
 from helpers.job_module import job_module
 from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
@@ -27,9 +27,9 @@ from unirex_ray.models.store import save_model
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import completed_model
 
-CODE = """from pathlib import Path
+CONFIG = """from pathlib import Path
 
-from transformers import BertConfig, BertModel
+from transformers import BertConfig
 
 
 def tell():
@@ -41,6 +41,12 @@ tell()
 
 class OwnConfig(BertConfig):
     model_type = "own-bert"
+"""
+MODEL_CODE = """from transformers import BertModel
+
+from .own_config import OwnConfig, tell
+
+tell()
 
 
 class OwnModel(BertModel):
@@ -50,7 +56,7 @@ class OwnModel(BertModel):
         tell()
         super().__init__(config, **options)
 """
-AUTO_MAP = {"AutoConfig": "own_code.OwnConfig", "AutoModel": "own_code.OwnModel"}
+AUTO_MAP = {"AutoConfig": "own_config.OwnConfig", "AutoModel": "own_model.OwnModel"}
 CORPUS = tiny_corpus((20, 8, 12))
 Run = Callable[..., str]
 
@@ -68,7 +74,8 @@ def marker(place: Path) -> Path:
 def give_code(folder: Path, marker: Path) -> None:
     """Make an encoder's configuration name Python code beside it, which leaves a marker whenever it runs."""
     change(folder / "config.json", auto_map=AUTO_MAP, model_type="own-bert")
-    (folder / "own_code.py").write_text(CODE.format(marker=str(marker)))
+    (folder / "own_config.py").write_text(CONFIG.format(marker=str(marker)))
+    (folder / "own_model.py").write_text(MODEL_CODE)
 
 
 def rewrite(exported: Path, values: dict[str, dict]) -> None:
@@ -145,7 +152,7 @@ def refused(marker: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_an_exported_model_runs_no_code_unless_told_to(
     exported: Path, marker: Path, refused: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (exported / "encoder" / "own_code.py").is_file()
+    assert {path.name for path in (exported / "encoder").glob("*.py")} == {"own_config.py", "own_model.py"}
     text = (f"--model={exported}", "--text=good1 w1")
     assert str(exported / MODEL) in refused("explain", *text)
     assert str(exported / MODEL) in refused("explain", *text, "--model.trust_remote_code=false")
@@ -182,11 +189,22 @@ def test_code_that_only_a_configuration_names_is_refused_as_well(
     assert not marker.exists()
 
 
-def test_an_attention_kernel_from_the_hub_is_code(exported: Path, refused: Run) -> None:
+@pytest.mark.parametrize(
+    "values", [{"attn_implementation": "somebody/attention"}, {"text": [{"attn_implementation": "a/b"}]}]
+)
+def test_an_attention_kernel_from_the_hub_is_code(values: dict, exported: Path, refused: Run) -> None:
     change(exported / MODEL, model__trust_remote_code=False)
-    for values in ({"attn_implementation": "somebody/attention"}, {"text": [{"attn_implementation": "a/b"}]}):
-        rewrite(exported, {"config.json": values})
-        assert "(attn_implementation)" in refused("explain", f"--model={exported}", "--text=good1 w1")
+    rewrite(exported, {"config.json": values})
+    assert "(attn_implementation)" in refused("explain", f"--model={exported}", "--text=good1 w1")
+
+
+def test_code_that_did_not_run_is_not_named_by_an_export(config: Config, marker: Path, tmp_path: Path) -> None:
+    encoder = shutil.copytree(config.model.encoder, tmp_path / "encoder")
+    change(encoder / "config.json", model_type="bert")  # the library has a class of its own
+    change(encoder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "own_model.OwnTokenizer"]})
+    save_model(tmp_path / "model", *make(str(encoder)))
+    assert explain(tmp_path / "model", "good1 w1", top_k_percent=20).predicted
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("asks", [True, False])

@@ -231,7 +231,7 @@ def test_a_copy_that_is_not_the_model_is_refused(made: Made, tmp_path: Path, mon
         ({"task_metric": "bleu"}, "task_metric = 'bleu'"),
         ({"truncation": "tail"}, "truncation = 'tail'"),
         ({"max_length": -1}, "max_length = -1"),
-        ({"max_length": 10**12}, "max_length = 1000000000000"),
+        ({"max_length": 10**12}, "max_length = 1000000000000: Input should be less than or equal to"),
         ({"max_length": 97}, "max_length = 97 is more than the encoder takes"),
         ({"max_length": "96"}, "max_length = '96'"),
         ({"seed": -1}, "seed = -1"),
@@ -254,7 +254,6 @@ def test_a_copy_that_is_not_the_model_is_refused(made: Made, tmp_path: Path, mon
         ({"layout__files": {"../x": "0" * 64}}, "layout.files.../x"),
         ({"layout__tensors": {}}, "the weights lack tensor task_model."),
         ({"layout__tensors": {"task_model.head.bias": "bert.x"}}, "names other tensors than there are"),
-        ({"layout__tensors": {"extractor.head.layers.0.bias": "classifier.bias"}}, "names other tensors than there"),
         ({"colour": "blue"}, "colour = 'blue'"),
     ],
 )

@@ -186,7 +186,7 @@ def _find_tensors(folder: Path, layout: Layout | None) -> dict[str, StoredTensor
         return read_header(folder / CHECKPOINT)
     stored = read_header(folder / WEIGHTS)
     there = read_header(folder / layout.folder / CHECKPOINT) if layout.tensors else {}
-    if sorted(there) != sorted(layout.tensors.values()) or stored.keys() & layout.tensors.keys():
+    if sorted(there) != sorted(layout.tensors.values()):
         raise ValueError(f"{MODEL} names other tensors than there are")
     return stored | {name: there[other] for name, other in layout.tensors.items()}
 
