@@ -34,17 +34,14 @@ def main() -> None:
 
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
-    chosen = {"sweeps": options.sweep_id, "digest": options.digest, "protocol": options.protocol}
-    store, sweeps = open_sweeps(config, **chosen)
+    store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest, protocol=options.protocol)
     weights = weights_of(sweeps, configured_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
-    against_paper = None
-    if paper is not None:
-        against_paper = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked)
+    beside = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
 
-    tables = comparison_tables(comparison, against_paper, efficiency, transfer)
+    tables = comparison_tables(comparison, beside, efficiency, transfer)
     written = write_comparison(comparison, config.output, tables, efficiency)
     write_back(store, comparison)
 

@@ -1,4 +1,5 @@
 import shlex
+from pathlib import Path
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +76,12 @@ def test_the_command_after_prepare_data_means_the_same_corpus(values: dict[str, 
 @given(paths, st.one_of(st.none(), words.map(lambda word: f"http://host/{word}")))
 @example("null", None)
 def test_the_commands_after_a_sweep_find_its_runs(output: str, uri: str | None) -> None:
+    from unirex_ray.analysis.leaderboard import leaderboard
     from unirex_ray.sweep.finish import SweepOutcome
 
     config = Config().changed({"output": output, "tracking.uri": uri or "http://host"})
-    outcome = SweepOutcome(sweep_id="s", digest="d", rows=(), best=config, output=None)  # type: ignore[arg-type]
+    board, settings = leaderboard({}), {"data.digest": "d"}
+    outcome = SweepOutcome(sweep_id="s", settings=settings, leaderboard=board, best=config, output=Path(output))
     for command in after_sweep(outcome, config)[:2]:
         parsed = parse(*shlex.split(command)[2:-1])
         assert (parsed.output, parsed.tracking.uri) == (config.output, config.tracking.uri)
