@@ -1,6 +1,7 @@
 import shlex
 from pathlib import Path
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
