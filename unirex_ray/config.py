@@ -394,7 +394,12 @@ def check_remote_code(file: str | Path, tree: Mapping[str, Any], given: Mapping[
         UserError: naming the file and the option.
     """
     asks, decided = (dict(flatten(each)).get(REMOTE_CODE) for each in (tree, given))
-    if asks not in (None, False) and decided is None:
+    # A file's words are typed here alone: `false` comes as text.
+    if (
+        asks is not None
+        and decided is None
+        and build_config({"model": {"trust_remote_code": asks}}).model.trust_remote_code
+    ):
         raise refuse_remote_code(file)
 
 

@@ -1,5 +1,4 @@
 import shlex
-from pathlib import Path
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from unirex_ray.cli.next_steps import after_export
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.errors import UserError
-from unirex_ray.inference.evaluate import check_given, evaluate
+from unirex_ray.inference.evaluate import evaluate
 from unirex_ray.inference.explain import explain
 from unirex_ray.inference.export import PROVENANCE, SETTINGS
 from unirex_ray.inference.find import find_models
@@ -265,7 +265,6 @@ def test_the_command_line_decides_over_a_file(given: list[str], expected: str, t
     file.write_text("model: {trust_remote_code: true}")
     _, tree = parse_job(job_parser("train.py", ""), [f"--config={file}", *given])
     assert str(tree["model"]["trust_remote_code"]).lower() == expected
-    check_given(["model.trust_remote_code"])
 
 
 def test_the_next_commands_say_it_again(config: Config) -> None:

@@ -16,9 +16,11 @@ from unirex_ray.errors import UserError
 from unirex_ray.files import new_folder
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
+from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.models.card import ModelCard
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import TASK_MODEL, save_model
+from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
@@ -136,7 +138,7 @@ def files_section(folder: Path, card: ModelCard) -> str:
 
 def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
     """From the exported numbers back to data, code and run."""
-    record = selected.record
+    record, protocol = selected.record, protocol_of(selected.sweep.settings)
     return {
         "trial_id": record.spec.trial_id,
         "run_id": record.run_id,
@@ -144,6 +146,8 @@ def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
         "sweep_run_id": selected.sweep.run_id,
         "tracking_uri": tracking_uri,
         "data_digest": record.tags.get(DATA_DIGEST),
+        "protocol": protocol_hash(protocol),
+        "protocol_settings": protocol,
         "config_hash": record.tags.get(CONFIG_HASH),
         "code": record.tags.get(GIT_VERSION),
         "exported_by": code_version(),
@@ -172,6 +176,8 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 | seed | {record.spec.seed}, of {", ".join(str(seed) for seed in selected.sweep.seeds)} |
 | trial | {provenance["trial_id"]} |
 | data digest | {provenance["data_digest"]} |
+| protocol | {protocol_line(selected.sweep.settings)} |
+| better than the majority class | {", ".join(f"{split}: {_verdict(record, split)}" for split in _SPLITS)} |
 | code | {provenance["code"]} |
 
 ## Metrics of this seed's best checkpoint
@@ -187,6 +193,11 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
 """
+
+
+def _verdict(record: TrialRecord, split: Split) -> str:
+    better = better_than_majority(record.metrics.of(split))
+    return "not recorded" if better is None else "yes" if better else "**no**"
 
 
 def _shown(value: float | None, decimals: int) -> str:
