@@ -13,7 +13,7 @@ from unirex_ray.files import writable_folder
 
 def main() -> None:
     train = ("train.gpu", "train.precision", "train.threads", "train.token_budget")
-    reads, own = ("method", "output", "data.", "tracking.uri", *train), "the sweep's"
+    reads, own = ("method", "output", "data.", "tracking.uri", "model.trust_remote_code", *train), "the sweep's"
     defaults = {"output": own, "tracking.uri": own, "method": "each that is there"}
     parser = job_parser("evaluate.py", __doc__, reads=reads, leaves=["data.gold"], defaults=defaults)
     parser.add_argument(
@@ -35,7 +35,8 @@ def main() -> None:
     from unirex_ray.tracking.records import Evaluation
     from unirex_ray.tracking.store import resolve_tracking_uri
 
-    found = find_models(Path(options.folder).expanduser())
+    trusts = build_config(tree).model.trust_remote_code
+    found = find_models(Path(options.folder).expanduser(), trust_remote_code=trusts)
     models = of_method(found.models, tree.get("method"))
     config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unirex_ray.cli.parser import Parser
+from unirex_ray.cli.parser import Parser, add_remote_code
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.inference.explain import explain
 from unirex_ray.report.html import rationale_page, rationale_text
@@ -17,10 +17,16 @@ def main() -> None:
     parser.add_argument("--text", required=True, help="The text to predict.")
     parser.add_argument("--top-k-percent", type=int, default=20, help="Size of the rationale; default: 20.")
     parser.add_argument("--html", metavar="FILE", help="Write a page instead of printing.")
+    add_remote_code(parser)
     options = parser.parse_args()
     if not 1 <= options.top_k_percent <= 100:
         raise UserError(f"--top-k-percent must be from 1 to 100, but got {options.top_k_percent}")
-    shown = explain(Path(options.model), options.text, top_k_percent=options.top_k_percent)
+    shown = explain(
+        Path(options.model),
+        options.text,
+        top_k_percent=options.top_k_percent,
+        trust_remote_code=options.trust_remote_code == "true",
+    )
     if options.html:
         page = rationale_page([shown], title=f"Rationale by {options.model}")
         try:

@@ -14,7 +14,7 @@ def main() -> None:
     parser = job_parser(
         "export_best.py",
         __doc__ or "",
-        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", "method"),
+        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", "method", "model.trust_remote_code"),
         defaults={"sweep.nrg_weights": "as the sweeps did", "method": "the best of all"},
     )
     parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
@@ -38,7 +38,8 @@ def main() -> None:
     weights = weights_of(sweeps, configured_weights(config, tree))
     selected = select_trial(sweeps, weights, tree.get("method"), even_if_not_better=options.even_if_not_better)
     folder = Path(options.folder or f"{config.output}/model")
-    exported = export(selected, Path(config.output), folder, tracking_uri=store.uri)
+    trusts = config.model.trust_remote_code
+    exported = export(selected, Path(config.output), folder, tracking_uri=store.uri, trust_remote_code=trusts)
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
     print_next(after_export(str(folder), exported), out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config, flatten
+from unirex_ray.config import build_config, check_remote_code, flatten
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.sweep.shipped import shipped_spaces, space_file
 
@@ -30,7 +30,9 @@ def main() -> None:
     from unirex_ray.sweep.run import run_sweep
     from unirex_ray.sweep.space import load_space
 
-    space = load_space(space_file(options.space, tree))
+    file = space_file(options.space, tree)
+    space = load_space(file)
+    check_remote_code(file, space.presets, tree)
     config = build_config(space.presets, tree)
     fixed = {key for key, _ in flatten(tree)}
     outcome = run_sweep(config, space, fixed=fixed, resume=options.resume, warm_start=options.warm_start)

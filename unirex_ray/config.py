@@ -106,8 +106,10 @@ class ModelConfig(_Section):
 
     encoder: UserPath = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
     revision: str | None = Field(None, description="Hub revision of the encoder.")
-    trust_remote_code: bool = Field(False, description="Run Python code that ships with a hub encoder.")
-    layers: int | None = Field(None, ge=1, description="Keep the encoder's first N layers; default: all.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that ships with a hub encoder; only the command line can allow it."
+    )
+    layers: int | None = Field(None, ge=1, le=1000, description="Keep the encoder's first N layers; default: all.")
     head: Literal["linear", "mlp-2048-2", "mlp-4096-3"] = Field(
         "linear", description="Head of an extractor that is learned (DLM, SLM, L2E)."
     )
@@ -365,6 +367,40 @@ def load_yaml(path: str | Path) -> Tree:
     if not isinstance(tree, dict):
         raise UserError(f"{str(path)!r} must hold a YAML mapping of keys, but holds {type(tree).__name__}")
     return tree
+
+
+REMOTE_CODE = "model.trust_remote_code"
+
+
+def refuse_remote_code(file: str | Path, what: str = REMOTE_CODE) -> UserError:
+    """The error for a file that asks for what only the command line can allow.
+
+    Args:
+        what: in the file asks for it.
+    """
+    return UserError(
+        f"{str(file)!r} asks to run Python code that ships with an encoder ({what}); "
+        f"read that code, and if you trust it, add --{REMOTE_CODE} to the command line"
+    )
+
+
+def check_remote_code(file: str | Path, tree: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse a file's tree that allows remote code where the command line does not decide.
+
+    Args:
+        given: the tree of the command line, which stands above the file's.
+
+    Raises:
+        UserError: naming the file and the option.
+    """
+    asks, decided = (dict(flatten(each)).get(REMOTE_CODE) for each in (tree, given))
+    # A file's words are typed here alone: `false` comes as text.
+    if (
+        asks is not None
+        and decided is None
+        and build_config({"model": {"trust_remote_code": asks}}).model.trust_remote_code
+    ):
+        raise refuse_remote_code(file)
 
 
 _NO_SCIENCE = ("output", "tracking", "sweep", "data.cache", "data.source")

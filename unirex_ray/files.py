@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import secrets
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 
 
 def writable_folder(folder: str | Path, option: str = "output") -> Path:
@@ -52,3 +57,26 @@ def try_lock(file: Path) -> IO[str] | None:
     except OSError:
         pass
     return lock
+
+
+@contextmanager
+def new_folder(folder: Path, option: str) -> Iterator[Path]:
+    """A folder to fill, beside its place; it is put in place as a whole, and removed if that fails.
+
+    Args:
+        folder: absolute; may exist if it is empty.
+
+    Raises:
+        UserError: if it already holds something, or cannot be written or put there; names the option.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{str(folder)!r} is not empty; choose another --{option}")
+    partial = writable_folder(folder.parent, option) / f".{folder.name}.{secrets.token_hex(4)}.partial"
+    partial.mkdir()
+    try:
+        yield partial
+        os.rename(partial, folder)
+    except OSError as error:  # the disk is full; or the place has been filled by now, or is a mount point
+        raise UserError(f"cannot write {str(folder)!r}: {one_line(error)}; choose another --{option}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -4,10 +4,13 @@ import pytest
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations, select_best, select_variants
+from unirex_ray.config import Config
 from unirex_ray.errors import UserError
-from unirex_ray.inference.export import select_trial
+from unirex_ray.inference.export import model_card, provenance_of, select_trial
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS
 from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.models.card import ModelCard
+from unirex_ray.tracking.protocol import protocol_hash
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 from unirex_ray.tracking.store import SweepRecord
 
@@ -145,3 +148,24 @@ def test_models_that_learned_nothing_are_exported_on_demand_alone() -> None:
         select_trial([dead], EQUAL_WEIGHTS, "aa-ig")
     chosen = select_trial([dead], EQUAL_WEIGHTS, None, even_if_not_better=True)
     assert chosen.record is dead.trials[0]
+
+
+@pytest.mark.parametrize(("p", "answer"), [(0.01, "dev: yes"), (0.4, "dev: **no**"), (None, "dev: not recorded")])
+def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: float | None, answer: str) -> None:
+    verdict = {} if p is None else {"majority_p": p}
+    swept_once = swept(trial("aa-ig", 0, 0, {**LEFT, **verdict}))
+    selected = select_trial([swept_once], EQUAL_WEIGHTS, None, even_if_not_better=True)
+    provenance = provenance_of(selected, "sqlite:////x")
+    assert provenance["protocol"] == protocol_hash(provenance["protocol_settings"])
+    card = ModelCard(
+        method="aa-ig",
+        designs=(),
+        labels=("a", "b"),
+        task_metric="accuracy",
+        multi_choice=False,
+        max_length=8,
+        truncation="head",
+    )
+    text = model_card(selected, Config(), card, provenance)
+    assert f"| better than the majority class | {answer}, test:" in text
+    assert f"| protocol | protocol {provenance['protocol']}: reviews" in text

@@ -280,7 +280,7 @@ def test_weights_that_are_gone_are_named_and_nothing_is_written(swept: Swept, tm
     line = refused("export_best", f"--output={swept.output}", "--method=aa-ig", f"--folder={folder}")
     assert f"the weights of trial {trial.spec.trial_id} are not in {swept.output}/trials/" in line
     assert trial.run_id in line
-    assert not list(folder.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_texts_and_folders_that_cannot_be_read_are_refused(swept: Swept, tmp_path: Path) -> None:

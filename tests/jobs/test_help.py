@@ -106,7 +106,11 @@ def test_every_job_tells_the_defaults_of_its_configuration_file(help_of: Help, t
     ("job", "shown", "hidden"),
     [
         ("compare", {"data.name", "output", "tracking.uri", "sweep.nrg_weights"}, None),
-        ("export_best", {"data.name", "output", "tracking.uri", "sweep.nrg_weights", "method"}, None),
+        (
+            "export_best",
+            {"data.name", "output", "tracking.uri", "sweep.nrg_weights", "method", "model.trust_remote_code"},
+            None,
+        ),
         ("train", {"train.seed", "sweep.max_failures"}, {"sweep.seeds", "sweep.methods", "tracking.uri"}),
         ("sweep", {"sweep.seeds", "tracking.uri", "train.epochs"}, {"train.seed"}),
         ("prepare_data", {"data.labels", "model.encoder"}, {"train.epochs", "model.head", "data.gold_percent"}),

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.cli.option import option
-from unirex_ray.config import Config, flatten
+from unirex_ray.config import REMOTE_CODE, Config, flatten
 from unirex_ray.data.schema import Corpus
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
@@ -46,12 +46,12 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     if outcome.best is None:
         return [view]
     output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
-    shared = uri != own_database(config)
+    shared, trust = uri != own_database(config), _trust(config)
     return [
         f"python jobs/compare.py {same_store}"
         + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else ""),
-        f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else ""),
-        f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}",
+        f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else "") + trust,
+        f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}{trust}",
         view,
     ]
 
@@ -72,10 +72,11 @@ def after_compare(config: Config, uri: str, comparison: Comparison, sweeps: Sequ
 def after_export(folder: str, exported: Config) -> list[str]:
     """Explain a text, evaluate on another corpus, train again."""
     model, again = shlex.quote(folder), option("output", f"{exported.output.rstrip('/')}-again")
+    trust = _trust(exported)
     return [
-        f'python jobs/explain.py --model {model} --text "..."',
-        f"python jobs/evaluate.py --model {model} --data.name=...",
-        f"python jobs/train.py --config {model}/best_config.yaml {again}",
+        f'python jobs/explain.py --model {model} --text "..."{trust}',
+        f"python jobs/evaluate.py --model {model} --data.name=...{trust}",
+        f"python jobs/train.py --config {model}/best_config.yaml {again}{trust}",
     ]
 
 
@@ -87,6 +88,11 @@ def after_evaluate(evaluation: Evaluation, config: Config, uri: str) -> list[str
     """
     trained = {"data.name": evaluation.trained_on, "tracking.uri": None if uri == own_database(config) else uri}
     return [f"python jobs/compare.py {_store_options(config.changed(trained))}"]
+
+
+def _trust(config: Config) -> str:
+    """The option without which a file's wish to run an encoder's own code is refused."""
+    return f" --{REMOTE_CODE}" if config.model.trust_remote_code else ""
 
 
 def _store_options(config: Config) -> str:

@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 
 from unirex_ray.cli.option import read_value, type_in_words
 from unirex_ray.config import (
+    REMOTE_CODE,
     Tree,
     build_config,
+    check_remote_code,
     config_fields,
     config_keys,
     flatten,
@@ -87,7 +89,7 @@ def parse_job(
         UserError: for unknown options, and for keys that the job does not read; in a file these are left out.
     """
     options = {key: _add_option(parser, key) for key in parser.keys}
-    argv = [_present_option(argument) for argument in argv]
+    argv = [_present_option(argument) for argument in _explicit(argv)]
     helps = any(argument in _HELP for argument in argv)
     if helps:
         for action in parser._actions:
@@ -115,7 +117,9 @@ def _read_file(path: str, read: Collection[str], given: Collection[str]) -> Tree
     if "method" in given:
         # It names the methods of its sweep as well; who asks for one method means that one.
         unread.add("sweep.methods")
-    return unflatten({key: value for key, value in flatten(merge(load_yaml(path))) if key not in unread})
+    file_tree = merge(load_yaml(path))
+    check_remote_code(path, file_tree, unflatten(dict.fromkeys(given, True)))
+    return unflatten({key: value for key, value in flatten(file_tree) if key not in unread})
 
 
 def _add_option(parser: Parser, key: str) -> argparse.Action:
@@ -155,6 +159,28 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def add_remote_code(parser: argparse.ArgumentParser) -> None:
+    """The option `--model.trust_remote_code` for a job without a configuration tree."""
+    parser.add_argument(
+        f"--{REMOTE_CODE}",
+        dest="trust_remote_code",
+        nargs="?",
+        choices=["true", "false"],
+        const="true",
+        default="false",
+        help="Run Python code that ships with the model's encoder.",
+    )
+
+
+def _explicit(argv: Sequence[str]) -> list[str]:
+    """Arguments with the value of a bare `--model.trust_remote_code`."""
+    following = [*argv[1:], "--"]
+    return [
+        f"{argument}=true" if argument == f"--{REMOTE_CODE}" and after.startswith("--") else argument
+        for argument, after in zip(argv, following, strict=False)
+    ]
 
 
 def _present_option(argument: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,20 +11,27 @@ from unirex_ray.data.encoded import SpecialTokens
 from unirex_ray.data.highlight import HighlightedInstance
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.errors import UserError
+from unirex_ray.inference.find import read_known
 from unirex_ray.models.store import load_model
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.explain import explain_instances
 
 
-def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None = None) -> HighlightedInstance:
+def explain(
+    folder: Path, text: str, *, top_k_percent: int, threads: int | None = None, trust_remote_code: bool = False
+) -> HighlightedInstance:
     """Predict one text with an exported model and mark its top-k% rationale.
+
+    Args:
+        trust_remote_code: see `load_model`.
 
     Raises:
         UserError: for an empty text, a multi-choice model, or a folder that is no model.
     """
     if not text.strip():
         raise UserError("--text is empty; give the text to explain")
-    model, tokenizer, card = load_model(folder)
+    read_known(folder)
+    model, tokenizer, card = load_model(folder, trust_remote_code=trust_remote_code)
     if card.multi_choice:
         raise UserError(f"{str(folder)!r} chooses between several inputs; explain takes one text")
     if model.design.extractor in ("gold", "inv"):
@@ -33,8 +39,7 @@ def explain(folder: Path, text: str, *, top_k_percent: int, threads: int | None 
     if threads is not None:
         torch.set_num_threads(threads)
     instance = Instance(id="text", inputs=(Input(segments=(text,)),), label=0)
-    truncation: Any = card.truncation
-    split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=truncation)
+    split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=card.truncation)
     special_tokens = SpecialTokens(
         pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id
     )

@@ -13,11 +13,14 @@ from unirex_ray.analysis.selection import Configuration, configurations, rank_on
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
-from unirex_ray.files import writable_folder
+from unirex_ray.files import new_folder
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
+from unirex_ray.metrics.verdict import better_than_majority
+from unirex_ray.models.card import ModelCard
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.store import ModelCard, save_model
+from unirex_ray.models.store import TASK_MODEL, save_model
+from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
@@ -80,40 +83,62 @@ def select_trial(
     return Selected(record=record, configuration=best, sweep=next(s for s in sweeps if s.sweep_id == best.sweep))
 
 
-def export(selected: Selected, output: Path, folder: Path, *, tracking_uri: str) -> Config:
+def export(
+    selected: Selected, output: Path, folder: Path, *, tracking_uri: str, trust_remote_code: bool = False
+) -> Config:
     """Write the folder: model, tokenizer, `best_config.yaml`, `metrics.json`, `provenance.json` and `README.md`.
+
+    It is written beside its place, read back, and put there as a whole.
 
     Args:
         output: the sweep's output folder, which holds the trained weights.
+        trust_remote_code: see `completed_model`.
 
     Raises:
         UserError: if the weights are not there, or `folder` cannot be written or already holds something.
     """
     record = selected.record
-    if any(writable_folder(folder, "folder").iterdir()):
-        raise UserError(f"{str(folder)!r} is not empty; choose another --folder")
-    store = CheckpointStore(output / "trials" / record.spec.trial_id)
-    completed = completed_model(store)
-    if completed is None:
-        raise UserError(
-            f"the weights of trial {record.spec.trial_id} are not in {store.folder}; give the sweep's --output, "
-            f"or train it again: its configuration is in MLflow run {record.run_id}"
-        )
-    config, model, card = completed
-    save_model(folder, model, load_tokenizer(config.model), config.model, card)
-    (folder / SETTINGS).write_text(to_yaml(config), encoding="utf-8")
-    # NRG depends on what else was compared: raw metrics are what this trial is known by.
-    metrics = replace(record.metrics, nrg={}).flat()
-    (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2), encoding="utf-8")
-    provenance = provenance_of(selected, tracking_uri)
-    (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2), encoding="utf-8")
-    (folder / "README.md").write_text(model_card(selected, config, card, provenance), encoding="utf-8")
+    with new_folder(folder.absolute(), "folder") as new:
+        store = CheckpointStore(output / "trials" / record.spec.trial_id)
+        completed = completed_model(store, trust_remote_code=trust_remote_code)
+        if completed is None:
+            raise UserError(
+                f"the weights of trial {record.spec.trial_id} are not in {store.folder}; give the sweep's --output, "
+                f"or train it again: its configuration is in MLflow run {record.run_id}"
+            )
+        config, model, card = completed
+        save_model(new, model, load_tokenizer(config.model), config.model, card)
+        # NRG depends on what else was compared: raw metrics are what this trial is known by.
+        metrics = replace(record.metrics, nrg={}).flat()
+        provenance = provenance_of(selected, tracking_uri)
+        texts = {
+            SETTINGS: to_yaml(config),
+            "metrics.json": json.dumps(dict(sorted(metrics.items())), indent=2),
+            PROVENANCE: json.dumps(provenance, indent=2),
+            "README.md": model_card(selected, config, card, provenance) + files_section(new, card),
+        }
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
     return config
+
+
+def files_section(folder: Path, card: ModelCard) -> str:
+    """The part of the README that says which of the folder's files other software can read."""
+    kind = "MultipleChoice" if card.multi_choice else "SequenceClassification"
+    if (folder / TASK_MODEL).is_dir():
+        rationale = " It reads rationales, not whole texts." if card.designs[-1].predicts_from == "rationale" else ""
+        text = f"`task_model/` is the task model alone, for `AutoModelFor{kind}` and `AutoTokenizer`.{rationale}"
+    else:
+        text = (
+            f"No `AutoModelFor{kind}` computes this task model's head, so all weights are in "
+            "`rationale_model.safetensors`, for `unirex_ray` alone; `encoder/` holds configuration and tokenizer."
+        )
+    return f"\n## Files\n\n{text}\n"
 
 
 def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
     """From the exported numbers back to data, code and run."""
-    record = selected.record
+    record, protocol = selected.record, protocol_of(selected.sweep.settings)
     return {
         "trial_id": record.spec.trial_id,
         "run_id": record.run_id,
@@ -121,6 +146,8 @@ def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
         "sweep_run_id": selected.sweep.run_id,
         "tracking_uri": tracking_uri,
         "data_digest": record.tags.get(DATA_DIGEST),
+        "protocol": protocol_hash(protocol),
+        "protocol_settings": protocol,
         "config_hash": record.tags.get(CONFIG_HASH),
         "code": record.tags.get(GIT_VERSION),
         "exported_by": code_version(),
@@ -149,6 +176,8 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 | seed | {record.spec.seed}, of {", ".join(str(seed) for seed in selected.sweep.seeds)} |
 | trial | {provenance["trial_id"]} |
 | data digest | {provenance["data_digest"]} |
+| protocol | {protocol_line(selected.sweep.settings)} |
+| better than the majority class | {", ".join(f"{split}: {_verdict(record, split)}" for split in _SPLITS)} |
 | code | {provenance["code"]} |
 
 ## Metrics of this seed's best checkpoint
@@ -164,6 +193,11 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
 """
+
+
+def _verdict(record: TrialRecord, split: Split) -> str:
+    better = better_than_majority(record.metrics.of(split))
+    return "not recorded" if better is None else "yes" if better else "**no**"
 
 
 def _shown(value: float | None, decimals: int) -> str:

@@ -14,9 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, one_line
 from unirex_ray.inference.export import PROVENANCE, SETTINGS
+from unirex_ray.methods import get_method
+from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_saved
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.store import MODEL, ModelCard, load_model, read_card
+from unirex_ray.models.store import check_trust, load_model
 from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
 from unirex_ray.tracking.records import trial_name
 from unirex_ray.tracking.store import recorded_uri
@@ -63,37 +65,55 @@ class Models:
     tracking_uri: str | None
 
 
-def find_models(folder: Path) -> Models:
+def find_models(folder: Path, *, trust_remote_code: bool = False) -> Models:
     """An exported model, or all seeds of the configurations that a sweep selected.
+
+    Args:
+        trust_remote_code: see `load_model` and `completed_model`.
 
     Raises:
         UserError: if the folder is neither, or incomplete.
     """
     if (folder / MODEL).is_file():
-        return _exported(folder)
+        return _exported(folder, trust_remote_code)
     if (folder / SWEEP).is_file():
-        return _swept(folder)
+        return _swept(folder, trust_remote_code)
     raise UserError(
         f"{str(folder)!r} is neither an exported model (no {MODEL}) nor the output of a sweep (no {SWEEP}); "
         "export a model first, or give the output of a sweep"
     )
 
 
-def _exported(folder: Path) -> Models:
+def read_known(folder: Path) -> SavedModel:
+    """What an exported folder says of itself, where its method is one of ours.
+
+    Raises:
+        UserError: as `read_saved`; for an unknown method.
+    """
+    saved = read_saved(folder)
     try:
-        card = read_card({k: v for k, v in json.loads(_text(folder / MODEL)).items() if k != "model"})
+        get_method(saved.card.method)
+    except UserError as error:
+        raise damaged(folder, f"{MODEL}: {one_line(error)}") from None
+    return saved
+
+
+def _exported(folder: Path, trust_remote_code: bool) -> Models:
+    saved = read_known(folder)
+    check_trust(folder, saved, trust_remote_code)
+    try:
         provenance = json.loads(_text(folder / PROVENANCE))
         config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
         trial_id, digest = provenance["trial_id"], provenance["data_digest"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{str(folder)!r} is damaged ({one_line(error)}); export the model again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise damaged(folder, one_line(error)) from None
 
     def load() -> Loaded:
-        model, tokenizer, _ = load_model(folder)
+        model, tokenizer, _ = load_model(folder, trust_remote_code=trust_remote_code)
         return model, tokenizer
 
     model = TrainedModel(
-        card=card,
+        card=saved.card,
         trial_id=trial_id,
         seed=config.train.seed,
         trained_on=config.data.name,
@@ -104,7 +124,7 @@ def _exported(folder: Path) -> Models:
     return Models(models=(model,), output=output, tracking_uri=recorded_uri(provenance.get("tracking_uri"), output))
 
 
-def _swept(folder: Path) -> Models:
+def _swept(folder: Path, trust_remote_code: bool) -> Models:
     if not (folder / LEADERBOARD).is_file():
         raise UserError(f"the sweep in {str(folder)!r} has not finished; finish it with --resume")
     try:
@@ -124,18 +144,22 @@ def _swept(folder: Path) -> Models:
     ]
     if not trials:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
-    models = tuple(_of_trial(folder, trial_id, seed, trained_on, digest) for trial_id, seed in trials)
+    models = tuple(
+        _of_trial(folder, trial_id, seed, trained_on, digest, trust_remote_code) for trial_id, seed in trials
+    )
     return Models(models=models, output=folder, tracking_uri=recorded_uri(begun.get("tracking_uri"), folder))
 
 
-def _of_trial(folder: Path, trial_id: str, seed: int, trained_on: str, digest: str) -> TrainedModel:
+def _of_trial(
+    folder: Path, trial_id: str, seed: int, trained_on: str, digest: str, trust_remote_code: bool
+) -> TrainedModel:
     store = CheckpointStore(folder / "trials" / trial_id)
     card = completed_card(store)
     if card is None:
         raise UserError(f"{store.folder} holds no completed trial; give the folder that the sweep wrote")
 
     def load() -> Loaded:
-        completed = completed_model(store)
+        completed = completed_model(store, trust_remote_code=trust_remote_code)
         if completed is None:
             raise UserError(f"the weights of trial {trial_id} are not in {store.folder}; train it again")
         config, model, _ = completed

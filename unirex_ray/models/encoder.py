@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from unirex_ray.config import ModelConfig
+from unirex_ray.config import ModelConfig, refuse_remote_code
 from unirex_ray.errors import UserError, first_line
 
 EMBEDDED_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
@@ -133,6 +133,8 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
         except (OSError, ValueError, SafetensorError) as error:
             if isinstance(error, UserError):
                 raise
+            if "trust_remote_code" in str(error):
+                raise refuse_remote_code(config.encoder, "auto_map") from None
             raise UserError(f"cannot load model.encoder = {config.encoder!r}: {first_line(error)}") from None
     return Encoder(backbone, settings)
 

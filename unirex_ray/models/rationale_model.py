@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unirex_ray.config import ModelConfig
+from unirex_ray.config import ModelConfig, TopKPercent
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder, load_encoder
@@ -53,7 +53,7 @@ class Design:
 
     extractor: ExtractorKind
     predicts_from: Literal["text", "rationale"] = "text"
-    top_k_percent: int | None = None
+    top_k_percent: TopKPercent | None = None
     task_model: Literal["new", "earlier"] = "new"
     attention_predictor: bool = False
 

@@ -12,9 +12,9 @@ from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import Method, get_method
+from unirex_ray.models.card import ModelCard
 from unirex_ray.models.encoder import load_encoder
 from unirex_ray.models.rationale_model import dropping_error
-from unirex_ray.models.store import ModelCard
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.memory import disable_malloc_trim

@@ -15,13 +15,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from unirex_ray.config import Config, build_config, to_yaml
+from unirex_ray.config import Config, build_config, refuse_remote_code, to_yaml
 from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json
 from unirex_ray.data.schema import Split
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_EPOCHS, TIED_SUFF_RANGE, TrialMetrics
+from unirex_ray.models.card import ModelCard, read_card
 from unirex_ray.models.rationale_model import RationaleModel, build_model
-from unirex_ray.models.store import ModelCard, read_card
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.runtime import Runtime
 
@@ -234,21 +234,46 @@ class TrialFiles:
         self._runtime.all_reduce(torch.zeros(1, device=self._runtime.device))
 
 
-def completed_model(store: CheckpointStore) -> tuple[Config, RationaleModel, ModelCard] | None:
-    """A completed trial's configuration, best model and card; None where one of its files is missing."""
+def completed_model(
+    store: CheckpointStore, *, trust_remote_code: bool = False
+) -> tuple[Config, RationaleModel, ModelCard] | None:
+    """A completed trial's configuration, best model and card; None where one of its files is missing.
+
+    Args:
+        trust_remote_code: whether an encoder's own Python code may run, where the trial's configuration asks for it.
+
+    Raises:
+        UserError: where it asks and may not; for a damaged file.
+    """
     weights, card, text = store.load(BEST), completed_card(store), store.read(CONFIG)
     if weights is None or card is None or text is None:
         return None
-    config = build_config(yaml.safe_load(text))
+    try:
+        config = build_config(yaml.safe_load(text))
+    except (ValueError, AttributeError, yaml.YAMLError) as error:
+        raise _damaged(store, CONFIG, error) from None
+    if config.model.trust_remote_code and not trust_remote_code:
+        raise refuse_remote_code(f"{store.folder}/{CONFIG}")
     model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
     model.load_state_dict(weights["model"])
     return config, model, card
 
 
 def completed_card(store: CheckpointStore) -> ModelCard | None:
-    """A completed trial's card; None where the trial has no result."""
+    """A completed trial's card; None where the trial has no result.
+
+    Raises:
+        UserError: where it is damaged.
+    """
     result = store.read(RESULT)
-    return None if result is None else read_card(json.loads(result)["card"])
+    try:
+        return None if result is None else read_card(json.loads(result)["card"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(store, RESULT, error) from None
+
+
+def _damaged(store: CheckpointStore, name: str, error: Exception) -> UserError:
+    return UserError(f"{store.folder}/{name} is damaged: {one_line(error)}; train the trial again")
 
 
 def drop_weights(store: CheckpointStore, *, keep_best: bool) -> None:
