@@ -157,6 +157,8 @@ def test_an_exported_model_runs_no_code_unless_told_to(
     assert str(exported / MODEL) in refused("explain", *text)
     assert str(exported / MODEL) in refused("explain", *text, "--model.trust_remote_code=false")
     assert str(exported / MODEL) in refused("evaluate", f"--model={exported}", "--data.name=reviews")
+    with pytest.raises(UserError, match="asks to run Python code"):
+        find_models(exported)  # before a corpus is read
     for option in ("--model.trust_remote_code", "--model.trust_remote_code=true"):
         monkeypatch.setattr(sys, "argv", ["explain.py", *text, option])
         job_module("explain").main()
