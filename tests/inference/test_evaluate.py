@@ -1,6 +1,7 @@
 """Evaluating trained models on any corpus."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -208,6 +209,26 @@ def test_weights_that_were_deleted_are_named(swept, config, corpus, tmp_path):
     (tmp_path / "trials" / "s1-aa-ig-0003-s0" / "best.pt").unlink()
     with pytest.raises(UserError, match=r"the weights of trial s1-aa-ig-0003-s0 are not in"):
         list(evaluate(find_models(tmp_path).models, corpus, config))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("result.json", '{"card": {"method": "aa-ig"}}'),
+        ("result.json", "{}"),
+        ("result.json", "[]"),
+        ("result.json", '{"ca'),
+        ("config.yaml", "model: {layers: -1}"),
+        ("config.yaml", "[]"),
+        ("config.yaml", "a: ["),
+    ],
+)
+def test_files_of_a_trial_that_are_damaged_are_named(swept, config, corpus, name, text, tmp_path):
+    shutil.copytree(swept[0], tmp_path / "copy")
+    trial = tmp_path / "copy" / "trials" / "s1-a2r-0003-s0"
+    (trial / name).write_text(text)
+    with pytest.raises(UserError, match=rf"a2r-0003-s0/{name} is damaged: .*; train the trial again"):
+        list(evaluate([m for m in find_models(tmp_path / "copy").models if "a2r" in m.trial_id], corpus, config))
 
 
 def test_metrics_that_are_not_finite_are_refused_and_named(swept, config, corpus):

@@ -157,6 +157,8 @@ def test_an_exported_model_runs_no_code_unless_told_to(
     assert str(exported / MODEL) in refused("explain", *text)
     assert str(exported / MODEL) in refused("explain", *text, "--model.trust_remote_code=false")
     assert str(exported / MODEL) in refused("evaluate", f"--model={exported}", "--data.name=reviews")
+    with pytest.raises(UserError, match="asks to run Python code"):
+        find_models(exported)  # before a corpus is read
     for option in ("--model.trust_remote_code", "--model.trust_remote_code=true"):
         monkeypatch.setattr(sys, "argv", ["explain.py", *text, option])
         job_module("explain").main()
@@ -239,13 +241,13 @@ def test_an_encoder_runs_no_code_unless_told_to(config: Config, refused: Run, tm
 def test_no_search_space_can_allow_it(presets: dict, tmp_path: Path, refused: Run) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump({"config": presets}))
-    assert str(space) in refused("sweep", f"--space={space}", f"--output={tmp_path / 'out'}")
+    assert str(space) in refused("sweep", f"--space={space}", "--data.name=sst", f"--output={tmp_path / 'out'}")
 
 
 def test_it_is_no_parameter_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump({"parameters": {"model.trust_remote_code": {"choice": [True]}}}))
-    monkeypatch.setattr(sys, "argv", ["sweep.py", f"--space={space}", f"--output={tmp_path / 'out'}"])
+    monkeypatch.setattr(sys, "argv", ["sweep.py", f"--space={space}", "--data.name=sst"])
     with pytest.raises(UserError, match=r"'model\.trust_remote_code' cannot be a parameter of a search"):
         job_module("sweep").main()
 

@@ -227,6 +227,7 @@ def test_a_copy_that_is_not_the_model_is_refused(made: Made, tmp_path: Path, mon
     [
         ({"designs": [{"extractor": "magic"}]}, "designs.0.extractor = 'magic'"),
         ({"designs": [{"extractor": "selection", "top_k_percent": 10}]}, "builds on an earlier stage"),
+        ({"designs": [{"extractor": "selection", "top_k_percent": 101}]}, "designs.0.top_k_percent = 101"),
         ({"designs": []}, "designs = []"),
         ({"task_metric": "bleu"}, "task_metric = 'bleu'"),
         ({"truncation": "tail"}, "truncation = 'tail'"),
