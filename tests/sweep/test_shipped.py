@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ SST: Tree = {"data": {"name": "sst"}}
 def test_every_file_of_the_folder_is_a_space_by_name() -> None:
     assert shipped_spaces() == {file.stem: file for file in (ROOT / "search_spaces").glob("*.yaml")}
     assert {"quick", "paper", "all-methods", "transfer", "gold-efficiency"} <= shipped_spaces().keys()
+
+
+def test_every_folder_of_the_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent.relative_to(ROOT) for file in (ROOT / "unirex_ray").rglob("*.py")}
+    assert {*listed} == {".".join(folder.parts) for folder in folders} | {"unirex_ray.search_spaces"}
 
 
 def test_the_demo_is_the_default_of_its_own_corpus_only() -> None:
@@ -66,9 +73,9 @@ def test_an_installed_package_has_its_spaces_and_all_its_modules(tmp_path: Path)
     source, built = tmp_path / "source", tmp_path / "site-packages"
     for folder in ("unirex_ray", "search_spaces"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source / file)
-    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
+    build = [sys.executable, "-c", "from setuptools import setup; setup()", "-q", "build_py", "--build-lib", str(built)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
     for pattern in ("*.py", "*.json", "*.html", "py.typed"):
         modules = {file.relative_to(source) for file in (source / "unirex_ray").rglob(pattern)}

@@ -113,7 +113,8 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
             "finish a sweep with --resume"
         )
     methods = rank_methods(selected, "test", weights)
-    protocols = {protocol_hash(protocol := protocol_of(sweep.settings)): protocol for sweep in sweeps}
+    protocols = {sweep.sweep_id: protocol_of(sweep.settings) for sweep in sweeps}
+    hashes = {name: protocol_hash(protocol) for name, protocol in protocols.items()}
 
     def row(method: str) -> MethodRow:
         configuration, verdicts = selected[method], [selected[method].better_than_majority(s) for s in ("dev", "test")]
@@ -135,8 +136,8 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         rows=tuple(sorted(rows, key=lambda row: (row.scores is None, row.learned is False))),
         population=methods.population,
         tied=tuple(configuration.method for configuration in methods.tied),
-        protocols={protocol_hash(protocol_of(sweep.settings)): protocol_line(sweep.settings) for sweep in sweeps},
-        unlike=differences(protocols) if len(protocols) > 1 else "",
+        protocols={hashes[sweep.sweep_id]: protocol_line(sweep.settings) for sweep in sweeps},
+        unlike=differences({hashes[name]: protocol for name, protocol in protocols.items()}),
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )

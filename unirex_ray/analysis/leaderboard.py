@@ -10,7 +10,6 @@ from unirex_ray.analysis.selection import (
     Ranking,
     rank_on_dev,
     rank_variants,
-    select_best,
     why_incomplete,
 )
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Scores, Weights
@@ -61,7 +60,7 @@ def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights
     """Rank all configurations of a sweep by dev metrics."""
     variants = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
     selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
-    methods, best = rank_on_dev(selected, weights), select_best(selected, weights)
+    methods = rank_on_dev(selected, weights)
     position = {configuration.method: number for number, configuration in enumerate(methods.order)}
     rows = []
     for method in sorted(configs, key=lambda method: position.get(method, len(position))):
@@ -74,7 +73,7 @@ def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights
                     rank=number,
                     scores=ranking.population.scores[config.key],
                     global_cnrg=None if scores is None else scores.cnrg,
-                    best=config is best,
+                    best=config is methods.best,
                     note="",
                 )
             )

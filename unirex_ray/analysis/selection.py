@@ -11,7 +11,7 @@ from typing import Any
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
-from unirex_ray.metrics.table import NRG_METRICS, Group
+from unirex_ray.metrics.table import NRG_METRICS, Group, nrg_metrics
 from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.tracking.records import TrialRecord
 
@@ -97,17 +97,25 @@ def configurations(
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Configurations against each other.
+    """Configurations against each other, see `rank`.
 
     Attributes:
-        order: best first, by `_precedence`.
+        order: best first.
         population: their scores, by the name that `rank` was given for each.
-        tied: those with the best CNRG, where they are several; the first of them was chosen by `_precedence`.
+        split: that they were scored on.
+        tied: those with the best CNRG, where they are several.
     """
 
     order: tuple[Configuration, ...]
     population: Population
+    split: Split
     tied: tuple[Configuration, ...]
+
+    @property
+    def best(self) -> Configuration | None:
+        """The first one; None without any, and where its models are not better than the majority class."""
+        first = self.order[0] if self.order else None
+        return None if first is None or first.better_than_majority(self.split) is False else first
 
 
 def rank(named: Mapping[str, Configuration], split: Split, weights: Weights = EQUAL_WEIGHTS) -> Ranking:
@@ -122,7 +130,7 @@ def rank(named: Mapping[str, Configuration], split: Split, weights: Weights = EQ
     """
     raw = {name: configuration.mean(split) for name, configuration in named.items()}
     population = score_population(raw, weights)
-    unfloored = score_population({name: _nrg_metrics(metrics) for name, metrics in raw.items()}, weights)
+    unfloored = score_population({name: nrg_metrics(metrics) for name, metrics in raw.items()}, weights)
     known = list(METHODS)
 
     def digits(score: float) -> float:
@@ -144,6 +152,7 @@ def rank(named: Mapping[str, Configuration], split: Split, weights: Weights = EQ
     return Ranking(
         order=tuple(named[name] for name in order),
         population=population,
+        split=split,
         tied=tuple(named[name] for name in first) if len(first) > 1 else (),
     )
 
@@ -193,12 +202,7 @@ def rank_on_dev(selected: Mapping[str, Configuration], weights: Weights = EQUAL_
 
 def select_best(selected: Mapping[str, Configuration], weights: Weights = EQUAL_WEIGHTS) -> Configuration | None:
     """The one best configuration of a sweep; None where no model is better than the majority class."""
-    order = rank_on_dev(selected, weights).order
-    return order[0] if order and order[0].better_than_majority("dev") is not False else None
-
-
-def _nrg_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {metric.key: metrics[metric.key] for metric in NRG_METRICS if metric.key in metrics}
+    return rank_on_dev(selected, weights).best
 
 
 def pareto_front(configs: Iterable[Configuration]) -> list[Configuration]:

@@ -69,12 +69,12 @@ def select_trial(
     selected = select_variants(candidates, weights)
     if method is not None:
         selected = {name: configuration for name, configuration in selected.items() if name == method}
-    order = rank_on_dev(selected, weights).order
+    ranking = rank_on_dev(selected, weights)
     what = f"method {method!r}" if method else "the sweeps"
-    if not order:
+    if not ranking.order:
         raise UserError(f"no configuration of {what} has completed all its seeds; finish the sweep with --resume")
-    best = order[0]
-    if best.better_than_majority("dev") is False and not even_if_not_better:
+    best = ranking.order[0]
+    if ranking.best is None and not even_if_not_better:
         raise UserError(
             f"no configuration of {what} has models that are better than the majority class on dev: there is nothing "
             "worth exporting; train on more data or for longer, or add --even-if-not-better"

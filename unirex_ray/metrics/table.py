@@ -71,6 +71,12 @@ METRICS = (
 NRG_METRICS = tuple(metric for metric in METRICS if metric.desideratum is not None)
 """The five raw metrics that CNRG sums up. `task_score` repeats the corpus' own task metric (see `TaskMetric`)."""
 
+
+def nrg_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of `NRG_METRICS` that there are, without their standard errors."""
+    return {metric.key: metrics[metric.key] for metric in NRG_METRICS if metric.key in metrics}
+
+
 METRICS_VERSION = 1
 """Of the definitions of all metrics: a change that moves a number raises it; numbers of two versions are not pooled."""
 

@@ -20,7 +20,7 @@ from transformers import (
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.card import ModelCard
-from unirex_ray.models.encoder import Encoder, _quiet
+from unirex_ray.models.encoder import Encoder, quiet
 from unirex_ray.models.stored_tensors import write_tensors
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan
@@ -80,7 +80,7 @@ def _names(task_model: TaskModel, auto: Any, settings: Any) -> dict[str, str] | 
     The backbone's have the same names below the class' prefix; the others are paired in the order of the layers.
     """
     try:
-        with _quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             model = auto.from_config(settings)
     except Exception:  # the library raises all kinds where a family lacks the class
         return None
@@ -103,7 +103,7 @@ def _computes_the_same(folder: Path, auto: Any, task_model: TaskModel, batch: Ba
     if getattr(task_model.encoder.backbone.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = batch.token_types
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             AutoTokenizer.from_pretrained(folder)
             model = auto.from_pretrained(folder, dtype=torch.float32).eval()
             if batch.choices == 1:

@@ -109,7 +109,7 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
     """
     name, revision = _locate(config)
     options = {"revision": revision, "trust_remote_code": config.trust_remote_code}
-    with _quiet():
+    with quiet():
         try:
             settings = AutoConfig.from_pretrained(name, **options)
             if config.layers is not None:
@@ -141,7 +141,7 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
 
 def bare_encoder(folder: Path, *, trust_remote_code: bool = False) -> Encoder:
     """The architecture that a folder's `config.json` describes, with random weights."""
-    with _quiet():
+    with quiet():
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         backbone = AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=trust_remote_code)
     return Encoder(backbone, settings)
@@ -154,7 +154,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         UserError: if it cannot be found or read.
     """
     name, revision = _locate(config)
-    with _quiet():
+    with quiet():
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 name, revision=revision, trust_remote_code=config.trust_remote_code
@@ -192,7 +192,7 @@ def embedded_folder() -> Path | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the library's loading reports and progress bars off the terminal."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -32,7 +32,7 @@ from unirex_ray.models.classifier import (
     write_classifier,
     write_settings,
 )
-from unirex_ray.models.encoder import _quiet, bare_encoder
+from unirex_ray.models.encoder import bare_encoder, quiet
 from unirex_ray.models.rationale_model import RationaleModel, build_model
 from unirex_ray.models.stored_tensors import (
     StoredTensor,
@@ -139,7 +139,7 @@ def load_model(
             raise ValueError(f"{MODEL}: max_length = {card.max_length} is more than the encoder takes")
         model = build()
         model.load_state_dict(read_tensors(stored))
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=runs_code)
     except UserError:
         raise

@@ -15,7 +15,7 @@ from typing import Any
 
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
-from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
+from unirex_ray.metrics.table import TrialMetrics, nrg_metrics
 from unirex_ray.sweep.searcher import ScoredConfiguration, Searcher, StudyHistory
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 
@@ -182,6 +182,7 @@ class Schedule:
         for configuration in configurations(of_method, seeds=self._extent.seeds).get(method, ()):
             statuses = {record.status for record in configuration.records}
             if configuration.complete:
+                # Without standard errors: a search follows differences within noise as well.
                 metrics = nrg_metrics(configuration.mean("dev"))
                 population.append(ScoredConfiguration(parameters=configuration.parameters, metrics=metrics))
             elif "failed" in statuses:
@@ -208,11 +209,6 @@ class Schedule:
         verdict = f"CNRG {own_score:.4f} at epoch {epoch}: rank {rank} of {len(scores)}, the best {kept} go on"
         record = replace(record, tags={**record.tags, f"rung.{epoch}": verdict})
         return record if rank <= kept else replace(record, status="stopped", reason=verdict)
-
-
-def nrg_metrics(dev: Mapping[str, float]) -> dict[str, float]:
-    """The raw metrics of NRG without their standard errors: a search follows differences within noise as well."""
-    return {metric.key: dev[metric.key] for metric in NRG_METRICS if metric.key in dev}
 
 
 def _not_finite(metrics: TrialMetrics) -> str | None:
