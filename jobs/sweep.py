@@ -39,7 +39,7 @@ def main() -> None:
     out = console()
     print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)
-    if outcome.best is None:
+    if not outcome.leaderboard.methods.order:
         raise SystemExit("no configuration completed: see the reasons above")
 
 

@@ -21,8 +21,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unirex_ray.config import build_config, load_yaml
-
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 LISTENING = "0A"
@@ -170,15 +168,13 @@ def test_a_submitted_sweep_succeeds_and_listens_on_loopback_only(cluster: Cluste
     printed = log.read_text()
     assert submitted.returncode == 0, printed
     assert "succeeded" in printed
-    assert "jobs/compare.py" in printed
+    assert "mlflow ui --backend-store-uri" in printed
 
     assert {host for host, _ in heard} == {"127.0.0.1"}
     assert int(cluster.address.rpartition(":")[2]) in {port for _, port in heard}
 
     with (output / "leaderboard.csv").open() as board:
         assert {row["method"] for row in csv.DictReader(board)} == {"aa-ig", "unirex-slm-fp"}
-    best = build_config(load_yaml(output / "best_config.yaml"))
-    assert (best.train.learning_rate, best.data.limit) == (1e-4, 16)
     summary = json.loads((output / "sweep.json").read_text())
     assert summary["status"] == "completed"
     assert list(summary["trials"].values()) == ["completed"] * 2

@@ -23,7 +23,15 @@ from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
 from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
 from unirex_ray.distributed.train_runtime import fit_group
-from unirex_ray.metrics.table import BINARY_F1, CONVERGENCE_DELTA, METRICS, TrialMetrics
+from unirex_ray.metrics.table import (
+    BINARY_F1,
+    CONVERGENCE_DELTA,
+    LOG_ODDS,
+    METRICS,
+    STANDARD_ERRORS,
+    VERDICT,
+    TrialMetrics,
+)
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.state import TrialResult
 
@@ -81,11 +89,10 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
     assert result.epoch == workers  # as many as asked for took part
     assert messages == [EpochDone(epoch=1, metrics=result.metrics)]
 
+    measured = {*METRICS, *STANDARD_ERRORS.values(), *VERDICT} - {BINARY_F1, CONVERGENCE_DELTA, LOG_ODDS}
     losses = {f"train/{name}" for name in ("loss", "task_loss", "comp_loss", "suff_loss", "plaus_loss")}
     assert (
-        set(result.metrics.flat())
-        == set(expected.metrics.flat())
-        == losses | {metric.on("dev") for metric in METRICS if metric not in (BINARY_F1, CONVERGENCE_DELTA)}
+        set(result.metrics.flat()) == set(expected.metrics.flat()) == losses | {metric.on("dev") for metric in measured}
     )
     assert all(expected.metrics.flat()[name] > 0 for name in losses)
     assert result.metrics.flat() == pytest.approx(expected.metrics.flat(), rel=1e-5, abs=1e-7)

@@ -1,18 +1,22 @@
 """Which trial is exported: dev alone decides, and the earlier one wins a tie."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations, select_best, select_variants
-from unirex_ray.config import Config
+from unirex_ray.config import Config, load_yaml, to_yaml
 from unirex_ray.errors import UserError
-from unirex_ray.inference.export import model_card, provenance_of, select_trial
+from unirex_ray.inference.export import export, model_card, provenance_of, select_trial
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.models.card import ModelCard
 from unirex_ray.tracking.protocol import protocol_hash
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 from unirex_ray.tracking.store import SweepRecord
+from unirex_ray.training.checkpoint import CONFIG, CheckpointStore
 
 KEYS = ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")
 
@@ -169,3 +173,27 @@ def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: f
     text = model_card(selected, Config(), card, provenance)
     assert f"| better than the majority class | {answer}, test:" in text
     assert f"| protocol | protocol {provenance['protocol']}: reviews" in text
+
+
+def test_weights_that_the_sweep_did_not_keep_are_explained_with_the_command_that_trains_them_again(
+    tmp_path: Path,
+) -> None:
+    selected = select_trial([RISING], EQUAL_WEIGHTS, "aa-ig")
+    trials, model = tmp_path / "its trials" / "trials", tmp_path / "model"
+    store = CheckpointStore(trials / selected.record.spec.trial_id)
+
+    def refused() -> str:
+        with pytest.raises(UserError) as caught:
+            export(selected, trials.parent, model, tracking_uri="sqlite:///x.db")
+        return str(caught.value)
+
+    assert f"are not in {store.folder}; give the sweep's --output" in refused()
+    store.write(CONFIG, to_yaml(Config(output="elsewhere")).encode())
+    line = refused()
+    assert (
+        "keeps those of each method's selected configuration and Pareto front (sweep.keep_weights=all: of all)" in line
+    )
+    job, given, output = shlex.split(line.partition("train it again: python ")[2].replace("--config ", "--config="))
+    assert (job, output) == ("jobs/train.py", f"--output={store.folder}-again")
+    assert load_yaml(given.removeprefix("--config="))["output"] == "elsewhere"
+    assert not model.exists()

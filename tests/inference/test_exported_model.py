@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from torch import Tensor
 
 from unirex_ray.analysis.compare import compare, write_back
-from unirex_ray.analysis.selection import configurations, select_best, select_variants
+from unirex_ray.analysis.selection import configurations, rank_on_dev, select_variants
 from unirex_ray.config import build_config, config_hash, load_yaml
 from unirex_ray.data.load import load_corpus
 from unirex_ray.distributed.cluster import connect
@@ -70,6 +70,15 @@ def refused(job: str, *arguments: str) -> str:
     return err.getvalue()
 
 
+def there(output: Path) -> tuple[str, str]:
+    """So few instances teach nothing."""
+    return f"--output={output}", "--even-if-not-better"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @dataclass(frozen=True)
 class Swept:
     """A finished sweep, of which only the exported folders, the leaderboard and the runs are left."""
@@ -86,9 +95,7 @@ class Swept:
     def trial(self, method: str | None) -> TrialRecord:
         """The one to be exported: of the best configuration, the seed with the best dev task score."""
         selected = select_variants(configurations(self.sweep.trials, seeds=(0, 1)))
-        best = selected[method] if method else select_best(selected)
-        assert best is not None
-        zero, one = best.records
+        zero, one = (selected[method] if method else rank_on_dev(selected).order[0]).records
         return one if one.metrics.dev["task_score"] > zero.metrics.dev["task_score"] else zero
 
 
@@ -112,10 +119,11 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     store = MlflowStore(uri)
     write_back(store, compare("reviews", store.sweeps("reviews")))
     (sweep,) = store.sweeps("reviews")
-    there = f"--output={output}"
-    printed: dict[str | None, str] = {None: run("export_best", there)}
+    printed: dict[str | None, str] = {None: run("export_best", *there(output))}
     for method in METHODS:
-        printed[method] = run("export_best", there, f"--method={method}", f"--folder={output / f'model of {method}'}")
+        printed[method] = run(
+            "export_best", *there(output), f"--method={method}", f"--folder={output / f'model of {method}'}"
+        )
     shutil.rmtree(output / "trials")
     shutil.rmtree(encoder)
     return Swept(output, encoder, sweep, uri, printed)
@@ -181,9 +189,9 @@ def test_the_configuration_reads_back_as_the_trials(swept: Swept, method: str) -
 
 
 def test_without_a_method_the_best_of_the_sweep_is_exported(swept: Swept) -> None:
-    exported, best = (load_yaml(folder / "best_config.yaml") for folder in (swept.folder(None), swept.output))
-    assert exported["method"] == best["method"] == swept.trial(None).spec.method
-    assert exported["train"]["learning_rate"] == best["train"]["learning_rate"]
+    exported = load_yaml(swept.folder(None) / "best_config.yaml")
+    assert exported["method"] == swept.trial(None).spec.method
+    assert exported["train"]["seed"] == swept.trial(None).spec.seed
 
 
 TEXT = "I thought the zorble plot was <i>bad</i> , but the acting & the music are good and I really liked the ending ."
@@ -269,15 +277,15 @@ def test_a_text_is_predicted_and_explained_as_by_hand(swept: Swept, method: str,
 
 def test_a_folder_that_holds_something_is_left_alone(swept: Swept) -> None:
     folder = swept.folder("fresh")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    line = refused("export_best", f"--output={swept.output}", "--method=aa-ig", f"--folder={folder}")
+    before = contents(folder)
+    line = refused("export_best", *there(swept.output), "--method=aa-ig", f"--folder={folder}")
     assert f"{str(folder)!r} is not empty; choose another --folder" in line
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 def test_weights_that_are_gone_are_named_and_nothing_is_written(swept: Swept, tmp_path: Path) -> None:
     folder, trial = tmp_path / "model", swept.trial("aa-ig")
-    line = refused("export_best", f"--output={swept.output}", "--method=aa-ig", f"--folder={folder}")
+    line = refused("export_best", *there(swept.output), "--method=aa-ig", f"--folder={folder}")
     assert f"the weights of trial {trial.spec.trial_id} are not in {swept.output}/trials/" in line
     assert trial.run_id in line
     assert not list(tmp_path.iterdir())

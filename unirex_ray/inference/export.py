@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -24,7 +25,7 @@ from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
-from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.checkpoint import CONFIG, CheckpointStore
 from unirex_ray.training.state import completed_model
 
 SETTINGS = "best_config.yaml"
@@ -102,10 +103,7 @@ def export(
         store = CheckpointStore(output / "trials" / record.spec.trial_id)
         completed = completed_model(store, trust_remote_code=trust_remote_code)
         if completed is None:
-            raise UserError(
-                f"the weights of trial {record.spec.trial_id} are not in {store.folder}; give the sweep's --output, "
-                f"or train it again: its configuration is in MLflow run {record.run_id}"
-            )
+            raise UserError(_no_weights(store, record))
         config, model, card = completed
         save_model(new, model, load_tokenizer(config.model), config.model, card)
         # NRG depends on what else was compared: raw metrics are what this trial is known by.
@@ -120,6 +118,20 @@ def export(
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")
     return config
+
+
+def _no_weights(store: CheckpointStore, record: TrialRecord) -> str:
+    """Why there are none, and what to do."""
+    trial = f"the weights of trial {record.spec.trial_id} are not in {store.folder}"
+    if store.read(CONFIG) is None:
+        return (
+            f"{trial}; give the sweep's --output, or train it again: its configuration is in MLflow run {record.run_id}"
+        )
+    return (
+        f"{trial}: a sweep that ends keeps those of each method's selected configuration and Pareto front "
+        "(sweep.keep_weights=all: of all); train it again: python jobs/train.py "
+        f"--config {shlex.quote(f'{store.folder}/{CONFIG}')} --output={shlex.quote(f'{store.folder}-again')}"
+    )
 
 
 def files_section(folder: Path, card: ModelCard) -> str:

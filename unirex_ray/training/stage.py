@@ -85,7 +85,8 @@ class StageTrainer:
         Args:
             weights: the best ones of the trial that trained it.
             epoch: that they are from.
-            tied: how many epochs had the best score; what this extractor would have given there is not measured.
+            tied: how many epochs had the best score, 0 where nobody counted; what this extractor would
+                have given there is not measured.
         """
         self.model.load_state_dict(weights)
         self.state.best_epoch = self.state.epoch = epoch

@@ -196,9 +196,10 @@ class TrialFiles:
         model.load_state_dict(best["model"])
 
     def load_shared(self, store: CheckpointStore) -> tuple[Mapping[str, Tensor], int, int] | None:
-        """Weights, epoch and number of tied epochs that another trial's `save_shared` left; None without them."""
+        """Weights, epoch and number of tied epochs (0: not counted) that another's `save_shared` left, or None."""
         shared = store.load(BEST)
-        return None if shared is None else (shared["model"], shared["epoch"], shared["tied"])
+        # Stages of 0.1.0 did not count ties.
+        return None if shared is None else (shared["model"], shared["epoch"], shared.get("tied", 0))
 
     def save_shared(self, store: CheckpointStore, model: RationaleModel, state: TrialState) -> None:
         """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look."""
