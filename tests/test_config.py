@@ -354,3 +354,19 @@ def test_keys_that_came_later_are_hashed_where_they_differ_from_what_earlier_ver
         "model.log_odds": False,
     }
     assert with_later_keys({"train.warmup_from_zero": False})["train.warmup_from_zero"] is False
+
+
+def test_paths_are_absolute_once_the_configuration_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("encoder", "embedded", "corpus"):
+        (tmp_path / name).mkdir()
+    trees = ({"data": {"cache": "new", "source": "corpus"}}, {"model": {"encoder": "encoder"}})
+    config = build_config(*trees)
+    assert (config.data.cache, config.data.source) == (str(tmp_path / "new"), str(tmp_path / "corpus"))
+    assert config.model.encoder == str(tmp_path / "encoder")
+    monkeypatch.chdir(tmp_path / "encoder")
+    (tmp_path / "encoder" / "encoder").mkdir()
+    assert build_config(config.model_dump(mode="json")) == config
+    for name in ("embedded", "owner/name", "bert-base-uncased"):
+        assert build_config({"model": {"encoder": name}}).model.encoder == name
+    assert build_config({"data": {"source": "hf://datasets/a/b@c"}}).data.source == "hf://datasets/a/b@c"

@@ -25,6 +25,18 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 UserPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 
 
+def absolute_if_there(path: str) -> str:
+    """The absolute path of a file or folder that is there; anything else, such as a hub id or `embedded`, as it is.
+
+    Workers run in other folders, where a relative path would lead elsewhere, or to a hub model of that name.
+    """
+    return os.path.abspath(path) if path != "embedded" and os.path.exists(path) else path
+
+
+Source = Annotated[UserPath, AfterValidator(absolute_if_there)]
+Folder = Annotated[UserPath, AfterValidator(os.path.abspath)]
+
+
 def label_text(value: object) -> str:
     """A label as text; a whole number as it is written.
 
@@ -69,7 +81,7 @@ class DataConfig(_Section):
         description="Corpus: reviews (embedded), sst, movies, cose, multirc, esnli, yelp, amazon, stormfront, "
         "offenseval, irony; eraser or table for your own.",
     )
-    source: UserPath | None = Field(
+    source: Source | None = Field(
         None,
         description="Folder, archive or file of the corpus as its authors publish it, or hf://datasets/OWNER/NAME@COMMIT.",
     )
@@ -95,7 +107,7 @@ class DataConfig(_Section):
     max_length: int | None = Field(
         None, ge=8, description="Tokens per input; default: the corpus' own limit, at most the encoder's."
     )
-    cache: UserPath | None = Field(
+    cache: Folder | None = Field(
         None,
         description="Folder of corpora as read and as tokenised; default: unirex_ray in XDG_CACHE_HOME or ~/.cache.",
     )
@@ -104,7 +116,7 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The task model and the rationale extractor."""
 
-    encoder: UserPath = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
+    encoder: Source = Field("embedded", description="embedded (all-MiniLM-L6-v2, no network), a hub id, or a folder.")
     revision: str | None = Field(None, description="Hub revision of the encoder.")
     trust_remote_code: bool = Field(
         False, description="Run Python code that ships with a hub encoder; only the command line can allow it."

@@ -41,17 +41,22 @@ LABELS = ("negative", "positive")
 _T = TypeVar("_T")
 
 
-def save_encoder(folder: Path, family: str) -> None:
-    """An encoder of two layers and its tokenizer, one token per word, as a folder that the library loads."""
-    bert = family == "bert"
+def vocabulary(*, bert: bool) -> dict[str, int]:
+    """One token per word, and the special ones as BERT or as RoBERTa has them."""
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] if bert else ["<s>", "<pad>", "</s>", "<unk>"]
-    pad, unk, cls, sep = names if bert else (names[1], names[3], names[0], names[2])
-    vocabulary = {word: number for number, word in enumerate([*names, *GOOD, *BAD, *PLAIN])}
-    engine = Tokenizer(models.WordLevel(vocabulary, unk_token=unk))
+    return {word: number for number, word in enumerate([*names, *GOOD, *BAD, *PLAIN])}
+
+
+def save_tokenizer(folder: Path, *, bert: bool) -> None:
+    """BERT's has token types, RoBERTa's two separators in a pair."""
+    words = vocabulary(bert=bert)
+    names = list(words)
+    pad, unk, cls, sep = names[:4] if bert else (names[1], names[3], names[0], names[2])
+    engine = Tokenizer(models.WordLevel(words, unk_token=unk))
     engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     pair = f"{cls} $A {sep} $B:1 {sep}:1" if bert else f"{cls} $A {sep} {sep} $B {sep}"
     engine.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}", pair=pair, special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])]
+        single=f"{cls} $A {sep}", pair=pair, special_tokens=[(cls, words[cls]), (sep, words[sep])]
     )
     PreTrainedTokenizerFast(
         tokenizer_object=engine,
@@ -62,20 +67,27 @@ def save_encoder(folder: Path, family: str) -> None:
         model_max_length=MAX_LENGTH,
         model_input_names=["input_ids", *(["token_type_ids"] if bert else []), "attention_mask"],
     ).save_pretrained(folder)
+
+
+def save_encoder(folder: Path, family: str) -> None:
+    """An encoder of two layers and its tokenizer as a folder that the library loads."""
+    bert = family == "bert"
+    save_tokenizer(folder, bert=bert)
+    words = vocabulary(bert=bert)
     shape: dict[str, Any] = {
-        "vocab_size": len(vocabulary),
+        "vocab_size": len(words),
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 64,
         "initializer_range": 0.15,
-        "pad_token_id": vocabulary[pad],
+        "pad_token_id": words["[PAD]" if bert else "<pad>"],
     }
     torch.manual_seed(0)
     if bert:
         model: Any = BertModel(BertConfig(**shape, max_position_embeddings=MAX_LENGTH))
     else:
-        edges = {"bos_token_id": vocabulary[cls], "eos_token_id": vocabulary[sep]}
+        edges = {"bos_token_id": words["<s>"], "eos_token_id": words["</s>"]}
         model = RobertaModel(RobertaConfig(**shape, **edges, max_position_embeddings=MAX_LENGTH + 2, type_vocab_size=1))
     model.save_pretrained(folder)
 

@@ -79,7 +79,7 @@ def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> st
     [
         (["--data.name=sst"], ["data.source", "trainDevTestTrees_PTB.zip"]),
         (["--data.name=sst", "--data.source=absent.zip"], ["'absent.zip' does not exist"]),
-        (["--data.name=sst", "--data.source=notes.txt"], ["'notes.txt'", "neither a folder nor a .zip"]),
+        (["--data.name=sst", "--data.source=notes.txt"], ["notes.txt'", "neither a folder nor a .zip"]),
         (["--data.name=revews"], ["'revews'", "did you mean 'reviews'", "sst, movies"]),
         (["--method=unirex-slm-pf"], ["'unirex-slm-pf'", "aa-ig, l2e, sgt, fresh"]),
         (["--train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),

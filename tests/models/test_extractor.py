@@ -97,7 +97,7 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
     config = tiny_config(encoders["bert"])
     model = RationaleModel(config.model, Design(extractor="slm"), 2).task_model
     assert model.pooler is None
-    model.encoder.backbone.pooler = None
+    model.encoder.drop_pooler()
     other = type(model)(model.encoder, 2)
     batch = batch_of(encoders["bert"])
     assert other.pooler is not None

@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unirex_ray.config import LossConfig
-from unirex_ray.data.batching import Batch, collate
+from unirex_ray.data.batching import Batch
 from unirex_ray.data.corpora.reviews import make_reviews
 from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 from unirex_ray.models.attribution import dropout_off
-from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.extractor import ExtractorOutput
-from unirex_ray.models.rationale_model import Design, RationaleModel, dropping_error
-from unirex_ray.models.task_model import TaskModel, class_logits
+from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.task_model import class_logits
 from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 
@@ -216,47 +215,6 @@ def test_streaming_keeps_no_activations_of_a_pass(encoders, trained):
         return sum(sizes)
 
     assert saved(True) < saved(False) / 10
-
-
-class IgnoresPositions(Encoder):
-    """Accepts position ids, but numbers the tokens of a row by itself."""
-
-    def forward(self, *, position_ids, **rest):
-        fresh = torch.arange(position_ids.shape[1]).expand_as(position_ids)
-        return super().forward(position_ids=fresh, **rest)
-
-
-class ShiftsWithLength(Encoder):
-    """Not exact for another reason: a state depends on the number of tokens in the row."""
-
-    def forward(self, *, attention_mask, **rest):
-        states, pooled = super().forward(attention_mask=attention_mask, **rest)
-        return states, pooled + 0.01 * states.shape[1]
-
-
-def test_an_encoder_that_is_not_exact_is_found_out(encoders, trained):
-    model = trained("bert", "slm").task_model
-    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
-    batch = collate(split, range(4), tokens)
-    assert dropping_error(model, batch) < 1e-5
-    for kind in (IgnoresPositions, ShiftsWithLength):
-        other = TaskModel(kind(model.encoder.backbone, model.encoder.backbone.config), 2)
-        assert dropping_error(other, batch) > 1e-4
-    other.encoder.takes_position_ids = False
-    assert dropping_error(other, batch) == float("inf")
-
-
-def test_the_check_leaves_modes_and_random_state_alone(encoders, trained):
-    model = trained("bert", "slm").task_model
-    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
-    model.train()
-    model.dropout.eval()
-    state = torch.get_rng_state()
-    dropping_error(model, collate(split, range(4), tokens))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert model.encoder.training
-    assert not model.dropout.training
-    model.train()
 
 
 def test_class_logits_of_choices_by_hand():

@@ -1,8 +1,6 @@
 import copy
-import dataclasses
 import json
 import math
-import shutil
 import threading
 import time
 from contextlib import suppress
@@ -13,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.tiny import Group, first_stage, stages, tiny_config, tiny_corpus
-from transformers import ModernBertConfig, ModernBertModel
 
 from unirex_ray.config import Config, build_config, load_yaml
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, Method, Stage
+from unirex_ray.models.acceptance import Acceptance
 from unirex_ray.models.rationale_model import Design, build_stage
 from unirex_ray.training import learner, setup, stage, trial
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
@@ -475,39 +473,19 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
 
 
 def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp_path):
-    def answer(error: float) -> None:
-        monkeypatch.setattr(setup, "_DROPPING_ERRORS", {})
-        monkeypatch.setattr(setup, "dropping_error", lambda model, batch: error)
+    def drops(perturbation: str, error: float | None) -> bool:
+        monkeypatch.setattr(setup, "accepted_encoder", lambda config, encoded: Acceptance(9, error))
+        changed = config.changed({"train.perturbation": perturbation})
+        return first_stage(changed, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
 
-    answer(1.0)
-    assert not first_stage(config, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
-    answer(math.nan)
-    assert not first_stage(config, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
-    dropped, masked = (config.changed({"train.perturbation": choice}) for choice in ("dropped", "masked"))
-    assert not first_stage(masked, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
-    with pytest.raises(UserError, match="not the same as masking"):
-        first_stage(dropped, corpus, LocalRuntime(tmp_path))
-    answer(0.0)
-    assert first_stage(dropped, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
-    assert not first_stage(masked, corpus, LocalRuntime(tmp_path)).setup.forward_plan.drop
-
-
-def test_an_encoder_that_is_exact_for_short_inputs_alone_is_masked(encoders, corpus, tmp_path):
-    folder = tmp_path / "windowed"
-    shutil.copytree(encoders["bert"], folder)
-    (folder / "model.safetensors").unlink()
-    shape = {"vocab_size": 144, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    settings = ModernBertConfig(
-        **shape, **special, intermediate_size=64, local_attention=16, initializer_range=0.15, max_position_embeddings=96
-    )
-    torch.manual_seed(0)
-    ModernBertModel(settings).save_pretrained(folder)
-    by_length = sorted(corpus.splits["train"], key=lambda instance: len(instance.inputs[0].segments[0]))
-    short = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(by_length[:4])})
-    mixed = dataclasses.replace(corpus, splits={**corpus.splits, "train": InstanceTable.from_instances(by_length)})
-    assert first_stage(tiny_config(str(folder)), short, LocalRuntime(tmp_path)).setup.forward_plan.drop
-    assert not first_stage(tiny_config(str(folder)), mixed, LocalRuntime(tmp_path)).setup.forward_plan.drop
+    assert drops("auto", 1e-9)
+    assert drops("dropped", 1e-9)
+    assert not drops("masked", 1e-9)
+    for error in (None, math.nan, 1e-3):
+        assert not drops("auto", error)
+        assert not drops("masked", error)
+        with pytest.raises(UserError, match="not the same as masking"):
+            drops("dropped", error)
 
 
 @pytest.mark.slow

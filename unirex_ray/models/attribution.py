@@ -147,7 +147,7 @@ def _path_ends(task_model: TaskModel, batch: Batch, ids: Tensor, rows: Tensor, *
     inputs = table(ids) if learn else table(ids).detach()
     special = batch.separators[rows, : ids.shape[1]].clone()
     special[:, 0] = True  # CLS
-    return inputs, torch.where(special[..., None], inputs, table.weight[batch.pad_id].detach())
+    return inputs, torch.where(special[..., None], inputs, table(torch.full_like(ids[:1, :1], batch.pad_id)).detach())
 
 
 def _integrated_gradients(

@@ -20,7 +20,7 @@ from transformers import (
 from unirex_ray.data.batching import Batch
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.card import ModelCard
-from unirex_ray.models.encoder import Encoder, quiet
+from unirex_ray.models.encoder import Encoder, made_up_row, quiet
 from unirex_ray.models.stored_tensors import write_tensors
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan
@@ -45,7 +45,7 @@ def write_classifier(
         no such class.
     """
     auto: Any = AutoModelForMultipleChoice if card.multi_choice else AutoModelForSequenceClassification
-    settings = copy.deepcopy(task_model.encoder.backbone.config)
+    settings = copy.deepcopy(task_model.encoder.settings)
     settings.id2label = dict(enumerate(card.labels))
     settings.label2id = {label: number for number, label in enumerate(card.labels)}
     names = _names(task_model, auto, settings)
@@ -100,7 +100,7 @@ def _names(task_model: TaskModel, auto: Any, settings: Any) -> dict[str, str] | 
 def _computes_the_same(folder: Path, auto: Any, task_model: TaskModel, batch: Batch) -> bool:
     """Whether the checkpoint gives the task model's logits on a batch."""
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attended.long()}
-    if getattr(task_model.encoder.backbone.config, "type_vocab_size", 0) > 1:
+    if getattr(task_model.encoder.settings, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = batch.token_types
     try:
         with quiet(), torch.no_grad():
@@ -130,14 +130,9 @@ def same_logits(left: Tensor, right: Tensor) -> bool:
 
 def probe_batch(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, card: ModelCard) -> Batch:
     """Rows of different lengths: any tokens between the tokenizer's special ones, of both segments."""
-    edges: list[int] = tokenizer("").input_ids
-    special = set(tokenizer.all_special_ids)
-    plain = [number for number in range(encoder.word_embeddings.num_embeddings) if number not in special]
-    draw = torch.Generator().manual_seed(0)
-    drawn = [
-        [plain[int(torch.randint(len(plain), (), generator=draw))] for _ in range(length)] for length in (12, 7, 2)
-    ]
-    rows = [torch.tensor([*edges[:1], *row, *edges[-1:]][: card.max_length]) for row in drawn]
+    edges = len(tokenizer("").input_ids)
+    lengths_of_rows = (min(length + edges, card.max_length) for length in (12, 7, 2))
+    rows = [made_up_row(tokenizer, encoder, length, seed) for seed, length in enumerate(lengths_of_rows)]
     lengths = torch.tensor([len(row) for row in rows])
     input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
     inside = torch.arange(input_ids.shape[1]) < lengths[:, None]

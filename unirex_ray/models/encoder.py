@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -34,30 +33,47 @@ _EMBEDDED_SHA256 = {
 }
 
 
+_NO_LIMIT = 1 << 20
+_NOT_PER_LAYER = ("architectures", "languages")
+"""Lists of an encoder's configuration that may be as long as it has layers, by chance."""
+
+
 class Encoder(nn.Module):
     """A Hugging Face encoder behind one signature, with explicit position ids.
 
+    Of a sequence-to-sequence model, it is the encoder half.
+
     Attributes:
+        settings: the library's configuration, of both halves.
         hidden_size: H.
         max_length: longest input in tokens.
         first_position: the backbone's position id of the first token (RoBERTa starts after its padding id).
         takes_position_ids: whether tokens can keep their positions when others are dropped.
+        has_pooler: whether it pools the first token itself.
     """
 
-    def __init__(self, backbone: Any, config: Any) -> None:
+    def __init__(self, model: Any, settings: Any) -> None:
         super().__init__()
+        backbone = model.get_encoder() if settings.is_encoder_decoder else model
+        if not isinstance(backbone.get_input_embeddings(), nn.Embedding):
+            raise ValueError("its word embeddings are no table of vectors")
         self.backbone: Any = backbone
-        self.hidden_size: int = config.hidden_size
+        self.settings = settings
+        self.hidden_size: int = settings.hidden_size
+        self.has_pooler = getattr(backbone, "pooler", None) is not None
         parameters = inspect.signature(backbone.forward).parameters
         self.takes_position_ids = "position_ids" in parameters
-        self._takes_token_types = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
+        self._takes_token_types = "token_type_ids" in parameters and getattr(settings, "type_vocab_size", 0) > 1
+        # Longformer's task models let CLS attend to every token; its plain encoder does not.
+        self._takes_global_attention = "global_attention_mask" in parameters
         self.first_position = 0
         for name, module in backbone.named_modules():
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
                 if module.padding_idx is not None:
                     self.first_position = module.padding_idx + 1
                 break
-        self.max_length: int = getattr(config, "max_position_embeddings", 1 << 20) - self.first_position
+        limit = getattr(settings, "max_position_embeddings", None) or 0  # relative positions may have none, or -1
+        self.max_length: int = limit - self.first_position if limit > 0 else _NO_LIMIT
 
     @property
     def word_embeddings(self) -> nn.Embedding:
@@ -65,10 +81,16 @@ class Encoder(nn.Module):
         table: nn.Embedding = self.backbone.get_input_embeddings()
         return table
 
+    def drop_pooler(self) -> None:
+        """Do without the pooler, for a model that uses the tokens' states alone."""
+        if self.has_pooler:
+            self.backbone.pooler = nn.Identity()  # not every family can do without the module
+        self.has_pooler = False
+
     def forward(
         self,
         *,
-        position_ids: Tensor,
+        position_ids: Tensor | None,
         token_types: Tensor,
         attention_mask: Tensor | None,
         input_ids: Tensor | None = None,
@@ -77,7 +99,7 @@ class Encoder(nn.Module):
         """Run the encoder on ids or on word embeddings.
 
         Args:
-            position_ids: from 0 whatever the family; `first_position` is added here [R, T].
+            position_ids: from 0 whatever the family; `first_position` is added here [R, T]. None: the family's own.
             token_types: segment of each token [R, T].
             attention_mask: True where attended [R, T]; None where every token is.
 
@@ -85,17 +107,20 @@ class Encoder(nn.Module):
             Token states [R, T, H] and the encoder's own pooled first token [R, H], if it has a pooler.
         """
         optional: dict[str, Tensor] = {}
-        if self.takes_position_ids:
+        if self.takes_position_ids and position_ids is not None:
             optional["position_ids"] = position_ids + self.first_position
         if self._takes_token_types:
             optional["token_type_ids"] = token_types
+        if self._takes_global_attention:
+            optional["global_attention_mask"] = torch.zeros_like(token_types)
+            optional["global_attention_mask"][:, 0] = 1
         output = self.backbone(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=None if attention_mask is None else attention_mask.long(),
             **optional,
         )
-        return output.last_hidden_state, getattr(output, "pooler_output", None)
+        return output.last_hidden_state, getattr(output, "pooler_output", None) if self.has_pooler else None
 
 
 def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
@@ -105,7 +130,7 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
         weights: False leaves the weights on the meta device: the attributes are right, but nothing can be computed.
 
     Raises:
-        UserError: if the encoder cannot be found or read, or has fewer layers than `config.layers`.
+        UserError: if the encoder cannot be found or read, or cannot be cut to `config.layers`.
     """
     name, revision = _locate(config)
     options = {"revision": revision, "trust_remote_code": config.trust_remote_code}
@@ -113,11 +138,7 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
         try:
             settings = AutoConfig.from_pretrained(name, **options)
             if config.layers is not None:
-                if config.layers > settings.num_hidden_layers:
-                    raise UserError(
-                        f"model.layers = {config.layers}: {config.encoder!r} has {settings.num_hidden_layers} layers"
-                    )
-                settings.num_hidden_layers = config.layers
+                _cut_layers(settings, config.layers, config.encoder)
             if config.dropout is not None:
                 for key, value in vars(settings).items():
                     if "drop" in key and isinstance(value, float | int) and not isinstance(value, bool):
@@ -126,17 +147,28 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
                 # Block-sparse attention makes dropping inexact, and the first short input switches it off for good.
                 settings.attention_type = "original_full"
             if weights:
-                backbone = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
+                model = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
             else:
                 with torch.device("meta"):
-                    backbone = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)
-        except (OSError, ValueError, SafetensorError) as error:
-            if isinstance(error, UserError):
-                raise
+                    model = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)
+            return Encoder(model, settings)
+        except UserError:
+            raise
+        except Exception as error:  # the library raises all kinds on what it cannot make an encoder of
             if "trust_remote_code" in str(error):
                 raise refuse_remote_code(config.encoder, "auto_map") from None
             raise UserError(f"cannot load model.encoder = {config.encoder!r}: {first_line(error)}") from None
-    return Encoder(backbone, settings)
+
+
+def _cut_layers(settings: Any, layers: int, encoder: str) -> None:
+    """Keep the first layers, in every setting that has an entry for each."""
+    all_layers = settings.num_hidden_layers
+    if layers > all_layers:
+        raise UserError(f"model.layers = {layers}: {encoder!r} has {all_layers} layers")
+    for key, value in vars(settings).items():
+        if isinstance(value, list | tuple) and len(value) == all_layers and key not in _NOT_PER_LAYER:
+            setattr(settings, key, value[:layers])
+    settings.num_hidden_layers = layers
 
 
 def bare_encoder(folder: Path, *, trust_remote_code: bool = False) -> Encoder:
@@ -162,6 +194,47 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         except (OSError, ValueError) as error:
             raise UserError(f"cannot load the tokenizer of {config.encoder!r}: {first_line(error)}") from None
     return tokenizer
+
+
+def check_vocabulary(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer that gives ids beyond the encoder's table.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    largest, rows = max(tokenizer.get_vocab().values()), encoder.word_embeddings.num_embeddings
+    if largest >= rows:
+        raise UserError(
+            f"model.encoder = {name!r}: its tokenizer gives ids up to {largest}, but it has {rows} word embeddings; "
+            "use the tokenizer that belongs to the encoder"
+        )
+
+
+def made_up_row(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, length: int, seed: int) -> Tensor:
+    """A row of `length` tokens [T]: random ones between the tokenizer's special ones."""
+    edges: list[int] = tokenizer("").input_ids
+    special = set(tokenizer.all_special_ids)
+    plain = [number for number in range(encoder.word_embeddings.num_embeddings) if number not in special]
+    draw = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(plain), (length - len(edges),), generator=draw)
+    return torch.tensor([edges[0], *(plain[number] for number in drawn.tolist()), *edges[1:]])
+
+
+def encoder_version(config: ModelConfig) -> str | None:
+    """Tells one state of an encoder's files from another; None where that cannot be told."""
+    name, _ = _locate(config)
+    if config.encoder == "embedded":
+        return EMBEDDED_REVISION
+    folder = Path(name)
+    if folder.is_dir():
+        states = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
+        return str([(file, state.st_size, state.st_mtime_ns) for file, state in states.items()])
+    with quiet():
+        settings = AutoConfig.from_pretrained(
+            name, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+    commit: str | None = getattr(settings, "_commit_hash", None)
+    return commit
 
 
 def _locate(config: ModelConfig) -> tuple[str, str | None]:

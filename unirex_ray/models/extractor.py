@@ -61,13 +61,14 @@ class AttributionExtractor(nn.Module):
     """AA: attributions of the task model; only the head that may pool them has weights.
 
     Args:
-        head: kind of the `TokenHead` that pools the hidden dimension; None: sum.
+        embedding_size: of a word embedding, which some families make narrower than a state.
+        head: kind of the `TokenHead` that pools the embedding's dimensions; None: sum.
     """
 
-    def __init__(self, algorithm: Algorithm, steps: int, hidden_size: int, head: str | None = None) -> None:
+    def __init__(self, algorithm: Algorithm, steps: int, embedding_size: int, head: str | None = None) -> None:
         super().__init__()
         self.algorithm, self.steps = algorithm, steps
-        self.head = None if head is None else TokenHead(hidden_size, head)
+        self.head = None if head is None else TokenHead(embedding_size, head)
 
     def extract(
         self,
@@ -106,8 +107,7 @@ class TokenClassifier(nn.Module):
     def __init__(self, encoder: Encoder, head: str, outputs: int = 1) -> None:
         super().__init__()
         self.encoder = encoder
-        if getattr(encoder.backbone, "pooler", None) is not None:
-            encoder.backbone.pooler = None  # never used or trained
+        encoder.drop_pooler()  # never used or trained
         self.head = TokenHead(encoder.hidden_size, head, outputs)
 
     def token_logits(self, batch: Batch, plan: ForwardPlan) -> Tensor:

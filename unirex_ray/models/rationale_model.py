@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from unirex_ray.config import ModelConfig, TopKPercent
 from unirex_ray.data.batching import Batch
-from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.encoder import Encoder, load_encoder
 from unirex_ray.models.extractor import (
     AttributionExtractor,
@@ -111,15 +110,16 @@ class RationaleModel(nn.Module):
     def _make_extractor(
         self, config: ModelConfig, seed: int, earlier: RationaleModel | None, make: EncoderFactory
     ) -> nn.Module:
-        hidden_size, kind = self.task_model.encoder.hidden_size, self.design.extractor
+        encoder, kind = self.task_model.encoder, self.design.extractor
+        embedding_size = encoder.word_embeddings.embedding_dim
         head = None if config.pooling == "sum" else "mlp-2048-2"
         makers: dict[ExtractorKind, Callable[[], nn.Module]] = {
-            "aa-grad": lambda: AttributionExtractor("grad", 1, hidden_size),
-            "aa-input-x-grad": lambda: AttributionExtractor("input_x_grad", 1, hidden_size),
-            "aa-deeplift": lambda: AttributionExtractor("deeplift", 1, hidden_size),
-            "aa-ig": lambda: AttributionExtractor("ig", config.ig_steps, hidden_size, head),
+            "aa-grad": lambda: AttributionExtractor("grad", 1, embedding_size),
+            "aa-input-x-grad": lambda: AttributionExtractor("input_x_grad", 1, embedding_size),
+            "aa-deeplift": lambda: AttributionExtractor("deeplift", 1, embedding_size),
+            "aa-ig": lambda: AttributionExtractor("ig", config.ig_steps, embedding_size, head),
             "dlm": lambda: DualExtractor(make(config), config.head),
-            "slm": lambda: SharedExtractor(hidden_size, config.head),
+            "slm": lambda: SharedExtractor(encoder.hidden_size, config.head),
             "imitation": lambda: ImitationExtractor(make(config), config.head),
             "selection": lambda: SelectionExtractor(_required(earlier), *self.design.rationales(())),
             "rand": lambda: RandomExtractor(seed),
@@ -231,21 +231,6 @@ def build_model(
             config, design, outputs, seed=seed, stage_index=stage_index, earlier=model, make_encoder=make_encoder
         )
     return _required(model)
-
-
-@torch.no_grad()
-def dropping_error(task_model: TaskModel, batch: Batch) -> float:
-    """Largest absolute difference of logits between dropping and masking tokens; 0 up to rounding where it is exact.
-
-    Infinite for encoders that take no position ids.
-    """
-    if not task_model.encoder.takes_position_ids:
-        return float("inf")
-    with dropout_off(task_model):
-        scores = batch.input_ids.double() % 17  # any fixed order of the tokens will do
-        subsets = perturbed_subsets(batch, scores, (20, 50)).subsets
-        dropped, masked = (task_model.logits(batch, subsets, ForwardPlan(drop=drop)) for drop in (True, False))
-    return float((dropped - masked).abs().max())
 
 
 def _required(earlier: RationaleModel | None) -> RationaleModel:

@@ -32,7 +32,7 @@ from unirex_ray.models.classifier import (
     write_classifier,
     write_settings,
 )
-from unirex_ray.models.encoder import bare_encoder, quiet
+from unirex_ray.models.encoder import Encoder, bare_encoder, quiet
 from unirex_ray.models.rationale_model import RationaleModel, build_model
 from unirex_ray.models.stored_tensors import (
     StoredTensor,
@@ -62,7 +62,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     names = write_classifier(folder / TASK_MODEL, model.task_model, tokenizer, card)
     if names is None:
-        _write_encoder(folder / "encoder", model.task_model.encoder.backbone, tokenizer)
+        _write_encoder(folder / "encoder", model.task_model.encoder, tokenizer)
     tensors = {f"task_model.{name}": there for name, there in (names or {}).items()}
     rest = {name: tensor for name, tensor in model.state_dict().items() if name not in tensors}
     write_tensors(folder / WEIGHTS, rest)
@@ -73,10 +73,10 @@ def save_model(
     _check_copy(folder, model, tokenizer, config, card)
 
 
-def _write_encoder(folder: Path, backbone: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+def _write_encoder(folder: Path, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write tokenizer and configuration, and the encoder's Python code where it has its own."""
     folder.mkdir()
-    settings = backbone.config
+    backbone, settings = encoder.backbone, encoder.settings
     if type(backbone).__module__.startswith("transformers_modules."):
         type(settings).register_for_auto_class("AutoConfig")
         type(backbone).register_for_auto_class("AutoModel")

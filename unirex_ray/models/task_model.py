@@ -20,10 +20,8 @@ class TaskModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.outputs = outputs
-        has_pooler = getattr(encoder.backbone, "pooler", None) is not None
-        self.pooler = (
-            None if has_pooler else nn.Sequential(nn.Linear(encoder.hidden_size, encoder.hidden_size), nn.Tanh())
-        )
+        size = encoder.hidden_size
+        self.pooler = None if encoder.has_pooler else nn.Sequential(nn.Linear(size, size), nn.Tanh())
         self.dropout = nn.Dropout(_head_dropout(encoder))
         self.head = nn.Linear(encoder.hidden_size, outputs)
 
@@ -63,7 +61,7 @@ class AttentionPredictor(nn.Module):
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
-        encoder.backbone.pooler = None  # the scores pool instead
+        encoder.drop_pooler()  # the scores pool instead
         self.dropout = nn.Dropout(_head_dropout(encoder))
         self.head = nn.Linear(encoder.hidden_size, outputs)
 
@@ -89,7 +87,7 @@ def class_logits(logits: Tensor, choices: int) -> Tensor:
 
 
 def _head_dropout(encoder: Encoder) -> float:
-    settings = encoder.backbone.config
+    settings = encoder.settings
     for key in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
         value = getattr(settings, key, None)
         if isinstance(value, float | int):

@@ -10,7 +10,8 @@ from unirex_ray.data.encoded import EncodedCorpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, get_method
-from unirex_ray.models.encoder import Encoder, load_encoder, load_tokenizer
+from unirex_ray.models.acceptance import Acceptance, accept_encoder
+from unirex_ray.models.encoder import Encoder, check_vocabulary, load_encoder, load_tokenizer
 
 
 def check_method(config: Config, corpus: Corpus) -> None:
@@ -42,15 +43,42 @@ def check_method(config: Config, corpus: Corpus) -> None:
 
 
 def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
-    """Tokenise a corpus before the trials that will find it in the cache; no weights are read.
+    """Tokenise a corpus and try out its encoder, before the trials that will find both in the cache.
 
     Returns:
-        What is worth telling of the corpus: its own notes, and how many inputs are cut.
+        What is worth telling: the corpus' own notes, how many inputs are cut, and how the encoder was accepted.
 
     Raises:
-        UserError: as a trial would, for an encoder that cannot be found, or is asked for more than it has.
+        UserError: as a trial would, for an encoder that cannot be found or used, or is asked for more than it has.
     """
-    return prepared_corpus(config, corpus).notes
+    encoded = prepared_corpus(config, corpus)
+    acceptance = accepted_encoder(config, encoded)
+    drops_tokens(config, acceptance)
+    return (*encoded.notes, f"encoder {config.model.encoder}: {acceptance.describe()}")
+
+
+def accepted_encoder(config: Config, encoded: EncodedCorpus) -> Acceptance:
+    """What a configuration's encoder was found to do, at the length of the corpus' longest input.
+
+    Raises:
+        UserError: for an encoder that cannot be used.
+    """
+    longest = max(int(split.lengths.max()) for split in encoded.splits.values())
+    return accept_encoder(config.model, load_tokenizer(config.model), longest, config.data.cache)
+
+
+def drops_tokens(config: Config, acceptance: Acceptance) -> bool:
+    """Whether losses drop tokens instead of masking them.
+
+    Raises:
+        UserError: where the user asks for it, and it is not the same.
+    """
+    if config.train.perturbation == "dropped" and not acceptance.dropping_is_exact:
+        raise UserError(
+            f"train.perturbation = 'dropped': for {config.model.encoder!r} that is not the same as masking "
+            f"({acceptance.describe()}); set it to auto or masked"
+        )
+    return config.train.perturbation != "masked" and acceptance.dropping_is_exact
 
 
 def prepared_corpus(config: Config, corpus: Corpus) -> EncodedCorpus:
@@ -59,8 +87,9 @@ def prepared_corpus(config: Config, corpus: Corpus) -> EncodedCorpus:
     Raises:
         UserError: as `prepare`.
     """
-    encoder = load_encoder(config.model, weights=False)
-    return encoded_corpus(config, corpus, encoder, load_tokenizer(config.model))
+    encoder, tokenizer = load_encoder(config.model, weights=False), load_tokenizer(config.model)
+    check_vocabulary(encoder, tokenizer, config.model.encoder)
+    return encoded_corpus(config, corpus, encoder, tokenizer)
 
 
 def encoded_corpus(

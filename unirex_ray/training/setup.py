@@ -7,24 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from unirex_ray.config import Config, config_hash
-from unirex_ray.data.batching import collate
-from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit
+from unirex_ray.data.encoded import EncodedCorpus
 from unirex_ray.data.schema import Corpus
-from unirex_ray.errors import UserError
 from unirex_ray.methods import Method, get_method
 from unirex_ray.models.card import ModelCard
-from unirex_ray.models.encoder import load_encoder
-from unirex_ray.models.rationale_model import dropping_error
-from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.memory import disable_malloc_trim
-from unirex_ray.training.prepare import check_method, prepared_corpus
+from unirex_ray.training.prepare import accepted_encoder, check_method, drops_tokens, prepared_corpus
 from unirex_ray.training.runtime import forward_plan
-
-DROPPING_TOLERANCE = 1e-4
-
-_DROPPING_ERRORS: dict[tuple[object, ...], float] = {}
-"""By encoder and length: whether dropping is exact depends on the architecture, so a process asks once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,38 +71,6 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
         method=method,
         corpus=corpus,
         encoded=encoded,
-        forward_plan=forward_plan(config.train, device, drop=_drops(config, encoded, card.outputs, device)),
+        forward_plan=forward_plan(config.train, device, drop=drops_tokens(config, accepted_encoder(config, encoded))),
         card=card,
     )
-
-
-def _drops(config: Config, encoded: EncodedCorpus, outputs: int, device: torch.device) -> bool:
-    """Whether losses drop tokens instead of masking them."""
-    if config.train.perturbation == "masked":
-        return False
-    error = _dropping_error(config, encoded, outputs, device)
-    exact = error < DROPPING_TOLERANCE
-    if config.train.perturbation == "dropped" and not exact:
-        raise UserError(
-            f"train.perturbation = 'dropped': for {config.model.encoder!r} that is not the same as masking "
-            f"(logits differ by {error:.1e}); set it to auto or masked"
-        )
-    return exact
-
-
-def _dropping_error(config: Config, encoded: EncodedCorpus, outputs: int, device: torch.device) -> float:
-    """Largest difference between masked and dropped logits on the two longest train instances."""
-    train = encoded.splits["train"]
-    # The longest, as attention within a window is exact up to the window's length.
-    probe = collate(train, _longest(train, 2), encoded.special_tokens).to(device)
-    key = (config.model.encoder, config.model.revision, config.model.layers, probe.input_ids.shape)
-    if key not in _DROPPING_ERRORS:
-        torch.manual_seed(config.train.seed)
-        _DROPPING_ERRORS[key] = dropping_error(TaskModel(load_encoder(config.model), outputs).to(device), probe)
-    return _DROPPING_ERRORS[key]
-
-
-def _longest(split: EncodedSplit, count: int) -> list[int]:
-    lengths = split.lengths.view(-1, split.choices).amax(dim=1)
-    instances: list[int] = lengths.topk(min(count, len(split))).indices.tolist()
-    return instances

@@ -1,0 +1,210 @@
+"""Whether an encoder computes what this system takes for granted, found out by trying it (SPEC, models).
+
+Comprehensiveness, sufficiency and every batch rest on this: a token that the attention mask hides, and a token that
+pads, changes nothing of what remains. Some families are built otherwise, and none says so.
+
+Shapes: R rows, T tokens, H hidden size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from unirex_ray.config import ModelConfig
+from unirex_ray.data.cache import cache_folder, read_or_make
+from unirex_ray.errors import UserError, one_line
+from unirex_ray.files import replace_text
+from unirex_ray.models.encoder import Encoder, encoder_version, load_encoder, made_up_row
+
+TOLERANCE = 1e-6
+"""Largest error, in double precision, as a share of what hiding half of the tokens does."""
+_REACTION = 1e-12
+"""Smallest effect of one token on the first one, as a share of what another text does."""
+_SHORTEST = 8  # tokens in a trial row: enough for some to be hidden and some to be kept
+_RULES = 1  # a new number retires every answer that was kept
+
+
+class EncoderError(ValueError):
+    """Why an encoder cannot be used."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What an accepted encoder was found to do.
+
+    Attributes:
+        length: tokens of the longest input that it was tried on.
+        dropping_error: of states when tokens are dropped at their positions instead of hidden, as a share of what
+            hiding does; at least 0, lower is better. None for an encoder that takes no positions.
+    """
+
+    length: int
+    dropping_error: float | None
+
+    @property
+    def dropping_is_exact(self) -> bool:
+        """Whether losses may drop tokens instead of hiding them."""
+        return self.dropping_error is not None and self.dropping_error < TOLERANCE
+
+    def describe(self) -> str:
+        """One line for the user."""
+        if self.dropping_is_exact:
+            way = f"losses drop them, which is the same (to {self.dropping_error:.0e})"
+        elif self.dropping_error is None:
+            way = "losses mask them, as it takes no positions"
+        else:
+            way = f"losses mask them, as dropping errs by {self.dropping_error:.1g} of what hiding does"
+        return f"tried on {self.length} tokens, hidden and padding tokens change nothing; {way}"
+
+
+def accept_encoder(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, longest: int, cache: str | Path | None
+) -> Acceptance:
+    """Try the encoder that `config` names on rows of random tokens, once per encoder, length and library.
+
+    Args:
+        longest: tokens of the longest input to come; attention within a window is exact up to the window's length.
+        cache: `data.cache`.
+
+    Raises:
+        UserError: for an encoder that cannot be used, in one line with the reason.
+    """
+    length = max(longest, _SHORTEST)
+    version = encoder_version(config)
+    key = json.dumps(
+        [_RULES, config.encoder, version, config.layers, length, torch.__version__, transformers.__version__]
+    )
+    file = cache_folder(cache) / f"encoder-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+    def read() -> Acceptance | None:
+        if version is None:
+            return None
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            return Acceptance(**stored["found"]) if stored["key"] == key else None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def try_out() -> Acceptance:
+        try:
+            encoder = load_encoder(config)
+            row, other = (made_up_row(tokenizer, encoder, length, seed) for seed in (0, 1))
+            return check_encoder(encoder, row, other, tokenizer.pad_token_id)
+        except UserError:
+            raise
+        except EncoderError as error:
+            raise refuse(str(error)) from None
+        except Exception as error:  # whatever a library raises on what it was not made for
+            raise refuse(f"it fails on a text of {length} tokens in double precision ({one_line(error)})") from None
+
+    def refuse(reason: str) -> UserError:
+        return UserError(f"model.encoder = {config.encoder!r} cannot be used: {reason}; choose another encoder")
+
+    def write(acceptance: Acceptance) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(file, json.dumps({"key": key, "found": asdict(acceptance)}))
+
+    return read_or_make(cache, read, try_out, write)
+
+
+@torch.no_grad()
+def check_encoder(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> Acceptance:
+    """Try an encoder on two texts of the same length, in double precision and without dropout.
+
+    Args:
+        encoder: is left in double precision and in evaluation mode.
+        row, other: token ids [T], equal in their special tokens alone.
+
+    Raises:
+        EncoderError: naming the property that does not hold.
+    """
+    encoder.double().eval()
+    content = row != other
+    first, last = content.nonzero().flatten()[[0, -1]].tolist()
+    texts = torch.stack([row, other, _changed(row, other, first), _changed(row, other, last)])
+    full, another, *nearly = _states(encoder, texts)
+    _check_reactions(full, another, nearly, len(row))
+
+    hidden = content & (torch.arange(len(row)) % 2 == 0)
+    kept = ~hidden
+    remains = torch.cat([torch.tensor([True]), kept])
+    masked, masked_other = (
+        _states(encoder, text[None], kept[None])[0, remains] for text in (row, torch.where(hidden, other, row))
+    )
+    hiding = _largest(masked - full[remains])
+    if not hiding > TOLERANCE * _largest(full):
+        raise EncoderError("its attention mask hides nothing")
+    from_embeddings = _states(encoder, row[None], embeds=True)
+    unnumbered = _states(encoder, row[None], own_positions=True)
+    errors = {
+        "tokens that the attention mask hides still change the others": _largest(masked - masked_other),
+        "padding changes the tokens beside it": _padding_error(encoder, row, other, pad_id),
+        "word embeddings give other states than their tokens": _largest(from_embeddings - full),
+        "it numbers positions otherwise than from 0": _largest(unnumbered - full),
+    }
+    for what, error in errors.items():
+        if not error <= TOLERANCE * hiding:
+            raise EncoderError(f"{what}, by {error / hiding:.1g} times what hiding every other one does")
+    if not encoder.takes_position_ids:
+        return Acceptance(len(row), None)
+    dropped = _states(encoder, row[kept][None], positions=kept.nonzero().flatten()[None])[0]
+    return Acceptance(len(row), _largest(dropped - masked) / hiding)
+
+
+def _check_reactions(full: Tensor, another: Tensor, nearly: list[Tensor], length: int) -> None:
+    effect = _largest(full[0] - another[0])
+    if not effect > TOLERANCE * _largest(full[0]):
+        raise EncoderError("the state of its first token does not depend on the text, as in a causal model")
+    for which, changed in zip(("first", "last"), nearly, strict=True):
+        if not _largest(full[0] - changed[0]) > _REACTION * effect:
+            raise EncoderError(f"at {length} tokens, its first state does not depend on the {which} one of the text")
+
+
+def _changed(row: Tensor, other: Tensor, index: int) -> Tensor:
+    changed = row.clone()
+    changed[index] = other[index]
+    return changed
+
+
+def _padding_error(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> float:
+    """What padding does to half of a row, whatever the ids are that pad."""
+    length = len(row) // 2
+    alone = _states(encoder, row[None, :length])
+    mask = torch.arange(len(row)) < length
+    padded = torch.stack([row.where(mask, pad_id), row.where(mask, other)])
+    return _largest(_states(encoder, padded, mask.expand(2, -1))[:, : length + 1] - alone)
+
+
+def _largest(difference: Tensor) -> float:
+    return float(difference.abs().max())
+
+
+def _states(
+    encoder: Encoder,
+    ids: Tensor,
+    mask: Tensor | None = None,
+    *,
+    positions: Tensor | None = None,
+    own_positions: bool = False,
+    embeds: bool = False,
+) -> Tensor:
+    """What the heads read: the pooled first token, then every token's state [R, 1 + T, H]."""
+    words = {"inputs_embeds": encoder.word_embeddings(ids)} if embeds else {"input_ids": ids}
+    if positions is None and not own_positions:
+        positions = torch.arange(ids.shape[1]).expand_as(ids)
+    states, pooled = encoder(position_ids=positions, token_types=torch.zeros_like(ids), attention_mask=mask, **words)
+    first = pooled if encoder.has_pooler else states[:, 0]
+    expected = (*ids.shape, encoder.hidden_size)
+    if tuple(states.shape) != expected or first is None or tuple(first.shape) != (expected[0], expected[2]):
+        raise EncoderError(f"it gives no states of the shape {list(expected)} and a pooled one for each row")
+    if not states.isfinite().all():
+        raise EncoderError("its states are not finite")
+    return torch.cat([first[:, None], states], dim=1)
