@@ -2,7 +2,7 @@
 
 import sys
 
-from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.cli.parser import add_choice_of_sweeps, choice_of_sweeps, job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 
@@ -15,9 +15,7 @@ def main() -> None:
         reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights"),
         defaults={"sweep.nrg_weights": "as the sweeps did"},
     )
-    parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
-    parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
-    parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
+    add_choice_of_sweeps(parser)
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
     parser.add_argument("--published", action="store_true", help="Beside the paper's results of the same corpus.")
     options, tree = parse_job(parser, sys.argv[1:])
@@ -34,7 +32,7 @@ def main() -> None:
 
     config = build_config(tree)
     paper = require_published(config.data.name) if options.published else None
-    store, sweeps = open_sweeps(config, sweeps=options.sweep_id, digest=options.digest, protocol=options.protocol)
+    store, sweeps = open_sweeps(config, **choice_of_sweeps(options))
     weights = weights_of(sweeps, configured_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
     beside = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
@@ -43,7 +41,7 @@ def main() -> None:
 
     tables = comparison_tables(comparison, beside, efficiency, transfer)
     written = write_comparison(comparison, config.output, tables, efficiency)
-    write_back(store, comparison)
+    write_back(store.log_scores, comparison)
 
     out = console()
     for name, table in tables.items():
@@ -51,7 +49,7 @@ def main() -> None:
             table.print(out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
     out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
-    print_next(after_compare(config, store.uri, comparison, options.sweep_id), out)
+    print_next(after_compare(config, store.uri, comparison, options.sweeps, options.also), out)
 
 
 if __name__ == "__main__":

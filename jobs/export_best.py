@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unirex_ray.cli.parser import job_parser, parse_job
+from unirex_ray.cli.parser import add_choice_of_sweeps, choice_of_sweeps, job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 
@@ -17,9 +17,7 @@ def main() -> None:
         reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", "method", "model.trust_remote_code"),
         defaults={"sweep.nrg_weights": "as the sweeps did", "method": "the best of all"},
     )
-    parser.add_argument("--sweep-id", action="append", default=[], metavar="ID", help="Only this sweep (repeatable).")
-    parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
-    parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
+    add_choice_of_sweeps(parser)
     parser.add_argument(
         "--even-if-not-better", action="store_true", help="Also a model that is not better than the majority class."
     )
@@ -28,18 +26,18 @@ def main() -> None:
 
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.cli.next_steps import after_export, print_next
-    from unirex_ray.inference.export import export, select_trial
+    from unirex_ray.inference.export import export, output_of, select_trial
     from unirex_ray.report.table import console
     from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
     config = build_config(tree)
-    chosen = {"sweeps": options.sweep_id, "digest": options.digest, "protocol": options.protocol}
-    store, sweeps = open_sweeps(config, **chosen)
+    store, sweeps = open_sweeps(config, **choice_of_sweeps(options))
     weights = weights_of(sweeps, configured_weights(config, tree))
     selected = select_trial(sweeps, weights, tree.get("method"), even_if_not_better=options.even_if_not_better)
     folder = Path(options.folder or f"{config.output}/model")
     trusts = config.model.trust_remote_code
-    exported = export(selected, Path(config.output), folder, tracking_uri=store.uri, trust_remote_code=trusts)
+    output, uri = output_of(selected, [config.output, *options.also]), store.uri_of(selected.sweep)
+    exported = export(selected, output, folder, tracking_uri=uri, trust_remote_code=trusts)
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
     print_next(after_export(str(folder), exported), out)

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ from helpers.recorded_trials import OURS, PAPER, TRIALS, raw, record
 
 from unirex_ray.analysis.compare import compare, score_metrics, write_back
 from unirex_ray.analysis.paper import compare_with_paper
+from unirex_ray.config import build_config
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
-from unirex_ray.tracking.choose import choose_sweeps, weights_of
+from unirex_ray.tracking.choose import choose_sweeps, open_sweeps, weights_of
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord
 
@@ -96,7 +98,7 @@ def test_nothing_complete_names_the_remedy() -> None:
 
 
 def test_scores_are_written_back_and_old_ones_withdrawn(store: MemoryStore) -> None:
-    write_back(store, compare("reviews", store.sweeps("reviews")))
+    write_back(store.log_scores, compare("reviews", store.sweeps("reviews")))
     of = {trial.spec.trial_id: trial.metrics.flat() for trial in store.sweeps("reviews")[0].trials}
     assert of["s1-unirex-slm-p-0000-s1"]["nrg/cnrg"] == 1.0
     assert of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"] == pytest.approx(0.25)
@@ -105,7 +107,7 @@ def test_scores_are_written_back_and_old_ones_withdrawn(store: MemoryStore) -> N
 
     weights = (1.0, 1.0, 1.0)
     record(store, [("unirex-dlm-fp", 0, seed, raw(0.99, 0.9)) for seed in (0, 1)], sweep="s2")
-    write_back(store, compare("reviews", store.sweeps("reviews"), weights))
+    write_back(store.log_scores, compare("reviews", store.sweeps("reviews"), weights))
     of = {t.spec.trial_id: t.metrics.flat() for sweep in store.sweeps("reviews") for t in sweep.trials}
     assert of["s2-unirex-dlm-fp-0000-s0"]["nrg/cnrg"] == pytest.approx(0.875)
     assert math.isnan(of["s1-unirex-dlm-fp-0001-s0"]["nrg/cnrg"])
@@ -252,3 +254,59 @@ def test_sweeps_are_compared_by_the_weights_that_they_selected_by() -> None:
     assert weights_of([faithful, equal], (0.0, 1.0, 0.0)) == (0.0, 1.0, 0.0)
     with pytest.raises(UserError, match=r"selected by different weights .*f.*e.*--sweep\.nrg_weights"):
         weights_of([faithful, equal], None)
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> list[str]:
+    """Two sweeps of one protocol, each with a store of its own; together they hold `TRIALS`."""
+    folders = []
+    for number, methods in enumerate((("aa-ig", "some-ablation"), ("unirex-slm-p", "unirex-dlm-fp"))):
+        folder = tmp_path / f"output {number}"
+        folder.mkdir()
+        store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
+        record(store, [trial for trial in TRIALS if trial[0] in methods], sweep=f"s{number}")
+        (folder / "sweep.json").write_text(json.dumps({"sweep_id": f"s{number}", "tracking_uri": store.uri}))
+        folders.append(str(folder))
+    return folders
+
+
+def test_sweeps_of_several_outputs_give_the_numbers_of_one(outputs: list[str], store: MemoryStore) -> None:
+    config, whole = build_config({"output": outputs[0]}), compare("reviews", store.sweeps("reviews"))
+    pooled, sweeps = open_sweeps(config, also=[outputs[1], outputs[1], outputs[0]])
+    assert [sweep.sweep_id for sweep in sweeps] == ["s0", "s1"]
+    assert [pooled.uri_of(sweep) for sweep in sweeps] == [f"sqlite:///{output}/mlflow.db" for output in outputs]
+    parted = compare("reviews", sweeps)
+    assert [(row.method, row.scores, row.dev_cnrg) for row in parted.rows] == [
+        (row.method, row.scores, row.dev_cnrg) for row in whole.rows
+    ]
+    write_back(pooled.log_scores, parted)
+    written = [
+        {trial.spec.method for trial in sweep.trials if "cnrg" in trial.metrics.nrg}
+        for output in outputs
+        for sweep in MlflowStore(f"sqlite:///{output}/mlflow.db").sweeps("reviews")
+    ]
+    assert written == [{"aa-ig"}, {"unirex-slm-p", "unirex-dlm-fp"}]
+
+
+def test_a_copy_of_an_output_counts_once(outputs: list[str], tmp_path: Path) -> None:
+    shutil.copytree(outputs[0], tmp_path / "copy")
+    (tmp_path / "copy" / "sweep.json").write_text("{}")  # its own database is taken
+    _, sweeps = open_sweeps(build_config({"output": outputs[0]}), also=[str(tmp_path / "copy")])
+    assert [sweep.sweep_id for sweep in sweeps] == ["s0"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_an_output_without_a_sweep_is_refused(outputs: list[str], tmp_path: Path, content: str | None) -> None:
+    (tmp_path / "empty").mkdir()
+    if content is not None:
+        (tmp_path / "empty" / "sweep.json").write_text(content)
+    with pytest.raises(UserError, match=r"--also '.*empty': no sweep is recorded there"):
+        open_sweeps(build_config({"output": outputs[0]}), also=[str(tmp_path / "empty")])
+
+
+@pytest.mark.slow
+def test_job_over_several_outputs(outputs: list[str]) -> None:
+    done = run_job(f"--output={outputs[0]}", f"--also={outputs[1]}")
+    assert done.returncode == 0, done.stderr
+    assert "Sweeps: s0, s1;" in done.stdout
+    assert f"--also='{outputs[1]}'" in done.stdout.splitlines()[-1]

@@ -11,6 +11,7 @@ from helpers.recorded_evaluations import IRONY, OURS, compared, evaluation, reco
 from unirex_ray.analysis.transfer import evaluation_rows, transfer_rows
 from unirex_ray.config import build_config
 from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.report.transfer import transfer_table
 from unirex_ray.sweep.space import load_space
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
@@ -98,6 +99,40 @@ def test_two_states_of_a_corpus_are_kept_apart() -> None:
         ("b (ffffffff)", "b", "ffffffff4e5f6071", 90.0),
         ("a", "a", "0a1b2c3d4e5f6071", 10.0),
     ]
+
+
+def test_what_was_evaluated_otherwise_stands_in_a_row_of_its_own() -> None:
+    one = {"data.max_length": "128", "train.precision": "fp32", "version.metrics": "2"}
+    half = {**one, "train.precision": "bf16"}
+    evaluations = [
+        *(evaluation("aa-ig", seed, "irony", 10.0, settings=one) for seed in (0, 1)),
+        evaluation("aa-ig", 2, "irony", 10.0, settings=half),
+        *(evaluation("aa-ig", seed, "yelp", 10.0, settings=one) for seed in (0, 1, 2)),
+        evaluation("unirex-slm-fp", 0, "irony", 10.0, index=1),
+    ]
+    store = store_of(evaluations)
+    rows = [row for row in transfer_rows(compared(store), store.evaluations("sst")) if row.dataset != "sst"]
+    everything = "data.max_length 128, train.precision {}, version.metrics 2"
+    unknown = "data.max_length not recorded, train.precision not recorded, version.metrics not recorded"
+    assert [(row.dataset, row.method, row.seeds, row.missing) for row in rows] == [
+        ("yelp", "aa-ig", (0, 1, 2), ()),
+        (f"irony, {everything.format('fp32')}", "aa-ig", (0, 1), (2,)),
+        (f"irony, {everything.format('bf16')}", "aa-ig", (2,), (0, 1)),
+        (f"irony, {unknown}", "unirex-slm-fp", (0,), (1, 2)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ps", "expected"), [((0.05, 0.01), True), ((0.05, 0.051), False), ((0.01, None), None), ((None, None), None)]
+)
+def test_models_of_every_seed_have_to_be_better_than_the_majority(ps: tuple[float, ...], expected: bool | None) -> None:
+    rows = evaluation_rows([evaluation("aa-ig", seed, "irony", p=p) for seed, p in enumerate(ps)])
+    assert [row.better_than_majority for row in rows] == [expected]
+    printed = transfer_table(rows).markdown()
+    assert ("AA (IG) †" in printed, "† not better than the majority class of that dataset" in printed) == (
+        expected is False,
+        expected is False,
+    )
 
 
 def test_plain_evaluations() -> None:

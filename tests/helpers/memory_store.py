@@ -7,7 +7,17 @@ from typing import Any
 
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
-from unirex_ray.tracking.store import REASON, SEEDS, STATUS, SWEEP_ID, TRIAL_ID, SweepRecord, sort_key, sweep_settings
+from unirex_ray.tracking.store import (
+    REASON,
+    SEEDS,
+    STATUS,
+    SWEEP_ID,
+    TRIAL_ID,
+    SweepRecord,
+    sort_key,
+    sweep_settings,
+    verdict_tags,
+)
 
 Backend = dict[str, dict[str, Any]]
 
@@ -39,7 +49,7 @@ class MemorySweep:
     ) -> None:
         run = self.runs[self._run_of(trial_id)]
         run["metrics"] |= metrics.flat()
-        run["tags"] |= {STATUS: status, **({REASON: reason} if reason else {})}
+        run["tags"] |= {**verdict_tags(metrics), STATUS: status, **({REASON: reason} if reason else {})}
 
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         self.runs[self._run_of(trial_id)]["artifacts"][path] = text

@@ -1,5 +1,8 @@
 """A sweep on SST whose models were evaluated elsewhere."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from helpers.memory_store import MemoryStore
 
 from unirex_ray.analysis.compare import Comparison, compare
@@ -33,6 +36,8 @@ def evaluation(
     split: Split = "test",
     behind: str = "accuracy",
     gold: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    p: float | None = None,
 ) -> Evaluation:
     return Evaluation(
         trial_id=f"s1-{method}-{index:04d}-s{seed}",
@@ -45,8 +50,13 @@ def evaluation(
         split=split,
         labels="negative for no, positive for yes",
         metrics=TrialMetrics.from_flat(
-            {**values(base, seed, split, gold=gold, behind=behind), "time/extraction_s": 0.1}
+            {
+                **values(base, seed, split, gold=gold, behind=behind),
+                "time/extraction_s": 0.1,
+                **({} if p is None else {f"{split}/majority_p": p}),
+            }
         ),
+        settings=dict(settings),
     )
 
 

@@ -117,7 +117,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     finally:
         ray.shutdown()
     store = MlflowStore(uri)
-    write_back(store, compare("reviews", store.sweeps("reviews")))
+    write_back(store.log_scores, compare("reviews", store.sweeps("reviews")))
     (sweep,) = store.sweeps("reviews")
     printed: dict[str | None, str] = {None: run("export_best", *there(output))}
     for method in METHODS:

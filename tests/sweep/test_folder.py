@@ -5,9 +5,10 @@ import pytest
 
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError
-from unirex_ray.sweep.folder import SWEEP, SweepFolder
+from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import plan_sweep
 from unirex_ray.sweep.space import Space, parse_space
+from unirex_ray.tracking.store import SWEEP
 
 SPACE = parse_space({"parameters": {"train.warmup": {"uniform": [0, 0.5]}}}, "s")
 

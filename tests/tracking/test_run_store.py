@@ -65,6 +65,8 @@ def evaluation(trained_on: str, corpus: str) -> Evaluation:
         split="test",
         labels="negative: no, positive: yes",
         metrics=TrialMetrics(test={"comprehensiveness": 0.25, "task_score": 0.0}),
+        settings={"data.max_length": "96", "train.precision": "fp32"},
+        protocol="0a1b2c3d4e5f",
     )
 
 
@@ -98,6 +100,18 @@ def test_a_completed_trial_reads_back(connect: Connect, experiment: str) -> None
     assert with_history.history == {
         1: TrialMetrics(dev={"auprc": 40.0, "task_score": 0.0}),
         2: TrialMetrics(dev={"auprc": 60.0, "task_score": 50.0}),
+    }
+
+
+def test_a_run_says_whether_its_model_learned_anything(connect: Connect, experiment: str) -> None:
+    sweep = open_sweep(connect(), experiment)
+    sweep.open_trial(spec(), params={}, tags={})
+    metrics = TrialMetrics(dev={"majority_p": 0.0004}, test={"majority_p": 0.51})
+    sweep.finish_trial(spec().trial_id, "completed", metrics=metrics)
+    (record,) = sweep.trials()
+    assert {key: value for key, value in record.tags.items() if key.startswith("verdict")} == {
+        "verdict.dev": "better than the majority class (p = 0.0004)",
+        "verdict.test": "not better than the majority class (p = 0.51)",
     }
 
 
@@ -283,7 +297,7 @@ def test_epochs_of_earlier_stages_stay_out_of_the_history(connect: Connect, expe
 
 def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect, experiment: str) -> None:
     one = evaluation(experiment, f"target of {experiment}")
-    other = replace(one, trial_id="s1-aa-ig-0000-s1", seed=1)
+    other = replace(one, trial_id="s1-aa-ig-0000-s1", seed=1, settings={}, protocol=None)
     elsewhere = replace(one, corpus=f"another of {experiment}")
     store = connect()
     open_sweep(store, one.corpus)

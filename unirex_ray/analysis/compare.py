@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unirex_ray.analysis.selection import (
@@ -21,7 +21,6 @@ from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Scores, Weights
 from unirex_ray.tracking.choose import data_digest, differences
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.store import (
-    RunStore,
     SweepRecord,
 )
 
@@ -155,10 +154,13 @@ def score_metrics(scores: Scores) -> dict[str, float]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def write_back(store: RunStore, comparison: Comparison) -> None:
+def write_back(log_scores: Callable[[str, Mapping[str, float]], None], comparison: Comparison) -> None:
     """Write global NRG to the runs of the selected configurations.
 
     Runs that an earlier comparison selected and this one does not get nan: their scores belong to another Z.
+
+    Args:
+        log_scores: of the store, see `RunStore`.
     """
     current = {
         record.run_id: score_metrics(row.scores)
@@ -171,7 +173,7 @@ def write_back(store: RunStore, comparison: Comparison) -> None:
         assert record.run_id is not None, record.spec.trial_id
         outdated = dict.fromkeys(record.metrics.nrg, math.nan)
         if scores := {**outdated, **current.get(record.run_id, {})}:
-            store.log_scores(record.run_id, scores)
+            log_scores(record.run_id, scores)
 
 
 def _unscored(grouped: Mapping[str, Iterable[Configuration]]) -> Iterable[tuple[str, str]]:

@@ -12,7 +12,7 @@ from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
 from unirex_ray.metrics.table import NRG_METRICS, Group, nrg_metrics
-from unirex_ray.metrics.verdict import better_than_majority
+from unirex_ray.metrics.verdict import all_better_than_majority
 from unirex_ray.tracking.records import TrialRecord
 
 
@@ -49,8 +49,7 @@ class Configuration:
 
     def better_than_majority(self, split: Split) -> bool | None:
         """Whether the models of all seeds are better than the majority class; None where that was not recorded."""
-        verdicts = [better_than_majority(metrics) for metrics in self._rows(split)]
-        return None if None in verdicts else all(verdicts)
+        return all_better_than_majority(self._rows(split))
 
     def not_finite(self, split: Split) -> str | None:
         """The first mean of NRG's metrics that is not finite, in words; None where all are."""

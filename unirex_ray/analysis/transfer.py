@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +21,8 @@ from unirex_ray.metrics.table import (
     TASK_SCORE,
     Metric,
 )
+from unirex_ray.metrics.verdict import all_better_than_majority
+from unirex_ray.tracking.protocol import differing
 from unirex_ray.tracking.records import Evaluation
 
 TRANSFER_METRICS = (CSD, COMPREHENSIVENESS, SUFFICIENCY, AUPRC, TASK_SCORE)
@@ -46,8 +48,8 @@ TASK_NAMES = {
 }
 
 _TARGETS = ("yelp", "amazon", "stormfront", "offenseval", "irony")
-CorpusKey = tuple[str, str, Split]
-"""Corpus, digest and split."""
+CorpusKey = tuple[str, str, Split, tuple[tuple[str, str], ...]]
+"""Corpus, digest, split, and the evaluation's other settings: what differs in one of them does not compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +60,16 @@ class TransferRow:
         trained_on: the corpus that the models were trained on.
         task: of the corpus that they were evaluated on, as in `TASKS`; empty where it is not known.
         dataset: that corpus for people: its name, the first digits of its digest where rows of several states of it
-            stand together, and the split where that is not test.
+            stand together, the split where that is not test, and the settings in which evaluations on it differ.
         corpus, digest, split: the same, each by itself.
+        settings: see `Evaluation`.
         mean, std: over seeds (std: n - 1; nan for one seed), by metric key without split; of `TRANSFER_METRICS`, those
             that there are.
         seeds: what both are taken over, increasing.
         missing: seeds of the method's configuration that were not evaluated here, where that is known.
         labels: which of the corpus' labels each of the model's stands for, in words; several where the seeds differ in
             it, none on the corpus that the models were trained on.
+        better_than_majority: whether the models of all seeds are; None where that was not recorded.
         task_metric: label of the metric that the task score repeats; empty where that cannot be told.
     """
 
@@ -75,12 +79,14 @@ class TransferRow:
     corpus: str
     digest: str
     split: Split
+    settings: Mapping[str, str]
     method: str
     mean: Mapping[str, float]
     std: Mapping[str, float]
     seeds: tuple[int, ...]
     missing: tuple[int, ...]
     labels: tuple[str, ...]
+    better_than_majority: bool | None
     task_metric: str
 
 
@@ -141,12 +147,11 @@ def _rows(evaluations: Sequence[Evaluation], seeds: Mapping[str, Sequence[int]])
     for (key, _), evaluation in latest.items():
         by_corpus[key][evaluation.method].append(evaluation)
     trained_on = (evaluation.trained_on for evaluation in evaluations)
-    order = list(dict.fromkeys([*trained_on, *_TARGETS, *(corpus for corpus, _, _ in by_corpus)]))
-    states = Counter(corpus for corpus, _ in {(corpus, digest) for corpus, digest, _ in by_corpus})
+    order = list(dict.fromkeys([*trained_on, *_TARGETS, *(corpus for corpus, *_ in by_corpus)]))
     rows = []
     for key in sorted(by_corpus, key=lambda key: order.index(key[0])):
         by_method = by_corpus[key]
-        dataset = _dataset(*key, several=states[key[0]] > 1)
+        dataset = _dataset(key, by_corpus)
         task_metric = _task_metric([e for of_method in by_method.values() for e in of_method])
         for method in in_table_order(by_method):
             rows.append(_row(dataset, by_method[method], seeds.get(method, ()), task_metric))
@@ -169,22 +174,29 @@ def _row(dataset: str, evaluations: Sequence[Evaluation], wanted_seeds: Sequence
         corpus=first.corpus,
         digest=first.digest,
         split=first.split,
+        settings=first.settings,
         method=first.method,
         mean=mean_over_seeds(values),
         std=std_over_seeds(values),
         seeds=tuple(seeds),
         missing=tuple(seed for seed in wanted_seeds if seed not in seeds),
         labels=() if at_home else tuple(dict.fromkeys(evaluation.labels for evaluation in evaluations)),
+        better_than_majority=all_better_than_majority(e.metrics.of(e.split) for e in evaluations),
         task_metric=task_metric,
     )
 
 
 def _corpus_key(evaluation: Evaluation) -> CorpusKey:
-    return evaluation.corpus, evaluation.digest, evaluation.split
+    return evaluation.corpus, evaluation.digest, evaluation.split, tuple(sorted(evaluation.settings.items()))
 
 
-def _dataset(corpus: str, digest: str, split: Split, *, several: bool) -> str:
-    return corpus + (f" ({digest[:8]})" if several else "") + ("" if split == "test" else f", {split}")
+def _dataset(key: CorpusKey, keys: Iterable[CorpusKey]) -> str:
+    corpus, digest, split, settings = key
+    of_corpus = [other for other in keys if other[0] == corpus]
+    several = len({other[1] for other in of_corpus}) > 1
+    alike = {str(other[3]): dict(other[3]) for other in of_corpus if other[1:3] == (digest, split)}
+    values = [f"{name} {dict(settings).get(name, 'not recorded')}" for name in differing(alike)]
+    return ", ".join([corpus + (f" ({digest[:8]})" if several else ""), *([] if split == "test" else [split]), *values])
 
 
 def _task_metric(evaluations: Sequence[Evaluation]) -> str:

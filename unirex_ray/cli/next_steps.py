@@ -56,16 +56,19 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     ]
 
 
-def after_compare(config: Config, uri: str, comparison: Comparison, sweeps: Sequence[str]) -> list[str]:
+def after_compare(
+    config: Config, uri: str, comparison: Comparison, sweeps: Sequence[str], also: Sequence[str] = ()
+) -> list[str]:
     """Export the best.
 
     Args:
         uri: of the store.
-        sweeps: that the user named.
+        sweeps, also: that the user named.
     """
-    chosen = "".join(f" --sweep-id={name}" for name in sweeps)
-    if not chosen and uri != own_database(config):
-        chosen = "".join(f" --protocol={name}" for name in comparison.protocols)
+    chosen = "".join(f" {option('also', output)}" for output in also)
+    chosen += "".join(f" --sweep-id={name}" for name in sweeps)
+    if not sweeps and uri != own_database(config):
+        chosen += "".join(f" --protocol={name}" for name in comparison.protocols)
     return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
 
 

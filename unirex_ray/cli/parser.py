@@ -73,6 +73,20 @@ def job_parser(
     return parser
 
 
+def add_choice_of_sweeps(parser: Parser) -> None:
+    """Options that choose among recorded sweeps, named as the arguments of `open_sweeps`."""
+    again: dict[str, Any] = {"action": "append", "default": []}
+    parser.add_argument("--also", metavar="OUTPUT", **again, help="Another sweep's runs as well (repeatable).")
+    parser.add_argument("--sweep-id", dest="sweeps", metavar="ID", **again, help="Only this sweep (repeatable).")
+    parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
+    parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
+
+
+def choice_of_sweeps(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `open_sweeps`."""
+    return {name: getattr(options, name) for name in ("also", "sweeps", "digest", "protocol")}
+
+
 def parse_job(
     parser: Parser, argv: Sequence[str], choose_space: ChooseSpace | None = None
 ) -> tuple[argparse.Namespace, Tree]:

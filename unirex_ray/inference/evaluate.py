@@ -19,6 +19,7 @@ from unirex_ray.inference.find import TrainedModel
 from unirex_ray.inference.labels import labels_in_words, match_labels
 from unirex_ray.metrics.table import EXTRACTION_S, TrialMetrics
 from unirex_ray.report.html import rationale_page
+from unirex_ray.tracking.protocol import evaluation_settings
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import GIT_VERSION, RunStore
@@ -119,6 +120,8 @@ def _evaluated(
         split=split,
         labels=labels_in_words(card.labels, corpus.labels, class_map),
         metrics=TrialMetrics(**{split: metrics}, time=seconds),
+        settings=evaluation_settings(max_length=length, bf16=evaluator.bf16),
+        protocol=trained.protocol,
     )
     highlights = explain_instances(
         model,
@@ -151,7 +154,7 @@ def record(store: RunStore, evaluated: Evaluated, config: Config, folder: str) -
     data = {key: value for key, value in config.flat().items() if key.startswith("data.")}
     store.log_evaluation(
         evaluation,
-        params={"model": folder, **data},
+        params={"model": folder, **data, **evaluation.settings},
         tags={GIT_VERSION: code_version()},
         texts={"rationales.html": rationale_page(evaluated.highlights, title=title), "config.yaml": to_yaml(config)},
     )

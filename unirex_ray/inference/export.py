@@ -84,6 +84,13 @@ def select_trial(
     return Selected(record=record, configuration=best, sweep=next(s for s in sweeps if s.sweep_id == best.sweep))
 
 
+def output_of(selected: Selected, outputs: Sequence[str]) -> Path:
+    """The sweep's output that holds a trial; the first where none does."""
+    folders = [Path(output).expanduser() for output in outputs]
+    holds = (folder for folder in folders if (folder / "trials" / selected.record.spec.trial_id).is_dir())
+    return next(holds, folders[0])
+
+
 def export(
     selected: Selected, output: Path, folder: Path, *, tracking_uri: str, trust_remote_code: bool = False
 ) -> Config:

@@ -19,9 +19,10 @@ from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_s
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import check_trust, load_model
-from unirex_ray.sweep.folder import LEADERBOARD, SWEEP
+from unirex_ray.sweep.folder import LEADERBOARD
+from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import trial_name
-from unirex_ray.tracking.store import recorded_uri
+from unirex_ray.tracking.store import SWEEP, recorded_uri
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import completed_card, completed_model
 
@@ -35,6 +36,7 @@ class TrainedModel:
     Attributes:
         trial_id, seed: of the trial that trained it.
         trained_on, trained_digest: the corpus.
+        protocol: hash of the sweep's protocol; None where it is not recorded.
         load: reads weights and tokenizer.
     """
 
@@ -43,6 +45,7 @@ class TrainedModel:
     seed: int
     trained_on: str
     trained_digest: str
+    protocol: str | None
     load: Callable[[], Loaded]
 
     @property
@@ -118,6 +121,7 @@ def _exported(folder: Path, trust_remote_code: bool) -> Models:
         seed=config.train.seed,
         trained_on=config.data.name,
         trained_digest=digest,
+        protocol=provenance.get("protocol"),
         load=load,
     )
     output = folder.absolute().parent
@@ -144,15 +148,12 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
     ]
     if not trials:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
-    models = tuple(
-        _of_trial(folder, trial_id, seed, trained_on, digest, trust_remote_code) for trial_id, seed in trials
-    )
+    about = {"trained_on": trained_on, "trained_digest": digest, "protocol": protocol_hash(protocol_of(settings))}
+    models = tuple(_of_trial(folder, trial_id, seed, about, trust_remote_code) for trial_id, seed in trials)
     return Models(models=models, output=folder, tracking_uri=recorded_uri(begun.get("tracking_uri"), folder))
 
 
-def _of_trial(
-    folder: Path, trial_id: str, seed: int, trained_on: str, digest: str, trust_remote_code: bool
-) -> TrainedModel:
+def _of_trial(folder: Path, trial_id: str, seed: int, about: dict[str, str], trust_remote_code: bool) -> TrainedModel:
     store = CheckpointStore(folder / "trials" / trial_id)
     card = completed_card(store)
     if card is None:
@@ -165,9 +166,7 @@ def _of_trial(
         config, model, _ = completed
         return model.eval(), load_tokenizer(config.model)
 
-    return TrainedModel(
-        card=card, trial_id=trial_id, seed=seed, trained_on=trained_on, trained_digest=digest, load=load
-    )
+    return TrainedModel(card=card, trial_id=trial_id, seed=seed, load=load, **about)
 
 
 def of_method(models: Sequence[TrainedModel], method: str | None) -> tuple[TrainedModel, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -65,6 +65,12 @@ def majority_p(confusion: Tensor, metric: TaskMetric, *, seed: int = 0) -> float
     # Equal scores may differ in their last bits.
     at_least = int(np.sum(np.mean(draws, axis=0) >= observed - 1e-9))
     return (1 + at_least) / (1 + PERMUTATIONS)
+
+
+def all_better_than_majority(seeds: Iterable[Mapping[str, float]]) -> bool | None:
+    """Whether the models of all seeds are better than the majority class; None where that is not known of one."""
+    verdicts = [better_than_majority(metrics) for metrics in seeds]
+    return None if None in verdicts else all(verdicts)
 
 
 def better_than_majority(metrics: Mapping[str, float]) -> bool | None:

@@ -10,10 +10,12 @@ from typing import Any
 from unirex_ray.analysis.transfer import TASK_NAMES, TRANSFER_METRICS, TransferRow
 from unirex_ray.metrics.table import TASK_SCORE
 from unirex_ray.report.table import (
+    NOT_BETTER,
     Column,
     ReportTable,
     arrow,
     group_breaks,
+    marked_label,
     method_label,
     method_labels,
     metric_column,
@@ -46,11 +48,17 @@ def transfer_table(rows: Sequence[TransferRow]) -> ReportTable:
         lead={  # task and dataset in the first row of each dataset alone, as in the paper
             "Task": [row.task if begin else "" for row, begin in zip(rows, begins, strict=True)],
             "Dataset": [row.dataset if begin else "" for row, begin in zip(rows, begins, strict=True)],
-            "Method": [method_label(row.method) for row in rows],
+            "Method": [marked_label(row.method, row.better_than_majority) for row in rows],
         },
         scores=dict([first]),
         raw=dict(further),
-        remarks=[*_task_remarks(rows), *_label_remarks(rows), *_score_remarks(rows), *_missing_remarks(rows)],
+        remarks=[
+            *_task_remarks(rows),
+            *_label_remarks(rows),
+            *_score_remarks(rows),
+            *_missing_remarks(rows),
+            *_verdict_remarks(rows),
+        ],
         breaks=breaks,
         records=[_record(row) for row in rows],
     )
@@ -108,6 +116,12 @@ def _missing_remarks(rows: Sequence[TransferRow]) -> list[str]:
     return remarks
 
 
+def _verdict_remarks(rows: Sequence[TransferRow]) -> list[str]:
+    if all(row.better_than_majority is not False for row in rows):
+        return []
+    return [f"{NOT_BETTER} not better than the majority class of that dataset (one-sided test at 5%, of every seed)."]
+
+
 def _record(row: TransferRow) -> dict[str, Any]:
     metrics: dict[str, float] = {}
     for metric in TRANSFER_METRICS:
@@ -119,9 +133,11 @@ def _record(row: TransferRow) -> dict[str, Any]:
         "corpus": row.corpus,
         "digest": row.digest,
         "split": row.split,
+        **row.settings,
         "method": row.method,
         "label": method_label(row.method),
         **metrics,
+        "better_than_majority": row.better_than_majority,
         "task_metric": row.task_metric,
         "seeds": list(row.seeds),
         "missing_seeds": list(row.missing),

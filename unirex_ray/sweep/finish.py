@@ -16,10 +16,10 @@ from unirex_ray.analysis.selection import configurations, pareto_front
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
-from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SWEEP, SweepFolder
+from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SweepFolder
 from unirex_ray.sweep.plan import SweepPlan
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
-from unirex_ray.tracking.store import OpenSweep, resolve_tracking_uri
+from unirex_ray.tracking.store import SWEEP, OpenSweep, resolve_tracking_uri
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import drop_weights
 

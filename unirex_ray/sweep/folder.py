@@ -13,8 +13,8 @@ from typing import Any
 from unirex_ray.errors import UserError
 from unirex_ray.files import replace_text, try_lock, writable_folder
 from unirex_ray.tracking.protocol import GROWING, budget_of, recorded_settings
+from unirex_ray.tracking.store import SWEEP
 
-SWEEP = "sweep.json"
 LEADERBOARD = "leaderboard.csv"
 BEST_CONFIG = "best_config.yaml"
 

@@ -11,11 +11,10 @@ from typing import Any
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.errors import UserError, one_line
 from unirex_ray.metrics.table import nrg_metrics
-from unirex_ray.sweep.folder import SWEEP
 from unirex_ray.sweep.searcher import ScoredConfiguration
 from unirex_ray.tracking.choose import differences
 from unirex_ray.tracking.protocol import WARM_START, protocol_of
-from unirex_ray.tracking.store import RunStore, recorded_uri
+from unirex_ray.tracking.store import SWEEP, RunStore, recorded_uri
 
 _OF_THE_SEARCH = (
     "sweep.searcher",

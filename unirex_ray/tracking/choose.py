@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights
-from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.protocol import Protocol, differing, protocol_hash, protocol_of
-from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord, database_file, resolve_tracking_uri
+from unirex_ray.tracking.store import (
+    DATA_DIGEST,
+    NRG_WEIGHTS,
+    SWEEP,
+    SweepRecord,
+    database_file,
+    recorded_uri,
+    resolve_tracking_uri,
+)
 
 
 def choose_sweeps(
@@ -100,29 +109,49 @@ def _short(value: str) -> str:
 
 
 def open_sweeps(
-    config: Config, *, sweeps: Sequence[str] = (), digest: str | None = None, protocol: str | None = None
-) -> tuple[MlflowStore, list[SweepRecord]]:
+    config: Config,
+    *,
+    also: Sequence[str] = (),
+    sweeps: Sequence[str] = (),
+    digest: str | None = None,
+    protocol: str | None = None,
+) -> tuple[PooledStores, list[SweepRecord]]:
     """Connect to the store of a configuration, and choose among its sweeps on `data.name` (see `choose_sweeps`).
+
+    Args:
+        also: outputs of further sweeps, whose stores are read as well.
 
     Raises:
         UserError: also for an unknown corpus or method, and where no trial is recorded.
     """
     check_name(config.data.name)
     get_method(config.method)
-    uri = resolve_tracking_uri(config)
+    uris = [resolve_tracking_uri(config), *map(_uri_of_output, also)]
     no_trials = UserError(
-        f"no finished trials on {config.data.name!r} at {uri}: "
+        f"no finished trials on {config.data.name!r} at {uris[0]}: "
         f"run a sweep on {config.data.name!r} first, or give the --output of one"
     )
     # To connect to a database that does not exist would create it.
-    file = database_file(uri)
+    file = database_file(uris[0])
     if file is not None and not file.exists():
         raise no_trials
-    store = MlflowStore(uri)
+    store = PooledStores(uris)
     chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest, protocol=protocol)
     if not chosen:
         raise no_trials
     return store, chosen
+
+
+def _uri_of_output(folder: str) -> str:
+    output = Path(folder).expanduser()
+    try:
+        recorded = json.loads((output / SWEEP).read_text(encoding="utf-8")).get("tracking_uri")
+        uri = recorded_uri(recorded, output)
+    except (OSError, ValueError, AttributeError):
+        uri = None
+    if uri is None:
+        raise UserError(f"--also {folder!r}: no sweep is recorded there; give the --output of one")
+    return uri
 
 
 def configured_weights(config: Config, tree: Tree) -> Weights | None:

@@ -21,8 +21,10 @@ from unirex_ray.tracking.store import (
     DATA_DIGEST,
     EVALUATED_TRIAL,
     EVALUATION,
+    EVALUATION_SETTINGS,
     LABELS,
     METHOD,
+    PROTOCOL,
     PROTOCOL_LINE,
     SEED,
     SEEDS,
@@ -35,6 +37,7 @@ from unirex_ray.tracking.store import (
     SweepRecord,
     sort_key,
     sweep_settings,
+    verdict_tags,
 )
 
 _DESCRIPTION = "mlflow.note.content"
@@ -105,6 +108,9 @@ class MlflowStore:
             CORPUS: evaluation.corpus,
             SPLIT: evaluation.split,
             LABELS: evaluation.labels,
+            EVALUATION_SETTINGS: json.dumps(evaluation.settings),
+            **verdict_tags(evaluation.metrics),
+            **({PROTOCOL: evaluation.protocol} if evaluation.protocol else {}),
         }
         # MLflow deletes no metric of a run, and the new evaluation may lack one that the old one has.
         for old in self._runs.search(f"tags.{EVALUATION} = '{name}'", experiments=[corpus.id]):
@@ -155,4 +161,6 @@ def _evaluation(run: Run) -> Evaluation:
         split=split,
         labels=tags[LABELS],
         metrics=TrialMetrics.from_flat(run.data.metrics),
+        settings=json.loads(tags.get(EVALUATION_SETTINGS, "{}")),
+        protocol=tags.get(PROTOCOL),
     )

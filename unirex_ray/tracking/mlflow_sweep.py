@@ -29,6 +29,7 @@ from unirex_ray.tracking.store import (
     SWEEP_ID,
     TRIAL_ID,
     sort_key,
+    verdict_tags,
 )
 
 PARENT = "mlflow.parentRunId"
@@ -93,7 +94,7 @@ class MlflowSweep:
     ) -> None:
         """See `OpenSweep`."""
         run_id = self._trial_runs[trial_id]
-        self._runs.log(run_id, metrics=metrics.flat())
+        self._runs.log(run_id, metrics=metrics.flat(), tags=verdict_tags(metrics))
         self._runs.log(run_id, tags={STATUS: status, **({REASON: reason} if reason else {})})
         self._runs.client.set_terminated(run_id, _TERMINAL[status])
 

@@ -86,6 +86,19 @@ def protocol_of(settings: Mapping[str, Any]) -> Protocol:
     }
 
 
+def evaluation_settings(*, max_length: int, bf16: bool) -> Protocol:
+    """The settings that can change the metrics of a given model on a given split.
+
+    Args:
+        max_length: tokens per input, as they were cut.
+    """
+    return {
+        "data.max_length": str(max_length),
+        "train.precision": "bf16" if bf16 else "fp32",
+        METRICS_KEY: str(METRICS_VERSION),
+    }
+
+
 def protocol_hash(protocol: Protocol) -> str:
     """12 hex digits, equal for equal protocols."""
     return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]

@@ -48,6 +48,8 @@ class Evaluation:
         corpus, digest: the corpus that it was evaluated on.
         split: of `corpus`.
         labels: the corpus' label for each of the model's labels, in words; `SAME_LABELS` if they are equal.
+        settings: what else can change the metrics, see `protocol.evaluation_settings`; empty where it is not recorded.
+        protocol: hash of the protocol that the model was trained by; None where it is not recorded.
     """
 
     trial_id: str
@@ -60,6 +62,8 @@ class Evaluation:
     split: Split
     labels: str
     metrics: TrialMetrics
+    settings: Mapping[str, str] = field(default_factory=dict)
+    protocol: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

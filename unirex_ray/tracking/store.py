@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unirex_ray.config import Config
+from unirex_ray.data.schema import SPLITS
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.metrics.table import MAJORITY_P, TrialMetrics
+from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 
 SQLITE = "sqlite:///"
+SWEEP = "sweep.json"
+"""File in a sweep's output that says what it is, and where it was recorded."""
 
 SWEEP_ID = "sweep_id"
 TRIAL_ID = "trial_id"
@@ -34,12 +38,16 @@ PROTOCOL_LINE = "protocol.line"
 GROWN_SETTINGS = "settings.grown"
 """Settings that a later command enlarged, as JSON: a run store changes no parameter."""
 EVALUATION = "evaluation"
+EVALUATION_SETTINGS = "evaluation_settings"
 EVALUATED_TRIAL = "evaluated_trial"
 CORPUS = "corpus"
 TRAINED_ON = "trained_on"
 TRAINED_DIGEST = "trained_on.digest"
 SPLIT = "split"
 LABELS = "labels"
+
+VERDICT = "verdict"
+"""With a split behind it: whether the model is better than the majority class there."""
 
 SweepStatus = Literal["running", "completed", "failed"]
 
@@ -62,6 +70,19 @@ class SweepRecord:
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def verdict_tags(metrics: TrialMetrics) -> dict[str, str]:
+    """What a run list shows of whether a model learned anything, for the splits on which that is known."""
+    tags = {}
+    for split in SPLITS:
+        better = better_than_majority(metrics.of(split))
+        if better is not None:
+            words = "better" if better else "not better"
+            tags[f"{VERDICT}.{split}"] = (
+                f"{words} than the majority class (p = {metrics.of(split)[MAJORITY_P.key]:.2g})"
+            )
+    return tags
 
 
 class OpenSweep(Protocol):

@@ -1,0 +1,44 @@
+"""Several run stores read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import Evaluation
+from unirex_ray.tracking.store import SweepRecord
+
+
+class PooledStores:
+    """Reads sweeps and evaluations from several stores; scores are written where the run was read."""
+
+    def __init__(self, uris: Sequence[str]) -> None:
+        self._stores = [MlflowStore(uri) for uri in dict.fromkeys(uris)]
+        self._by_run: dict[str, MlflowStore] = {}
+
+    @property
+    def uri(self) -> str:
+        """For people."""
+        return ", ".join(store.uri for store in self._stores)
+
+    def uri_of(self, sweep: SweepRecord) -> str:
+        """Of the store that a sweep was read from."""
+        return self._by_run[sweep.run_id].uri
+
+    def sweeps(self, experiment: str) -> list[SweepRecord]:
+        """See `RunStore`; store by store. A sweep that lies in several, as a copy of an output does, comes once."""
+        sweeps: dict[str, SweepRecord] = {}
+        for store in self._stores:
+            for sweep in store.sweeps(experiment):
+                if sweeps.setdefault(sweep.sweep_id, sweep) is sweep:
+                    runs = (sweep.run_id, *(trial.run_id for trial in sweep.trials if trial.run_id is not None))
+                    self._by_run |= dict.fromkeys(runs, store)
+        return list(sweeps.values())
+
+    def evaluations(self, trained_on: str) -> list[Evaluation]:
+        """See `RunStore`; store by store."""
+        return [evaluation for store in self._stores for evaluation in store.evaluations(trained_on)]
+
+    def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
+        """See `RunStore`."""
+        self._by_run[run_id].log_scores(run_id, scores)
