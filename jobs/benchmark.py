@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")
     parser.add_argument("--lengths", choices=WORKLOADS, help="Texts as long as this corpus'; default: each.")
-    parser.add_argument("--instances", type=int, default=549_309, help="data: of train; default: as many as e-SNLI.")
+    parser.add_argument("--instances", type=int, default=549_309, help="For data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
     methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
     config = build_config(tree, {"method": methods[0]})

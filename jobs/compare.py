@@ -17,7 +17,7 @@ def main() -> None:
     )
     add_choice_of_sweeps(parser)
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
-    parser.add_argument("--published", action="store_true", help="Beside the paper's results of the same corpus.")
+    parser.add_argument("--published", action="store_true", help="Show the paper's results on this corpus as well.")
     options, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.
@@ -35,11 +35,11 @@ def main() -> None:
     store, sweeps = open_sweeps(config, **choice_of_sweeps(options))
     weights = weights_of(sweeps, configured_weights(config, tree))
     comparison = compare(config.data.name, sweeps, weights)
-    beside = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
+    against_paper = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
 
-    tables = comparison_tables(comparison, beside, efficiency, transfer)
+    tables = comparison_tables(comparison, against_paper, efficiency, transfer)
     written = write_comparison(comparison, config.output, tables, efficiency)
     write_back(store.log_scores, comparison)
 

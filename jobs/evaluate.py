@@ -14,13 +14,13 @@ from unirex_ray.files import writable_folder
 def main() -> None:
     train = ("train.gpu", "train.precision", "train.threads", "train.token_budget")
     reads, own = ("method", "output", "data.", "tracking.uri", "model.trust_remote_code", *train), "the sweep's"
-    defaults = {"output": own, "tracking.uri": own, "method": "each that is there"}
+    defaults = {"output": own, "tracking.uri": own, "method": "all in the folder"}
     parser = job_parser("evaluate.py", __doc__, reads=reads, leaves=["data.gold"], defaults=defaults)
-    parser.add_argument(
-        "--model", dest="folder", required=True, help="From export_best, or a sweep's output: all seeds of the best."
-    )
+    what = "Folder of export_best, or a sweep's output: the selected configurations."
+    parser.add_argument("--model", dest="folder", required=True, help=what)
     parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
-    parser.add_argument("--map", metavar="A=B,...", help="The model's label=the corpus'; default: by name or place.")
+    labels = "Labels of the model and of the corpus; default: by name, else by position."
+    parser.add_argument("--map", metavar="A=B,...", help=labels)
     options, tree = parse_job(parser, sys.argv[1:])
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.analysis.transfer import evaluation_rows
@@ -36,18 +36,18 @@ def main() -> None:
     from unirex_ray.tracking.store import resolve_tracking_uri
 
     trusts = build_config(tree).model.trust_remote_code
-    found = find_models(Path(options.folder).expanduser(), trust_remote_code=trusts)
-    models = of_method(found.models, tree.get("method"))
-    config = build_config({"output": str(found.output), "tracking": {"uri": found.tracking_uri}}, tree)
+    folder = find_models(Path(options.folder).expanduser(), trust_remote_code=trusts)
+    models = of_method(folder.models, tree.get("method"))
+    config = build_config({"output": str(folder.output), "tracking": {"uri": folder.tracking_uri}}, tree)
     output, corpus = writable_folder(config.output), load_corpus(config.data)
-    todo = evaluate(models, corpus, config, split=options.split, label_map=parse_mapping(options.map))
+    evaluations = evaluate(models, corpus, config, split=options.split, label_map=parse_mapping(options.map))
     store, out, done = MlflowStore(resolve_tracking_uri(config)), console(), list[Evaluation]()
-    for each in todo:
-        record(store, each, config, options.folder)
-        for note in () if done else each.notes:
+    for evaluated in evaluations:
+        record(store, evaluated, config, options.folder)
+        for note in () if done else evaluated.notes:
             out.print(note, markup=False, soft_wrap=True)
-        done.append(each.evaluation)
-        out.print(f"{len(done)} of {len(models)}: {each.evaluation.method}, seed {each.evaluation.seed}", markup=False)
+        done.append(evaluated.evaluation)
+        out.print(f"{len(done)} of {len(models)}: {done[-1].method}, seed {done[-1].seed}", markup=False)
     transfer_table(evaluation_rows(done)).print(out)
     file = write_evaluations(output, done, config, options.folder)
     out.print(f"written to {file}, and to runs at {store.uri}", markup=False, soft_wrap=True)

@@ -35,11 +35,11 @@ def main() -> None:
     config = build_config(tree)
     output = writable_folder(config.output)
     load_encoder(config.model, weights=False)  # a wrong name is to be known before a large corpus is read
-    begun = time.perf_counter()
+    started = time.perf_counter()
     corpus = load_corpus(config.data)
     encoded = prepared_corpus(config, corpus)
     found = corpus_statistics(corpus, encoded)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     file = output / f"data-{corpus.name}.html"
     file.write_text(corpus_page(corpus, encoded), encoding="utf-8")
     if options.json:

@@ -267,7 +267,7 @@ _FORMER_KEYS = {"train.stream": "train.activation_checkpointing"}
 """Keys that were renamed, by their former names, which are still read and still hashed."""
 
 
-_LATER_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False}
+_ADDED_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False}
 """Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""
 
 
@@ -318,7 +318,7 @@ def present_key(key: str) -> str:
 
 def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Flat settings as they were recorded, with present names, and with what earlier versions went by unsaid."""
-    return {**_LATER_KEYS, **{present_key(key): value for key, value in settings.items()}}
+    return {**_ADDED_KEYS, **{present_key(key): value for key, value in settings.items()}}
 
 
 def merge(*trees: Mapping[str, Any]) -> Tree:
@@ -388,7 +388,7 @@ def refuse_remote_code(file: str | Path, what: str = REMOTE_CODE) -> UserError:
     """The error for a file that asks for what only the command line can allow.
 
     Args:
-        what: in the file asks for it.
+        what: the key in the file that asks for it.
     """
     return UserError(
         f"{str(file)!r} asks to run Python code that ships with an encoder ({what}); "
@@ -405,17 +405,17 @@ def check_remote_code(file: str | Path, tree: Mapping[str, Any], given: Mapping[
     Raises:
         UserError: naming the file and the option.
     """
-    asks, decided = (dict(flatten(each)).get(REMOTE_CODE) for each in (tree, given))
+    in_file, in_command = (dict(flatten(source)).get(REMOTE_CODE) for source in (tree, given))
     # A file's words are typed here alone: `false` comes as text.
     if (
-        asks is not None
-        and decided is None
-        and build_config({"model": {"trust_remote_code": asks}}).model.trust_remote_code
+        in_file is not None
+        and in_command is None
+        and build_config({"model": {"trust_remote_code": in_file}}).model.trust_remote_code
     ):
         raise refuse_remote_code(file)
 
 
-_NO_SCIENCE = ("output", "tracking", "sweep", "data.cache", "data.source")
+_WITHOUT_EFFECT = ("output", "tracking", "sweep", "data.cache", "data.source")
 
 
 def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True) -> str:
@@ -428,7 +428,7 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     flat = {
         hashed.get(key, key): value
         for key, value in config.flat().items()
-        if not key.startswith(_NO_SCIENCE) and reads(key) and not (key in _LATER_KEYS and value == _LATER_KEYS[key])
+        if not key.startswith(_WITHOUT_EFFECT) and reads(key) and not (key in _ADDED_KEYS and value == _ADDED_KEYS[key])
     }
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 

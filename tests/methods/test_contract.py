@@ -101,7 +101,7 @@ def test_all_twenty_are_there() -> None:
     assert {name for name, method in METHODS.items() if method.in_global_nrg} == {*SIXTEEN, "unirex-slm-p"}
     assert {name for name, method in METHODS.items() if not method.needs_gold} == set(WITHOUT_GOLD)
     weights = {name: sum(map(method.reads, WEIGHT_KEYS.values())) for name, method in METHODS.items()}
-    # 3 values each: 27 configurations for FP, 9 for AA-F and SGT+P, 3 for SGT and P, 1 for none (SPEC, losses).
+    # 3 values each: 27 configurations for FP, 9 for AA-F and SGT+P, 3 for SGT and P, 1 for none.
     assert [weights[name] for name in ("unirex-slm-fp", "unirex-aa-f", "sgt-p", "sgt", "unirex-dlm-p", "aa-ig")] == [
         3,
         2,

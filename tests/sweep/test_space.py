@@ -140,7 +140,7 @@ def test_every_sample_builds_a_config(choices: list[float], low: float, high: fl
 
 SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
-# Configurations by method; the paper's grids are products over the weights that a method has (SPEC, losses).
+# Configurations by method; the paper's grids are products over the weights that a method has.
 SIZES = {
     "paper": {
         **dict.fromkeys(("aa-grad", "aa-input-x-grad", "aa-deeplift", "aa-ig", "l2e", "fresh"), 1),

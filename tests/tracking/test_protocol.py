@@ -189,7 +189,7 @@ def test_sweeps_of_one_protocol_pool_to_the_numbers_of_one_sweep() -> None:
     assert [(r.method, r.scores, r.dev_cnrg, r.configuration.index) for r in one.rows] == [
         (r.method, r.scores, r.dev_cnrg, r.configuration.index) for r in other.rows
     ]
-    assert one.unlike == ""
+    assert one.protocol_differences == ""
     assert len(one.protocols) == 1
 
 

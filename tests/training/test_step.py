@@ -1,4 +1,4 @@
-"""The losses of a step: against SPEC by loops over instances and passes, and over any split of a batch."""
+"""The losses of a step: against the definitions by loops over instances and passes, and over any split of a batch."""
 
 import math
 from itertools import pairwise

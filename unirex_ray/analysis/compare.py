@@ -61,7 +61,7 @@ class Comparison:
         population: the global scope, on test.
         tied: methods that share the best CNRG.
         protocols: of the sweeps, in one line each, by hash; several only where they were named.
-        unlike: the settings in which these differ, in words; empty for one.
+        protocol_differences: the settings in which these differ, in words; empty for one.
         unscored: what is left out, with the reason.
         variants: every complete configuration by method.
     """
@@ -73,7 +73,7 @@ class Comparison:
     population: Population
     tied: tuple[str, ...]
     protocols: Mapping[str, str]
-    unlike: str
+    protocol_differences: str
     unscored: tuple[tuple[str, str], ...]
     variants: Mapping[str, tuple[Configuration, ...]]
 
@@ -136,7 +136,7 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         population=methods.population,
         tied=tuple(configuration.method for configuration in methods.tied),
         protocols={hashes[sweep.sweep_id]: protocol_line(sweep.settings) for sweep in sweeps},
-        unlike=differences({hashes[name]: protocol for name, protocol in protocols.items()}),
+        protocol_differences=differences({hashes[name]: protocol for name, protocol in protocols.items()}),
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )

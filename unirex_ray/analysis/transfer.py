@@ -102,7 +102,7 @@ def transfer_rows(comparison: Comparison, evaluations: Iterable[Evaluation]) -> 
         tables. Empty without an evaluation that counts. A method without one on a corpus has no row there.
     """
     own = comparison.experiment, comparison.digest
-    at_home = [
+    own_evaluations = [
         Evaluation(
             trial_id=record.spec.trial_id,
             method=row.method,
@@ -118,7 +118,7 @@ def transfer_rows(comparison: Comparison, evaluations: Iterable[Evaluation]) -> 
         for row in comparison.rows
         for record in row.configuration.records
     ]
-    selected = {evaluation.trial_id for evaluation in at_home}
+    selected = {evaluation.trial_id for evaluation in own_evaluations}
     elsewhere = [
         evaluation
         for evaluation in evaluations
@@ -128,7 +128,7 @@ def transfer_rows(comparison: Comparison, evaluations: Iterable[Evaluation]) -> 
         and evaluation.split == "test"
     ]
     seeds = {row.method: [record.spec.seed for record in row.configuration.records] for row in comparison.rows}
-    return _rows([*at_home, *elsewhere], seeds) if elsewhere else ()
+    return _rows([*own_evaluations, *elsewhere], seeds) if elsewhere else ()
 
 
 def evaluation_rows(evaluations: Iterable[Evaluation]) -> tuple[TransferRow, ...]:
@@ -166,7 +166,7 @@ def _row(dataset: str, evaluations: Sequence[Evaluation], wanted_seeds: Sequence
         {metric.key: value for metric in TRANSFER_METRICS if (value := _value(evaluation, metric)) is not None}
         for evaluation in evaluations
     ]
-    at_home = (first.corpus, first.digest) == (first.trained_on, first.trained_digest)
+    is_own_corpus = (first.corpus, first.digest) == (first.trained_on, first.trained_digest)
     return TransferRow(
         trained_on=first.trained_on,
         task=TASKS.get(first.corpus, ""),
@@ -180,7 +180,7 @@ def _row(dataset: str, evaluations: Sequence[Evaluation], wanted_seeds: Sequence
         std=std_over_seeds(values),
         seeds=tuple(seeds),
         missing=tuple(seed for seed in wanted_seeds if seed not in seeds),
-        labels=() if at_home else tuple(dict.fromkeys(evaluation.labels for evaluation in evaluations)),
+        labels=() if is_own_corpus else tuple(dict.fromkeys(evaluation.labels for evaluation in evaluations)),
         better_than_majority=all_better_than_majority(e.metrics.of(e.split) for e in evaluations),
         task_metric=task_metric,
     )

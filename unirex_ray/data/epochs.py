@@ -1,4 +1,4 @@
-"""Which train instances come in which batch, and whose gold rationales are used (SPEC, gold rationale supervision)."""
+"""Which train instances come in which batch, and whose gold rationales are used, see `data.gold_percent`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def gold_instances(split: EncodedSplit, percent: float, *, seed: int) -> tuple[i
     Returns:
         Indices of instances, increasing.
     """
-    having = split.has_gold.view(-1, split.choices).any(dim=1).nonzero().flatten()
+    with_gold = split.has_gold.view(-1, split.choices).any(dim=1).nonzero().flatten()
     wanted = math.ceil(Fraction(str(percent)) * len(split) / 100)
-    drawn = stratified_sample(split.labels[having].tolist(), wanted, seed=seed)
-    return tuple(having[list(drawn)].tolist())
+    drawn = stratified_sample(split.labels[with_gold].tolist(), wanted, seed=seed)
+    return tuple(with_gold[list(drawn)].tolist())
 
 
 def keep_gold(split: EncodedSplit, instances: Sequence[int]) -> EncodedSplit:
@@ -78,13 +78,13 @@ class Epochs:
         group_by_length: bool,
     ) -> Epochs:
         """Gold batches where some of the instances are in `gold` and others are not, ordinary ones otherwise."""
-        some = 0 < len(gold) < len(split)
+        gold_batches = 0 < len(gold) < len(split)
         return cls(
             size=len(split),
             batch_size=batch_size,
             seed=seed,
-            gold=gold if some else None,
-            gold_per_batch=gold_per_batch(len(gold), batch_size, factor) if some else 0,
+            gold=gold if gold_batches else None,
+            gold_per_batch=gold_per_batch(len(gold), batch_size, factor) if gold_batches else 0,
             lengths=split.lengths.view(-1, split.choices).amax(dim=1).numpy() if group_by_length else None,
         )
 
@@ -112,16 +112,16 @@ class Epochs:
         return [[*generator.choice(self.gold, self.gold_per_batch, replace=False).tolist(), *part] for part in parts]
 
     def _cut(self, order: NDArray[np.int64], generator: np.random.Generator) -> Iterator[list[int]]:
-        take = self.batch_size - self.gold_per_batch
+        ordinary = self.batch_size - self.gold_per_batch
         if self.lengths is not None:
-            order = self._grouped(order, take, generator)
-        yield from (order[start : start + take].tolist() for start in range(0, len(order), take))
+            order = self._grouped(order, ordinary, generator)
+        yield from (order[start : start + ordinary].tolist() for start in range(0, len(order), ordinary))
 
-    def _grouped(self, order: NDArray[np.int64], take: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    def _grouped(self, order: NDArray[np.int64], ordinary: int, generator: np.random.Generator) -> NDArray[np.int64]:
         assert self.lengths is not None
-        block = take * _GROUPED_BATCHES
+        block = ordinary * _GROUPED_BATCHES
         parts = [order[start : start + block] for start in range(0, len(order), block)]
         order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
-        whole = len(order) // take
-        batches = order[: whole * take].reshape(whole, take)
-        return np.concatenate([generator.permutation(batches).ravel(), order[whole * take :]])
+        whole = len(order) // ordinary
+        batches = order[: whole * ordinary].reshape(whole, ordinary)
+        return np.concatenate([generator.permutation(batches).ravel(), order[whole * ordinary :]])

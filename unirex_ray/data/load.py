@@ -30,16 +30,16 @@ class Loader:
     Attributes:
         read: from its files and the options of `data`.
         files: must be there.
-        also: files and folders that are read where they exist.
-        choose: which of a folder's files are read beside them.
+        optional: files and folders that are read where they exist.
+        select: which of a folder's files are read beside them.
         remedy: what to give as `data.source`.
         options: keys of `data` that are for this corpus beside name, source and seed.
     """
 
     read: Callable[[Source, DataConfig], Corpus]
     files: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    choose: Callable[[Sequence[str]], Iterable[str]] | None = None
+    optional: tuple[str, ...] = ()
+    select: Callable[[Sequence[str]], Iterable[str]] | None = None
     remedy: str = ""
     options: tuple[str, ...] = ()
 
@@ -178,7 +178,7 @@ def _generated(config: DataConfig) -> Corpus:
 def _from_files(config: DataConfig, loader: Loader) -> Corpus:
     if config.source is None:
         raise UserError(f"data.name={config.name} needs data.source; {loader.remedy}")
-    stamp = fingerprint(config.source, loader.files, loader.remedy, also=loader.also, choose=loader.choose)
+    stamp = fingerprint(config.source, loader.files, loader.remedy, also=loader.optional, choose=loader.select)
     options = config.model_dump(mode="json", include={"name", "seed", *loader.options})
     key = f"{_RULES}-{stamp}-{json.dumps(options, sort_keys=True)}"
     file = cache_folder(config.cache) / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.corpus.arrow"
@@ -202,7 +202,7 @@ def _of_eraser(name: str, read: Callable[[Source], Corpus]) -> Loader:
     return Loader(
         read=lambda source, config: read(source),
         files=_SPLIT_FILES,
-        also=_DOCUMENTS,
+        optional=_DOCUMENTS,
         remedy=f"give ERASER's {name}.tar.gz or its folder",
     )
 
@@ -230,7 +230,7 @@ _LOADERS: dict[str, Loader] = {
     "stormfront": Loader(
         read=labelled.load_stormfront,
         files=("annotations_metadata.csv",),
-        also=("all_files",),
+        optional=("all_files",),
         remedy="give the folder of hate-speech-dataset (de Gibert et al., 2018), or an archive of it",
     ),
     "offenseval": Loader(
@@ -246,13 +246,13 @@ _LOADERS: dict[str, Loader] = {
     "eraser": Loader(
         read=lambda source, config: eraser.load_eraser(source, config.labels or (), config.task_metric or "macro_f1"),
         files=_SPLIT_FILES,
-        also=_DOCUMENTS,
+        optional=_DOCUMENTS,
         remedy="give an ERASER corpus as its .tar.gz or folder",
         options=("labels", "task_metric"),
     ),
     "table": Loader(
         read=lambda source, config: labelled.load_table(source, config, config.labels or ()),
-        choose=labelled.table_files,
+        select=labelled.table_files,
         remedy="give a .csv, .tsv, .jsonl or .parquet file, or a folder or archive with one per split",
         options=("labels", "text_columns", "label_column", "task_metric"),
     ),

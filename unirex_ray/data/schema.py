@@ -14,7 +14,7 @@ from unirex_ray.data.columns import InstanceTable
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 TaskMetric = Literal["accuracy", "macro_f1", "binary_f1"]
-"""binary_f1: the F1 score of the second class (SPEC, metrics)."""
+"""binary_f1: the F1 score of the second class."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,7 +178,7 @@ def of_method(models: Sequence[TrainedModel], method: str | None) -> tuple[Train
     of_that_method = tuple(trained for trained in models if method in (None, trained.card.method))
     if not of_that_method:
         methods = dict.fromkeys(trained.card.method for trained in models)
-        raise UserError(f"method = {method!r}: there are models of {', '.join(methods)}")
+        raise UserError(f"there is no model of method {method!r} here; choose --method among {', '.join(methods)}")
     return of_that_method
 
 

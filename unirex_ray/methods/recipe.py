@@ -76,7 +76,7 @@ class Stage:
         return key not in _OPTIONAL or key in (*self._criterion_keys, *_EXTRACTOR_KEYS.get(self.design.extractor, ()))
 
     def learns_from(self, key: str) -> bool:
-        """Whether a dotted configuration key can change the weights that this stage learns as a method's first one."""
+        """Whether a dotted configuration key can change this stage's weights where it is a method's first."""
         if key in ("method", "model.convergence_delta", "model.log_odds"):
             return False
         return self.reads(key) if self.uses_scores else key not in _OPTIONAL or key in self._criterion_keys
@@ -95,7 +95,7 @@ class Method:
         label: the row's name in the paper.
         stages: run in order; the last one's model is the method's.
         defaults: the method's values of loss options that the configuration leaves open.
-        in_global_nrg: whether `compare` counts it among the methods by default (SPEC, global scope).
+        in_global_nrg: whether `compare` counts it among the methods by default.
     """
 
     name: str

@@ -81,26 +81,26 @@ METRICS_VERSION = 1
 """Of the definitions of all metrics: a change that moves a number raises it; numbers of two versions are not pooled."""
 
 
-def _about(key: str, label: str, decimals: int) -> Metric:
+def _report_only(key: str, label: str, decimals: int) -> Metric:
     return Metric(key=key, label=label, higher_is_better=False, desideratum=None, decimals=decimals)
 
 
 STANDARD_ERRORS = {
-    metric.key: _about(f"{metric.key}_se", f"{metric.label} SE", metric.decimals + 1) for metric in NRG_METRICS
+    metric.key: _report_only(f"{metric.key}_se", f"{metric.label} SE", metric.decimals + 1) for metric in NRG_METRICS
 }
 """Standard error over instances of each metric of NRG, by the metric's key."""
 
-MAJORITY_SCORE = _about("majority_score", "Task score of the majority class", 2)
-MAJORITY_P = _about("majority_p", "p against the majority class", 4)
-TOP_PREDICTION = _about("top_prediction", "Share of the most frequent prediction", 3)
+MAJORITY_SCORE = _report_only("majority_score", "Task score of the majority class", 2)
+MAJORITY_P = _report_only("majority_p", "p against the majority class", 4)
+TOP_PREDICTION = _report_only("top_prediction", "Share of the most frequent prediction", 3)
 VERDICT = (MAJORITY_SCORE, MAJORITY_P, TOP_PREDICTION)
 """Whether the model learned anything, see `metrics.verdict`."""
 
-TIED_EPOCHS = _about("tied_epochs", "Epochs with the best dev task score", 0)
-TIED_COMP_RANGE = _about("tied_comp_range", "Range of Comp over those epochs", 3)
-TIED_SUFF_RANGE = _about("tied_suff_range", "Range of Suff over those epochs", 3)
+TIED_EPOCHS = _report_only("tied_epochs", "Epochs with the best dev task score", 0)
+TIED_COMP_RANGE = _report_only("tied_comp_range", "Range of Comp over those epochs", 3)
+TIED_SUFF_RANGE = _report_only("tied_suff_range", "Range of Suff over those epochs", 3)
 TIES = (TIED_EPOCHS, TIED_COMP_RANGE, TIED_SUFF_RANGE)
-"""How many epochs the best one was picked from, and what else they would have given."""
+"""How many epochs tie for the best one, and how far Comp and Suff vary over them."""
 
 STAGE_LOSS = Metric(key="stage_loss", label="Stage loss", higher_is_better=False, desideratum=None, decimals=4)
 """On dev, of a stage that leaves the task model as it is: what stops it early."""

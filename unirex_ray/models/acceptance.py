@@ -1,4 +1,4 @@
-"""Whether an encoder computes what this system takes for granted, found out by trying it (SPEC, models).
+"""Whether an encoder computes what this system takes for granted, found out by trying it.
 
 Comprehensiveness, sufficiency and every batch rest on this: a token that the attention mask hides, and a token that
 pads, changes nothing of what remains. Some families are built otherwise, and none says so.
@@ -130,16 +130,16 @@ def check_encoder(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> 
     content = row != other
     first, last = content.nonzero().flatten()[[0, -1]].tolist()
     texts = torch.stack([row, other, _changed(row, other, first), _changed(row, other, last)])
-    full, another, *nearly = _states(encoder, texts)
-    _check_reactions(full, another, nearly, len(row))
+    full, of_other, *one_changed = _states(encoder, texts)
+    _check_reactions(full, of_other, one_changed, len(row))
 
     hidden = content & (torch.arange(len(row)) % 2 == 0)
     kept = ~hidden
-    remains = torch.cat([torch.tensor([True]), kept])
+    compared = torch.cat([torch.tensor([True]), kept])
     masked, masked_other = (
-        _states(encoder, text[None], kept[None])[0, remains] for text in (row, torch.where(hidden, other, row))
+        _states(encoder, text[None], kept[None])[0, compared] for text in (row, torch.where(hidden, other, row))
     )
-    hiding = _largest(masked - full[remains])
+    hiding = _largest(masked - full[compared])
     if not hiding > TOLERANCE * _largest(full):
         raise EncoderError("its attention mask hides nothing")
     from_embeddings = _states(encoder, row[None], embeds=True)
@@ -159,11 +159,11 @@ def check_encoder(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> 
     return Acceptance(len(row), _largest(dropped - masked) / hiding)
 
 
-def _check_reactions(full: Tensor, another: Tensor, nearly: list[Tensor], length: int) -> None:
-    effect = _largest(full[0] - another[0])
+def _check_reactions(full: Tensor, of_other: Tensor, one_changed: list[Tensor], length: int) -> None:
+    effect = _largest(full[0] - of_other[0])
     if not effect > TOLERANCE * _largest(full[0]):
         raise EncoderError("the state of its first token does not depend on the text, as in a causal model")
-    for which, changed in zip(("first", "last"), nearly, strict=True):
+    for which, changed in zip(("first", "last"), one_changed, strict=True):
         if not _largest(full[0] - changed[0]) > _REACTION * effect:
             raise EncoderError(f"at {length} tokens, its first state does not depend on the {which} one of the text")
 

@@ -54,7 +54,7 @@ def write_classifier(
     folder.mkdir()
     write_settings(folder, settings, tokenizer)
     tensors = task_model.state_dict()
-    write_tensors(folder / CHECKPOINT, {there: tensors[name] for name, there in names.items()})
+    write_tensors(folder / CHECKPOINT, {in_checkpoint: tensors[name] for name, in_checkpoint in names.items()})
     if _computes_the_same(folder, auto, task_model, probe_batch(tokenizer, task_model.encoder, card)):
         return names
     shutil.rmtree(folder)
@@ -87,14 +87,13 @@ def _names(task_model: TaskModel, auto: Any, settings: Any) -> dict[str, str] | 
     settings.architectures = [type(model).__name__]
     ours, theirs = task_model.state_dict(), model.state_dict()
     names = {name: name.replace(_BACKBONE, f"{model.base_model_prefix}.", 1) for name in ours}
-    names = {name: there for name, there in names.items() if there in theirs}
-    left = [name for name in ours if name not in names]
-    taken = set(names.values())
-    left_there = [name for name in theirs if name not in taken]
-    if len(left) != len(left_there):
+    names = {own: their for own, their in names.items() if their in theirs}
+    unpaired = [own for own in ours if own not in names]
+    unpaired_theirs = [their for their in theirs if their not in names.values()]
+    if len(unpaired) != len(unpaired_theirs):
         return None
-    names |= zip(left, left_there, strict=True)
-    return names if all(ours[name].shape == theirs[there].shape for name, there in names.items()) else None
+    names |= zip(unpaired, unpaired_theirs, strict=True)
+    return names if all(ours[own].shape == theirs[their].shape for own, their in names.items()) else None
 
 
 def _computes_the_same(folder: Path, auto: Any, task_model: TaskModel, batch: Batch) -> bool:

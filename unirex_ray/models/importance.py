@@ -1,4 +1,4 @@
-"""Importance classes, the targets of L2E's extractor (SPEC, methods).
+"""Importance classes, the targets of L2E's extractor (Situ et al. 2021).
 
 Shapes: R rows, T tokens.
 """

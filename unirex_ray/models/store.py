@@ -63,7 +63,7 @@ def save_model(
     names = write_classifier(folder / TASK_MODEL, model.task_model, tokenizer, card)
     if names is None:
         _write_encoder(folder / "encoder", model.task_model.encoder, tokenizer)
-    tensors = {f"task_model.{name}": there for name, there in (names or {}).items()}
+    tensors = {f"task_model.{own}": in_checkpoint for own, in_checkpoint in (names or {}).items()}
     rest = {name: tensor for name, tensor in model.state_dict().items() if name not in tensors}
     write_tensors(folder / WEIGHTS, rest)
     place = folder / ("encoder" if names is None else TASK_MODEL)
@@ -185,10 +185,10 @@ def _find_tensors(folder: Path, layout: Layout | None) -> dict[str, StoredTensor
     if layout is None:
         return read_header(folder / CHECKPOINT)
     stored = read_header(folder / WEIGHTS)
-    there = read_header(folder / layout.folder / CHECKPOINT) if layout.tensors else {}
-    if sorted(there) != sorted(layout.tensors.values()):
+    checkpoint = read_header(folder / layout.folder / CHECKPOINT) if layout.tensors else {}
+    if sorted(checkpoint) != sorted(layout.tensors.values()):
         raise ValueError(f"{MODEL} names other tensors than there are")
-    return stored | {name: there[other] for name, other in layout.tensors.items()}
+    return stored | {own: checkpoint[in_checkpoint] for own, in_checkpoint in layout.tensors.items()}
 
 
 def _check_head(card: ModelCard, stored: dict[str, StoredTensor]) -> None:

@@ -18,7 +18,7 @@ _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 _MOST = 1 << 20
 """No size in an encoder's configuration is larger, but for what is a dimension of a tensor."""
 _SLACK = 1000
-"""Parameters of a model beyond several times its tensors: of poolers and earlier stages, which are not kept."""
+"""Parameters allowed beyond four for each stored tensor: of poolers and earlier stages, which are not stored."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def without_memory(stored: Mapping[str, StoredTensor]) -> Iterator[None]:
     Raises:
         ValueError: from the module that has too many.
     """
-    left = 4 * len(stored) + _SLACK
+    remaining = 4 * len(stored) + _SLACK
 
     def count(module: nn.Module, name: str, parameter: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
+        nonlocal remaining
+        remaining -= 1
+        if remaining < 0:
             raise ValueError(f"config.json asks for many more than the {len(stored)} tensors of the weights")
 
     hook = register_module_parameter_registration_hook(count)
@@ -125,8 +125,8 @@ def check_fit(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
     for name in sorted(wanted.keys() ^ stored.keys()):
         raise ValueError(f"the weights {'lack' if name in wanted else 'have an unknown'} tensor {name}")
     for name, tensor in wanted.items():
-        there = stored[name]
-        if tuple(tensor.shape) != there.shape or _DTYPES.get(tensor.dtype) != there.dtype:
+        found = stored[name]
+        if tuple(tensor.shape) != found.shape or _DTYPES.get(tensor.dtype) != found.dtype:
             raise ValueError(
-                f"the tensor {name} is {there.dtype} {list(there.shape)}, but the model's {list(tensor.shape)}"
+                f"the tensor {name} is {found.dtype} {list(found.shape)}, but the model's {list(tensor.shape)}"
             )

@@ -14,7 +14,7 @@ from unirex_ray.models.token_subsets import ForwardPlan, Positions, TokenSubsets
 
 
 class TaskModel(nn.Module):
-    """Linear head on the encoder's own pooler, or on a new dense + tanh where it has none (SPEC, models)."""
+    """Linear head on the encoder's own pooler, or on a new dense + tanh where it has none."""
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class TaskModel(nn.Module):
 class AttentionPredictor(nn.Module):
     """A2R's second predictor: a linear head on the states of whole rows, weighted by the softmax of the scores.
 
-    Selecting tokens has no gradient; A2R's extractor learns through this softmax (SPEC, methods).
+    Selecting tokens has no gradient; A2R's extractor learns through this softmax (Yu et al. 2021).
     """
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:

@@ -1,6 +1,6 @@
 """Token subsets: encode the same rows many times with some tokens removed, each distinct subset once.
 
-A subset keeps some tokens of one row. Losses hide the others from attention, metrics delete them (SPEC). With full
+A subset keeps some tokens of one row. Losses hide the others from attention, metrics delete them. With full
 attention, hiding tokens equals dropping them while the kept ones retain their position ids, and costs fewer tokens.
 
 Shapes: R rows, T tokens, K thresholds, V subsets, O task outputs.

@@ -1,4 +1,4 @@
-"""Top-k% selection: the tokens of a rationale, by the rules of SPEC.
+"""Top-k% selection: the tokens of a rationale.
 
 Shapes: R rows, T tokens of the longest row (padded), K thresholds.
 """

@@ -41,10 +41,10 @@ def comparison_tables(
 def _protocol_remarks(comparison: Comparison) -> list[str]:
     """What every table says: its protocol, or that several were pooled, and whose budget was larger than others'."""
     remarks = list(comparison.protocols.values())
-    if comparison.unlike:
+    if comparison.protocol_differences:
         remarks.append(
-            f"POOLED ALTHOUGH THE PROTOCOLS DIFFER, in {comparison.unlike}: a difference between methods may be one "
-            "between these settings."
+            f"POOLED ALTHOUGH THE PROTOCOLS DIFFER, in {comparison.protocol_differences}: a difference between methods "
+            "may be one between these settings."
         )
     searched = {method: len({c.sweep for c in of_method}) for method, of_method in comparison.variants.items()}
     if len(set(searched.values())) > 1:

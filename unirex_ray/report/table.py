@@ -163,7 +163,7 @@ def bold_best(
     """A column with its best cells in bold; none where all values are equal.
 
     Args:
-        eligible: which cells may be; None: all.
+        eligible: which cells may be bold; None: all.
     """
     allowed = [True] * len(values) if eligible is None else eligible
     known = [value for value, may in zip(values, allowed, strict=True) if may and value is not None and value == value]

@@ -81,7 +81,7 @@ class Driver:
         """The next trial, on record as running; `WAIT` also while enough trials run."""
         if len(self._live) >= self._concurrency:
             return Signal.WAIT
-        began = time.perf_counter()
+        started = time.perf_counter()
         spec = self._schedule.next()
         if isinstance(spec, Signal):
             return spec
@@ -90,7 +90,7 @@ class Driver:
         flat = {key: value for key, value in config.flat().items() if method.reads(key)}
         tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
         self._sweep.open_trial(spec, params=flat, tags=tags)
-        self._live[spec.trial_id] = (spec, began)
+        self._live[spec.trial_id] = (spec, started)
         self._display.started(spec)
         return TrialJob(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
 
@@ -127,12 +127,12 @@ class Driver:
 
     def on_exit(self, trial_id: str) -> None:
         """A trial left the cluster."""
-        _, began = self._live.pop(trial_id)
+        _, started = self._live.pop(trial_id)
         if trial_id not in self._seconds:
             # Does nothing to a trial that has ended already.
             self._end(self._schedule.on_fail(trial_id, "ended without a result"))
         elif trial_id not in self._resumed:
-            self.timings[trial_id] = Timing(wall_s=time.perf_counter() - began, **self._seconds[trial_id])
+            self.timings[trial_id] = Timing(wall_s=time.perf_counter() - started, **self._seconds[trial_id])
 
     def _keep_artifacts(self, spec: TrialSpec, result: TrialResult) -> None:
         score = result.metrics.test.get(TASK_SCORE.key)

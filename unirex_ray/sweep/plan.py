@@ -31,7 +31,8 @@ _MAY_CHANGE = (
     "sweep.max_failures",
     "sweep.keep_weights",
 )
-"""Beginnings of keys that may change when a sweep is resumed: they change no number, or a setting of its own does."""
+"""Beginnings of keys that may change when a sweep is resumed: no number depends on them, or another recorded setting
+(`sweep.methods`, `data.digest`) stands for them."""
 
 
 @dataclass(frozen=True, kw_only=True)

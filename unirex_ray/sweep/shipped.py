@@ -29,8 +29,9 @@ class SpaceFile:
 def shipped_spaces() -> dict[str, Path]:
     """Files of the shipped spaces by name: within the installed package, or next to it in a copy of the repository."""
     package = Path(__file__).parents[1]
-    within, beside = package / "search_spaces", package.parent / "search_spaces"
-    return {file.stem: file for file in sorted((within if within.is_dir() else beside).glob("*.yaml"))}
+    packaged, in_repository = package / "search_spaces", package.parent / "search_spaces"
+    folder = packaged if packaged.is_dir() else in_repository
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def space_file(space: str | None, tree: Tree) -> Path:

@@ -19,7 +19,15 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 _REFUSED = ("data.", "tracking.", "sweep.")
 _ALLOWED = ("data.gold_percent", "data.gold_batch_factor")
 """Keys of `data` that change no corpus."""
-_REFUSED_KEYS = ("output", "method", "train.seed", "train.workers", "train.gpu", "model.trust_remote_code")
+_REFUSED_KEYS = (
+    "output",
+    "method",
+    "train.seed",
+    "train.workers",
+    "train.gpu",
+    "train.threads",
+    "model.trust_remote_code",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def choose_sweeps(
         if name not in known:
             raise UserError(f"unknown sweep {name!r}; choose from {', '.join(known) or 'none: there are no sweeps'}")
     chosen = [sweep for sweep in recorded if sweep.sweep_id in sweeps or (not sweeps and _has_completed(sweep))]
-    chosen = _of_one(
+    chosen = _require_one(
         "digest",
         digest,
         {sweep.sweep_id: data_digest(sweep) for sweep in chosen},
@@ -59,7 +59,7 @@ def choose_sweeps(
         return chosen
     hashes = {sweep.sweep_id: protocol_hash(protocol_of(sweep.settings)) for sweep in chosen}
     protocols = {hashes[sweep.sweep_id]: protocol_of(sweep.settings) for sweep in chosen}
-    return _of_one(
+    return _require_one(
         "protocol",
         protocol,
         hashes,
@@ -71,7 +71,7 @@ def choose_sweeps(
     )
 
 
-def _of_one(
+def _require_one(
     option: str,
     wanted: str | None,
     values: Mapping[str, str],

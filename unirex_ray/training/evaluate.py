@@ -183,11 +183,11 @@ class Evaluator:
 
     def _timed_extraction(self, batch: Batch) -> ExtractorOutput:
         device = batch.input_ids.device
-        start = time.perf_counter()
+        started = time.perf_counter()
         extracted = self.model.extract(batch, self.plan)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        self.stopwatch.seconds += time.perf_counter() - start
+        self.stopwatch.seconds += time.perf_counter() - started
         self.stopwatch.instances += len(batch.ids)
         return extracted
 

@@ -109,7 +109,7 @@ class Learner:
         Raises:
             TrainingError: where a loss is not finite; names it, the epoch and the step.
         """
-        state, train, clock = self.state, self.config.train, time.perf_counter()
+        state, train, started = self.state, self.config.train, time.perf_counter()
         self.model.train()
         batches, steps = self.epochs.batches(state.epoch), self.epochs.steps
         sums: dict[str, Tensor] = {}
@@ -126,10 +126,10 @@ class Learner:
                 self._add_losses(sums)
                 sums.clear()
             if checkpoint_is_due and state.step < steps:
-                state.train_s += time.perf_counter() - clock
+                state.train_s += time.perf_counter() - started
                 checkpoint()
-                clock = time.perf_counter()
-        state.train_s += time.perf_counter() - clock
+                started = time.perf_counter()
+        state.train_s += time.perf_counter() - started
 
     def _add_losses(self, sums: Mapping[str, Tensor]) -> None:
         """Add this worker's sums over the latest steps, and all others', to the epoch's mean losses."""
@@ -147,14 +147,14 @@ class Learner:
     @torch.no_grad()
     def dev_loss(self) -> float:
         """The stage's own loss over dev as one global batch, dropout off."""
-        clock, dev = time.perf_counter(), self.data["dev"]
+        started, dev = time.perf_counter(), self.data["dev"]
         counts = global_counts(dev, range(len(dev)))
         total = torch.zeros(1, dtype=torch.float64, device=self.runtime.device)
         with dropout_off(self.model):
             for chunk in sorted_chunks(dev, range(self.runtime.rank, len(dev), self.runtime.world), CHUNK):
                 total += self._losses("dev", chunk, counts)["loss"].double()
         self.runtime.all_reduce(total)
-        self.state.evaluate_s += time.perf_counter() - clock
+        self.state.evaluate_s += time.perf_counter() - started
         return float(total)
 
 

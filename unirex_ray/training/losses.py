@@ -1,4 +1,4 @@
-"""Training losses: pure functions of logits and scores (SPEC, losses; paper, section 3.2).
+"""Training losses: pure functions of logits and scores (paper, section 3.2).
 
 Every function returns terms per instance or row; the caller sums them and divides by counts of the global batch.
 Shapes: B instances, R rows, T tokens, K thresholds, C classes.
@@ -72,7 +72,7 @@ def sufficiency_kl(full_logits: Tensor, rationale_logits: Tensor) -> Tensor:
 
 
 def agreement_loss(rationale_logits: Tensor, attention_logits: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of A2R's two predictors, mean over thresholds (SPEC, methods).
+    """Jensen-Shannon divergence of A2R's two predictors, mean over thresholds (Yu et al. 2021).
 
     Args:
         rationale_logits: of the first, on r^(k) [K, B, C].

@@ -71,7 +71,7 @@ def drops_tokens(config: Config, acceptance: Acceptance) -> bool:
     """Whether losses drop tokens instead of masking them.
 
     Raises:
-        UserError: where the user asks for it, and it is not the same.
+        UserError: where the user asks for dropping, and this encoder computes something else then.
     """
     if config.train.perturbation == "dropped" and not acceptance.dropping_is_exact:
         raise UserError(

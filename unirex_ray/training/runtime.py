@@ -19,7 +19,10 @@ _PASS_COSTS = {False: 64, True: 2048}
 
 
 class Runtime(Protocol):
-    """One worker's subset of where it runs. Every worker of a trial makes the same calls in the same order."""
+    """What one worker may use of the system that it runs on.
+
+    Every worker of a trial makes the same calls in the same order.
+    """
 
     @property
     def rank(self) -> int:

@@ -32,13 +32,13 @@ def train_or_adopt(trainer: StageTrainer) -> None:
     """
     folder, setup, state = trainer.runtime.shared, trainer.setup, trainer.state
     # Rungs compare trials epoch by epoch, so that each has to train a stage that they judge.
-    judged = trainer.is_last and setup.config.sweep.rungs
-    if folder is None or judged or not trainer.stage.shared:
+    judged_by_rungs = trainer.is_last and setup.config.sweep.rungs
+    if folder is None or judged_by_rungs or not trainer.stage.shared:
         trainer.train()
         return
-    clock = time.perf_counter()
+    started = time.perf_counter()
     with stage_lock(trainer.runtime, folder, stage_identity(setup, trainer.stage)) as store:
-        state.wait_s += time.perf_counter() - clock
+        state.wait_s += time.perf_counter() - started
         shared = trainer.files.load_shared(store)
         if shared is None:
             trainer.train()

@@ -26,7 +26,7 @@ class StageTrainer:
     """One stage on one worker; made for each stage, so that nothing on it changes its meaning.
 
     Args:
-        state: the stage's; moves as it is trained.
+        state: the stage's progress; updated in place as it trains.
         model: the one that learns.
         teacher_scores: of the earlier stage's extractor, by split [tokens]; empty where the stage reads none.
     """
@@ -63,7 +63,7 @@ class StageTrainer:
             if self.stage.trains_task_model:
                 score = dev[TASK_SCORE.key]
             else:
-                dev |= self._finite("dev", {STAGE_LOSS.key: self.learner.dev_loss()})
+                dev |= self._require_finite("dev", {STAGE_LOSS.key: self.learner.dev_loss()})
                 score = -dev[STAGE_LOSS.key]
             state.epoch, state.step = state.epoch + 1, 0
             if score > state.best_score:
@@ -103,12 +103,13 @@ class StageTrainer:
 
     def evaluate(self, split: Split, evaluator: Evaluator | None = None) -> dict[str, float]:
         """Metrics of a split by key: all of them in the last stage, the task's in those before it."""
-        clock = time.perf_counter()
+        started = time.perf_counter()
         metrics = (evaluator or self.evaluator())(self.data[split], explain=self.is_last)
-        self.state.evaluate_s += time.perf_counter() - clock
+        self.state.evaluate_s += time.perf_counter() - started
         if split != "test":
-            return self._finite(split, metrics)
-        # Test decides nothing: a trial that dev may select has not failed by it. Some stores turn inf into a number.
+            return self._require_finite(split, metrics)
+        # A test metric that is not finite fails no trial, as test decides nothing. It becomes nan: some stores make a
+        # number of inf.
         return {key: value if math.isfinite(value) else math.nan for key, value in metrics.items()}
 
     def evaluator(self) -> Evaluator:
@@ -130,7 +131,7 @@ class StageTrainer:
     def _report(self, metrics: TrialMetrics) -> None:
         self.runtime.report(metrics, epoch=self.state.epoch, stage="" if self.is_last else self.stage.name)
 
-    def _finite(self, split: Split, metrics: dict[str, float]) -> dict[str, float]:
+    def _require_finite(self, split: Split, metrics: dict[str, float]) -> dict[str, float]:
         for key, value in metrics.items():
             if not math.isfinite(value):
                 raise TrainingError(f"{split}/{key} became {value} after epoch {self.state.epoch + 1}")
@@ -147,7 +148,7 @@ def stages_from(
         trainer = _resumed(checkpoint, setup, files, runtime)
     yield trainer
     while not trainer.is_last:
-        trainer = _following(trainer)
+        trainer = _next_trainer(trainer)
         # Before this stage's first best checkpoint replaces the weights that it starts from.
         trainer.save()
         yield trainer
@@ -164,13 +165,13 @@ def _resumed(checkpoint: Checkpoint, setup: TrialSetup, files: TrialFiles, runti
     return trainer
 
 
-def _following(done: StageTrainer) -> StageTrainer:
+def _next_trainer(done: StageTrainer) -> StageTrainer:
     setup, runtime, state = done.setup, done.runtime, done.state.next_stage()
     model = _model(setup, runtime, state.stage, done.model)
     splits: tuple[Split, ...] = ("train", "dev") if model.design.reads_earlier_scores else ()
-    clock = time.perf_counter()
+    started = time.perf_counter()
     teacher_scores = {split: score_split(done.model, done.data[split], setup, runtime) for split in splits}
-    state.train_s += time.perf_counter() - clock
+    state.train_s += time.perf_counter() - started
     return StageTrainer(setup, done.files, runtime, state, model, teacher_scores)
 
 

@@ -217,7 +217,7 @@ def loss_terms(
 
 
 def weighted_sum(terms: dict[Criterion, Tensor], config: LossConfig) -> Tensor:
-    """The criteria times their weights, e.g. L = L_task + a_c L_comp + a_s L_suff + a_p L_plaus (SPEC, losses)."""
+    """The criteria times their weights, e.g. L = L_task + a_c L_comp + a_s L_suff + a_p L_plaus (paper, equation 1)."""
 
     def weight(criterion: Criterion) -> float:
         key = WEIGHT_KEYS.get(criterion)

@@ -167,7 +167,7 @@ def test_every_phenomenon_occurs(corpus: Corpus) -> None:
 
 
 def word_list_auprc(inp: Input) -> float:
-    """The word list's AUPRC on one text, by words (SPEC, Metrics), in [0, 1]."""
+    """The word list's AUPRC on one text, by words, in [0, 1]."""
     found = list(WORD.finditer(inp.segments[0]))
     gold = [any(start <= word.start() < end for _, start, end in inp.gold or ()) for word in found]
     scores = [float(word[0].lower() in POLARITY_WORDS) for word in found]

@@ -35,7 +35,7 @@ def labels_below(tree: Nested) -> list[float]:
 
 
 def naive_values(tree: Nested) -> list[float]:
-    """Each token's value, word for word as SPEC defines it."""
+    """Each token's value, word for word from the definition."""
     value, below = abs((tree[0] - 2) / 2), labels_below(tree)
     if isinstance(tree[1], str) or (value > abs(max(below)) and value > abs(min(below))):
         return [value] * len(tokens_of(tree))

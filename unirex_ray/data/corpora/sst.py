@@ -94,7 +94,7 @@ def parse_tree(line: str) -> Tree:
 
 
 def rationale(tree: Tree) -> tuple[bool, ...]:
-    """Which tokens lie in an explanatory phrase of strength 0.5 or more (SPEC, sst).
+    """Which tokens lie in an explanatory phrase of strength 0.5 or more (Carton et al. 2020).
 
     Returns:
         One flag per token; at least one is True wherever the root is not neutral.

@@ -192,8 +192,8 @@ def _refuse_nul(location: str, text: str) -> None:
 def _check_columns(location: str, names: Sequence[str], needed: Sequence[str]) -> None:
     for column in needed:
         if names.count(column) != 1:
-            there = ", ".join(map(repr, names)) or "no columns"
-            raise UserError(f"{location}: must have one column {column!r}, but has {there}")
+            present = ", ".join(map(repr, names)) or "no columns"
+            raise UserError(f"{location}: must have one column {column!r}, but has {present}")
 
 
 def brief(value: object) -> str:
