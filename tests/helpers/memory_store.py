@@ -8,6 +8,8 @@ from typing import Any
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
+    PROTOCOL,
+    PROTOCOL_LINE,
     REASON,
     SEEDS,
     STATUS,
@@ -91,6 +93,9 @@ class MemoryStore:
         run["params"] = {**params, **run["params"]}
         run["tags"] |= {**tags, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
         run.setdefault("artifacts", {})
+        for child in self.runs.values():
+            if child.get("parent") == run_id:
+                child["tags"] |= {key: tags[key] for key in (PROTOCOL, PROTOCOL_LINE) if key in tags}
         return MemorySweep(self.runs, run_id, sweep_id)
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:

@@ -11,7 +11,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation, TrialSpec
-from unirex_ray.tracking.store import DATA_DIGEST, REASON, SWEEP_ID, OpenSweep, RunStore
+from unirex_ray.tracking.store import DATA_DIGEST, PROTOCOL, PROTOCOL_LINE, REASON, SWEEP_ID, OpenSweep, RunStore
 
 Connect = Callable[[], RunStore]
 
@@ -101,6 +101,19 @@ def test_a_completed_trial_reads_back(connect: Connect, experiment: str) -> None
         1: TrialMetrics(dev={"auprc": 40.0, "task_score": 0.0}),
         2: TrialMetrics(dev={"auprc": 60.0, "task_score": 50.0}),
     }
+
+
+def test_trials_of_a_sweep_that_grew_have_its_present_protocol(connect: Connect, experiment: str) -> None:
+    def opened(protocol: str) -> OpenSweep:
+        tags = {DATA_DIGEST: "abc", PROTOCOL: protocol, PROTOCOL_LINE: f"protocol {protocol}: ..."}
+        return connect().open_sweep(experiment=experiment, sweep_id="s1", seeds=(0,), params={}, tags=tags)
+
+    first = opened("0a1b")
+    first.open_trial(spec(), params={}, tags={PROTOCOL: "0a1b", "own": "x"})
+    first.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics())
+    (record,) = opened("2c3d").trials()
+    assert (record.tags[PROTOCOL], record.tags[PROTOCOL_LINE]) == ("2c3d", "protocol 2c3d: ...")
+    assert (record.tags["own"], record.status) == ("x", "completed")
 
 
 def test_a_run_says_whether_its_model_learned_anything(connect: Connect, experiment: str) -> None:

@@ -79,6 +79,10 @@ class MlflowStore:
             run = self._runs.reopen(corpus, parents[0], params, tags)
         else:
             run = self._runs.create(corpus, sweep_id, params, tags)
+        protocol = {key: tags[key] for key in (PROTOCOL, PROTOCOL_LINE) if key in tags}
+        for child in of_sweep:  # the sweep may have grown since
+            if TRIAL_ID in child.data.tags and protocol.items() - child.data.tags.items():
+                self._runs.log(child.info.run_id, tags=protocol)
         return MlflowSweep(self._runs, corpus, sweep_id, run.info.run_id)
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:

@@ -152,7 +152,7 @@ class RunStore(Protocol):
             experiment: the corpus' name.
             seeds: that every configuration has to complete.
             params: the settings, flat; values other than text are written as JSON. Those that a run has already stay.
-            tags: `DATA_DIGEST` at least; existing tags are overwritten.
+            tags: `DATA_DIGEST` at least; existing tags are overwritten, and the protocol's in the trials as well.
         """
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
