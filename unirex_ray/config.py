@@ -187,6 +187,11 @@ class TrainConfig(_Section):
     activation_checkpointing: bool = Field(
         False, description="Recompute perturbed passes in the backward pass to save memory."
     )
+    explain_every: int | None = Field(
+        None,
+        ge=1,
+        description="Explain dev after every N epochs, for curves; default: at rungs, and with the best checkpoint.",
+    )
     token_budget: int = Field(16384, ge=64, description="Most tokens in one encoder pass.")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Checkpoint every N steps as well as after every epoch."
@@ -415,7 +420,7 @@ def check_remote_code(file: str | Path, tree: Mapping[str, Any], given: Mapping[
         raise refuse_remote_code(file)
 
 
-_WITHOUT_EFFECT = ("output", "tracking", "sweep", "data.cache", "data.source")
+_WITHOUT_EFFECT = ("output", "tracking", "sweep", "data.cache", "data.source", "train.explain_every")
 
 
 def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True) -> str:

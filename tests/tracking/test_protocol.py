@@ -87,6 +87,7 @@ FREE = {
     "train.activation_checkpointing": True,
     "train.token_budget": 128,
     "train.checkpoint_steps": 9,
+    "train.explain_every": 2,
     "sweep.methods": ["l2e"],
     "sweep.concurrency": 1,
     "sweep.max_failures": 0,

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -114,21 +115,12 @@ def undisturbed(config, corpus, tmp_path_factory):
 def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(config, undisturbed):
     folder, runtime, result = undisturbed
     assert [epoch for epoch, _ in runtime.reports] == [1, 2, 3]
-    keys = {
-        "loss",
-        "task_score",
-        "accuracy",
-        "macro_f1",
-        "comprehensiveness",
-        "sufficiency",
-        "csd",
-        "auprc",
-        "token_f1",
-    }
+    task = {"loss", "task_score", "accuracy", "macro_f1"}
+    keys = task | {"comprehensiveness", "sufficiency", "csd", "auprc", "token_f1"}
     keys |= {f"{key}_se" for key in ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")}
     keys |= {"majority_score", "majority_p", "top_prediction"}
     losses = {f"train/{key}loss" for key in ("", "task_", "comp_", "suff_", "plaus_")}
-    expected = {f"dev/{key}" for key in keys} | losses
+    expected = {f"dev/{key}" for key in task} | losses
     assert all(set(metrics) == expected for _, metrics in runtime.reports)
     ties = {f"dev/{key}" for key in ("tied_epochs", "tied_comp_range", "tied_suff_range")}
     assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys} | ties
@@ -256,16 +248,34 @@ def test_a_finished_trial_is_read_back_without_its_weights(config, corpus, tmp_p
     assert run(config.changed({"train.epochs": 1}), corpus, Recorder(tmp_path)) == result
 
 
-def scripted(monkeypatch, scores: list[float]) -> list[tuple[int, dict[str, torch.Tensor]]]:
-    """Dev scores by the script; returns every evaluation's split size and the weights that it saw."""
-    seen: list[tuple[int, dict[str, torch.Tensor]]] = []
-    evaluate = Evaluator.__call__
-    script = iter(scores)
+TEST_SIZE = 7
 
-    def call(self, split, **options):
-        seen.append((len(split), {name: value.clone() for name, value in self.model.state_dict().items()}))
-        metrics = evaluate(self, split, **options)
-        return metrics if len(split) == 7 else {**metrics, "task_score": next(script)}
+
+class Seen(NamedTuple):
+    """An evaluation: its split's size, whether it explained, and the weights that it saw."""
+
+    size: int
+    explained: bool
+    weights: dict[str, torch.Tensor]
+
+
+def scripted(monkeypatch, scores: list[float], **further: list[float]) -> list[Seen]:
+    """Scores of dev, and where it is explained further metrics, by epoch, are the script's; returns what was seen."""
+    seen: list[Seen] = []
+    epochs: list[torch.Tensor] = []
+    evaluate = Evaluator.__call__
+
+    def call(self, split, *, explain=True):
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        seen.append(Seen(len(split), explain, weights))
+        metrics = evaluate(self, split, explain=explain)
+        if len(split) == TEST_SIZE:
+            return metrics
+        head = weights["task_model.head.weight"]
+        epoch = next((index for index, other in enumerate(epochs) if torch.equal(other, head)), len(epochs))
+        epochs[epoch:] = [head]
+        by_script = {"task_score": scores, **(further if explain else {})}
+        return {**metrics, **{key: values[epoch] for key, values in by_script.items()}}
 
     monkeypatch.setattr(Evaluator, "__call__", call)
     return seen
@@ -284,15 +294,56 @@ def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch,
     seen = scripted(monkeypatch, scores)
     config = config.changed({"train.epochs": 5, "train.patience": 2})
     runtime = Recorder(tmp_path)
-    result = run(config, tiny_corpus((9, 5, 7)), runtime)
-    assert [size for size, _ in seen] == [5] * epochs + [7]
+    result = run(config, tiny_corpus((9, 5, TEST_SIZE)), runtime)
+    by_epoch = [evaluation for evaluation in seen if not evaluation.explained]
+    assert [evaluation.size for evaluation in by_epoch] == [5] * epochs
+    # Epochs that tie with the best so far, then the best checkpoint on dev and on test.
+    ties = sum(score == max(scores[:number]) for number, score in enumerate(scores[:epochs]) if number)
+    assert [evaluation.size for evaluation in seen if evaluation.explained] == [5] * ties + [5, TEST_SIZE]
     assert [epoch for epoch, _ in runtime.reports] == list(range(1, epochs + 1))
     assert result.epoch == best
     assert result.metrics.flat()["dev/task_score"] == scores[best - 1]
-    assert_equal_weights(seen[-1][1], seen[best - 1][1])
-    assert_equal_weights(seen[-1][1], weights(tmp_path))
-    if epochs != best:
-        assert not torch.equal(seen[-1][1]["task_model.head.weight"], seen[epochs - 1][1]["task_model.head.weight"])
+    for final in seen[-2:]:
+        assert_equal_weights(final.weights, by_epoch[best - 1].weights)
+        assert_equal_weights(final.weights, weights(tmp_path))
+        if epochs != best:
+            last = by_epoch[-1].weights
+            assert not torch.equal(final.weights["task_model.head.weight"], last["task_model.head.weight"])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=() if method in ("unirex-slm-fp", "l2e") else pytest.mark.slow)
+        for method in sorted(METHODS)
+    ],
+)
+def test_explaining_dev_after_every_epoch_changes_no_final_metric(config, corpus, tmp_path, method):
+    config = config.changed({"method": method, "train.epochs": 4, "train.learning_rate": 1e-3})
+    seldom, always = Recorder(tmp_path / "seldom"), Recorder(tmp_path / "always")
+    one, other = run(config, corpus, seldom), run(config.changed({"train.explain_every": 1}), corpus, always)
+    assert (lasting(one.metrics), one.epoch) == (lasting(other.metrics), other.epoch)
+    assert one.highlights == other.highlights
+    assert_equal_weights(weights(tmp_path / "seldom"), weights(tmp_path / "always"))
+    explained = [sum("dev/comprehensiveness" in metrics for _, metrics in r.reports) for r in (seldom, always)]
+    assert explained[0] < explained[1] == 4
+    # Either goes on where the other was.
+    assert run(config, corpus, Recorder(tmp_path / "always")) == other
+
+
+def test_dev_is_explained_at_rungs_and_where_the_user_asks(config, tmp_path, monkeypatch):
+    def explained(**changes: Any) -> list[int]:
+        runtime = Recorder(tmp_path / str(len(list(tmp_path.iterdir()))))
+        scripted(monkeypatch, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        run(config.changed({"train.epochs": 6, **changes}), tiny_corpus((9, 5, TEST_SIZE)), runtime)
+        monkeypatch.undo()
+        return [epoch for epoch, metrics in runtime.reports if "dev/comprehensiveness" in metrics]
+
+    assert explained() == []
+    assert explained(sweep__rungs=[2, 5]) == [2, 5]
+    assert explained(train__explain_every=2) == [2, 4, 6]
+    assert explained(train__explain_every=4, sweep__rungs=[3]) == [3, 4]
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path):
@@ -342,22 +393,11 @@ def test_a_single_step_changes_weights(config, corpus, tmp_path):
     assert any(not torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
 
 
-def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_given(
-    config, corpus, monkeypatch, tmp_path
-):
-    evaluate = Evaluator.__call__
-    epochs = iter([(70.0, 0.2, 0.1), (80.0, 0.3, 0.4), (80.0, 0.25, 0.1), (75.0, 0.9, 0.9), (80.0, 0.5, 0.2)])
-
-    def scripted(self, split, **_):
-        found = evaluate(self, split)
-        values = next(epochs, None)
-        if values is None:  # test
-            return found
-        return {**found, **dict(zip(("task_score", "comprehensiveness", "sufficiency"), values, strict=True))}
-
-    monkeypatch.setattr(Evaluator, "__call__", scripted)
+def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_given(config, monkeypatch, tmp_path):
+    comp, suff = [0.2, 0.3, 0.25, 0.9, 0.5], [0.1, 0.4, 0.1, 0.9, 0.2]
+    scripted(monkeypatch, [70.0, 80.0, 80.0, 75.0, 80.0], comprehensiveness=comp, sufficiency=suff)
     runtime = Recorder(tmp_path, kill_at=6)  # within the epochs that tie
-    config = config.changed({"train.epochs": 5})
+    config, corpus = config.changed({"train.epochs": 5}), tiny_corpus((20, 10, TEST_SIZE))
     with pytest.raises(Killed):
         run(config, corpus, runtime)
     dev = run(config, corpus, Recorder(tmp_path)).metrics.dev

@@ -27,6 +27,7 @@ _MAY_CHANGE = (
     "tracking.",
     "data.source",
     "data.cache",
+    "train.explain_every",
     "sweep.concurrency",
     "sweep.max_failures",
     "sweep.keep_weights",

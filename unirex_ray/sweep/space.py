@@ -26,6 +26,7 @@ _REFUSED_KEYS = (
     "train.workers",
     "train.gpu",
     "train.threads",
+    "train.explain_every",
     "model.trust_remote_code",
 )
 

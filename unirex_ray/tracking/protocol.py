@@ -46,6 +46,7 @@ _LEAVES_NUMBERS_ALONE = (
     "train.micro_batch_size",
     "train.activation_checkpointing",
     "train.token_budget",
+    "train.explain_every",
     "train.checkpoint_steps",
     "sweep.methods",
     "sweep.concurrency",
