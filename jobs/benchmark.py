@@ -1,6 +1,7 @@
-"""Measure the engine: step and evaluation as multiples of plain fine-tuning and prediction; --method=all: of each.
+"""Measure speed; --method=all: of every method.
 
-python jobs/benchmark.py engine --json; python jobs/benchmark.py data: what preparing a corpus of e-SNLI's size costs.
+engine: a step and an evaluation as multiples of plain fine-tuning and prediction. trial: where a trial's seconds go.
+data: what preparing a corpus of e-SNLI's size costs.
 """
 
 from __future__ import annotations
@@ -8,51 +9,49 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 
 import torch
 
-from unirex_ray.benchmarks.data import measure_data
-from unirex_ray.benchmarks.engine import WORKLOADS, measure_engine
-from unirex_ray.benchmarks.table import engine_table
+from unirex_ray.benchmarks.engine import WORKLOADS
+from unirex_ray.benchmarks.table import data_table, engine_table, trial_table
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.methods import METHODS
 from unirex_ray.report.table import console
 
+_OF_THE_ENGINE = ("seed", "gpu", "threads", "precision", "token_budget", "activation_checkpointing")
+_READS = {
+    "engine": ("method", "model.", "loss.", *(f"train.{key}" for key in _OF_THE_ENGINE)),
+    "trial": ("method", "model.", "loss.", "data.", "train."),
+    "data": ("model.", "data.max_length"),
+}
+
 
 def main() -> None:
-    trained = ("seed", "gpu", "threads", "precision", "token_budget", "activation_checkpointing")
-    reads = ["method", "model.", "loss.", "data.max_length", *(f"train.{key}" for key in trained)]
-    parser = job_parser("benchmark.py", __doc__, reads=reads)
-    parser.add_argument("what", choices=["engine", "data"], help="What to measure.")
+    what = next((argument for argument in sys.argv[1:] if argument in _READS), "engine")
+    parser = job_parser("benchmark.py", __doc__ or "", reads=_READS[what])
+    parser.add_argument("what", choices=_READS, help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    parser.add_argument("--runs", type=int, default=7, help="Interleaved runs; medians are shown (at least 5).")
-    parser.add_argument("--lengths", choices=WORKLOADS, help="Texts as long as this corpus'; default: each.")
-    parser.add_argument("--instances", type=int, default=549_309, help="For data: train instances; default: as e-SNLI.")
+    parser.add_argument("--runs", type=int, default=7, help="engine: interleaved runs, at least 5; medians are shown.")
+    parser.add_argument("--lengths", choices=WORKLOADS, help="engine: texts as long as this corpus'; default: each.")
+    parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
     methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
-    config = build_config(tree, {"method": methods[0]})
+    configs = {method: build_config(tree, {"method": method}) for method in methods}
+    config = configs[methods[0]]
     if options.runs < 5 or options.instances < 3:
         raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
-    if options.what == "data":
-        print(json.dumps(asdict(measure_data(config, options.instances)), indent=2))
-        return
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
-    results = [
-        (method, name, result)
-        for method in methods
-        for name, load in WORKLOADS.items()
-        if options.lengths in (None, name)
-        for result in measure_engine(config.changed({"method": method}), load, runs=options.runs)
-    ]
-    table = engine_table(results)
-    if options.json:
-        machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
-        print(json.dumps({**machine, "results": table.records}, indent=2))
-        return
-    table.print(console())
+    if what == "engine":
+        workloads = {name: load for name, load in WORKLOADS.items() if options.lengths in (None, name)}
+        table = engine_table(configs, workloads, runs=options.runs)
+    else:
+        table = trial_table(configs) if what == "trial" else data_table(config, options.instances)
+    if not options.json:
+        return table.print(console())
+    machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
+    print(json.dumps({**machine, "results": table.records}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,30 @@
-"""The engine's cost, as a table."""
+"""What was measured, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 
-from unirex_ray.benchmarks.engine import EngineResult
-from unirex_ray.report.table import ReportTable
+from unirex_ray.benchmarks.data import measure_data
+from unirex_ray.benchmarks.engine import Workload, measure_engine
+from unirex_ray.benchmarks.trial import TrialCost, measure_trial
+from unirex_ray.config import Config
+from unirex_ray.data.load import load_corpus
+from unirex_ray.report.table import ReportTable, method_label
 
 
-def engine_table(results: Sequence[tuple[str, str, EngineResult]]) -> ReportTable:
-    """One row per method, workload (by name) and stage."""
+def engine_table(configs: Mapping[str, Config], workloads: Mapping[str, Workload], *, runs: int) -> ReportTable:
+    """Measure each method on each workload; one row per method, workload and stage.
+
+    Args:
+        configs, workloads: by name.
+    """
+    results = [
+        (method, name, result)
+        for method, config in configs.items()
+        for name, workload in workloads.items()
+        for result in measure_engine(config, workload, runs=runs)
+    ]
     return ReportTable(
         title="Cost of a step, of plain fine-tuning, and of evaluation, of plain prediction (lower is better)",
         lead={
@@ -27,4 +41,34 @@ def engine_table(results: Sequence[tuple[str, str, EngineResult]]) -> ReportTabl
         },
         raw={},
         records=[{"method": method, "lengths": workload, **asdict(result)} for method, workload, result in results],
+    )
+
+
+def trial_table(configs: Mapping[str, Config]) -> ReportTable:
+    """Train each method for real, one after the other; one row per method: a trial's seconds by what they go into.
+
+    Args:
+        configs: by method, of one corpus.
+    """
+    corpus = load_corpus(next(iter(configs.values())).data)
+    costs = {method: measure_trial(config, corpus) for method, config in configs.items()}
+    parts = [part.name for part in fields(TrialCost)]
+    return ReportTable(
+        title="Seconds of a trial by what they are spent on",
+        lead={"Method": [method_label(method) for method in costs]},
+        scores={"Total": [f"{cost.total:.2f}" for cost in costs.values()]},
+        raw={part.capitalize(): [f"{getattr(cost, part):.2f}" for cost in costs.values()] for part in parts},
+        records=[{"method": method, "total": cost.total, **asdict(cost)} for method, cost in costs.items()],
+    )
+
+
+def data_table(config: Config, instances: int) -> ReportTable:
+    """One row: what it costs to prepare a corpus with so many train instances."""
+    cost = measure_data(config, instances)
+    return ReportTable(
+        title="Preparing a corpus like e-SNLI, the first time and from the cache",
+        lead={"Instances": [f"{cost.instances:,}"]},
+        scores={"First (s)": [f"{cost.first_s:.2f}"], "Again (s)": [f"{cost.again_s:.2f}"]},
+        raw={"Files (MB)": [f"{cost.megabytes:.1f}"], "Peak memory (GB)": [f"{cost.peak_gb:.2f}"]},
+        records=[asdict(cost)],
     )
