@@ -154,6 +154,16 @@ class LossConfig(_Section):
     top_k_percents: tuple[TopKPercent, ...] = Field(
         (1, 5, 10, 20, 50), min_length=1, description="K of the faithfulness losses, in percent of the tokens."
     )
+    sampled_top_k: int | None = Field(
+        None, ge=1, description="Train on so many of K in each step, drawn anew: cheaper, unbiased; default: on all."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> LossConfig:
+        most = len(self.top_k_percents)
+        if self.sampled_top_k is not None and self.sampled_top_k > most:
+            raise ValueError(f"loss.sampled_top_k = {self.sampled_top_k}: loss.top_k_percents has {most} to draw from")
+        return self
 
 
 class TrainConfig(_Section):
@@ -272,7 +282,7 @@ _FORMER_KEYS = {"train.stream": "train.activation_checkpointing"}
 """Keys that were renamed, by their former names, which are still read and still hashed."""
 
 
-_ADDED_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False}
+_ADDED_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False, "loss.sampled_top_k": None}
 """Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""
 
 

@@ -250,7 +250,7 @@ def test_a_recipe_knows_the_keys_that_it_reads() -> None:
     )
     plaus |= {"data.gold_percent", "data.gold_batch_factor"}
     ig = {"model.ig_steps", "model.pooling", "model.convergence_delta"}
-    agreement, k, head = {"loss.agreement_weight"}, {"loss.top_k_percents"}, {"model.head"}
+    agreement, k, head = {"loss.agreement_weight"}, {"loss.top_k_percents", "loss.sampled_top_k"}, {"model.head"}
     assert unread("unirex-slm-fp") == agreement | ig
     assert unread("unirex-aa-fp") == agreement | head
     assert unread("sgt") == comp | plaus | agreement | head

@@ -51,6 +51,7 @@ OTHER = {
     "loss.plaus_margin": 0.5,
     "loss.agreement_weight": 0.7,
     "loss.top_k_percents": [10],
+    "loss.sampled_top_k": 2,
     "train.epochs": 3,
     "train.batch_size": 7,
     "train.group_by_length": True,

@@ -1,7 +1,7 @@
 """The losses of a step: against the definitions by loops over instances and passes, and over any split of a batch."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -19,15 +19,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from unirex_ray.config import LossConfig
+from unirex_ray.config import LossConfig, build_config
 from unirex_ray.data.batching import collate
 from unirex_ray.data.encoded import EncodedSplit
+from unirex_ray.errors import UserError
 from unirex_ray.models.attribution import dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.stage import StageTrainer
-from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
+from unirex_ray.training.step import (
+    GlobalCounts,
+    global_counts,
+    loss_terms,
+    reduce_gradients,
+    sampled_thresholds,
+    weighted_sum,
+)
 
 CRITERIA = ("task", "comp", "suff", "plaus")
 
@@ -217,17 +225,61 @@ def test_any_split_of_a_batch_sums_to_the_whole(encoders, trained, family, cuts,
     assert relative_difference(summed, gradients) < 5e-6
 
 
+@pytest.mark.parametrize("config", [LossConfig(), LossConfig(suff="kl"), LossConfig(comp="diff", suff="mae")])
+@pytest.mark.parametrize("sampled", [1, 2, 5])
+def test_over_all_samples_of_thresholds_the_losses_are_those_on_all_of_them(encoders, trained, config, sampled):
+    model, corpus = trained("bert", "slm"), tiny_corpus((5, 1, 1), seed=5)
+    split, tokens = encode(tiny_config(encoders["bert"]), corpus.splits["train"])
+    batch, counts = collate(split, range(5), tokens), global_counts(split, range(5))
+
+    def losses(percents: tuple[int, ...]) -> dict[str, float]:
+        changed = config.model_copy(update={"top_k_percents": percents})
+        with dropout_off(model), torch.no_grad():
+            terms = loss_terms(model, batch, counts, CRITERIA, changed, ForwardPlan())
+        return {name: float(term) for name, term in terms.items()}
+
+    samples = [losses(percents) for percents in combinations(config.top_k_percents, sampled)]
+    mean = {name: sum(sample[name] for sample in samples) / len(samples) for name in CRITERIA}
+    assert mean == pytest.approx(losses(config.top_k_percents), rel=1e-5, abs=1e-6)
+
+
+def test_every_sample_of_thresholds_is_as_likely():
+    config = LossConfig(sampled_top_k=2)
+    drawn = [sampled_thresholds(config, (0, 0, 0, step)).top_k_percents for step in range(4000)]
+    pairs = list(combinations((1, 5, 10, 20, 50), 2))
+    assert set(drawn) == set(pairs)
+    # 400 each are expected; five standard deviations of a binomial count.
+    assert all(abs(drawn.count(pair) - 400) < 5 * math.sqrt(4000 * 0.1 * 0.9) for pair in pairs)
+    assert drawn[:20] == [sampled_thresholds(config, (0, 0, 0, step)).top_k_percents for step in range(20)]
+    assert drawn[:20] != [sampled_thresholds(config, (1, 0, 0, step)).top_k_percents for step in range(20)]
+    assert drawn[:20] != [sampled_thresholds(config, (0, 0, 1, step)).top_k_percents for step in range(20)]
+    assert sampled_thresholds(LossConfig(sampled_top_k=5), (0, 0, 0, 0)).top_k_percents == (1, 5, 10, 20, 50)
+    assert sampled_thresholds(LossConfig(), (0, 0, 0, 0)) == LossConfig()
+
+
+def test_more_thresholds_than_there_are_cannot_be_drawn():
+    with pytest.raises(UserError, match=r"loss\.sampled_top_k = 3: loss\.top_k_percents has 2 to draw from"):
+        build_config({"loss": {"sampled_top_k": 3, "top_k_percents": [10, 20]}})
+
+
 @pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("world", "micro"),
-    [(3, 2), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, None), (3, 1), (5, None)))],
+    ("world", "micro", "sampled"),
+    [
+        (3, 2, None),
+        (3, 2, 1),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, None, None), (3, 1, 2), (5, None, None))),
+    ],
 )
-def test_workers_and_micro_batches_give_the_gradients_of_one_process(encoders, tmp_path, world, micro, choices):
+def test_workers_and_micro_batches_give_the_gradients_of_one_process(
+    encoders, tmp_path, world, micro, sampled, choices
+):
     corpus = tiny_corpus((12, 3, 3), choices=choices, gold=0.5)
     instances = [3, 1, 7, 10]  # less than five workers: one of them has nothing to do
 
     def stage_of(runtime, **overrides) -> StageTrainer:
-        config = tiny_config(encoders["roberta"], method="unirex-slm-fp", model__dropout=0.0, **overrides)
+        overrides |= {"model__dropout": 0.0, "loss__sampled_top_k": sampled}
+        config = tiny_config(encoders["roberta"], method="unirex-slm-fp", **overrides)
         return first_stage(config, corpus, runtime)
 
     single = stage_of(LocalRuntime(tmp_path / "single"))

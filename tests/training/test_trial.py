@@ -182,8 +182,8 @@ def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [2, 5, 9])
-def test_gold_batches_and_batches_of_like_length_go_on_where_they_were(config, corpus, tmp_path, kill_at):
-    config = config.changed({"train.checkpoint_steps": 1, **SCARCE})
+def test_gold_batches_like_lengths_and_sampled_thresholds_go_on_where_they_were(config, corpus, tmp_path, kill_at):
+    config = config.changed({"train.checkpoint_steps": 1, "loss.sampled_top_k": 1, **SCARCE})
     reference = Recorder(tmp_path / "whole")
     result = run(config, corpus, reference)
     with suppress(Killed):

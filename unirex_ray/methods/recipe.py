@@ -23,11 +23,11 @@ WEIGHT_KEYS: dict[Criterion, str] = {
     "agreement": "loss.agreement_weight",
 }
 
-_K = "loss.top_k_percents"
+_K = ("loss.top_k_percents", "loss.sampled_top_k")
 
 _CRITERION_KEYS: dict[Criterion, tuple[str, ...]] = {
-    "comp": (WEIGHT_KEYS["comp"], "loss.comp", "loss.comp_margin", _K),
-    "suff": (WEIGHT_KEYS["suff"], "loss.suff", "loss.suff_margin", _K),
+    "comp": (WEIGHT_KEYS["comp"], "loss.comp", "loss.comp_margin", *_K),
+    "suff": (WEIGHT_KEYS["suff"], "loss.suff", "loss.suff_margin", *_K),
     "plaus": (WEIGHT_KEYS["plaus"], "loss.plaus", "loss.plaus_margin", "data.gold_percent", "data.gold_batch_factor"),
     "agreement": (WEIGHT_KEYS["agreement"],),
 }
@@ -83,7 +83,7 @@ class Stage:
 
     @property
     def _criterion_keys(self) -> tuple[str, ...]:
-        thresholds = (_K,) if self.design.predicts_from == "rationale" and self.design.top_k_percent is None else ()
+        thresholds = _K if self.design.predicts_from == "rationale" and self.design.top_k_percent is None else ()
         return (*thresholds, *(key for criterion in self.criteria for key in _CRITERION_KEYS.get(criterion, ())))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, LossConfig
 from unirex_ray.data.batching import collate, micro_batches, share, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.epochs import Epochs, gold_instances, keep_gold
@@ -24,7 +24,14 @@ from unirex_ray.training.evaluate import CHUNK
 from unirex_ray.training.runtime import Runtime, uses_bf16
 from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.state import TrialState
-from unirex_ray.training.step import GlobalCounts, global_counts, loss_terms, reduce_gradients, weighted_sum
+from unirex_ray.training.step import (
+    GlobalCounts,
+    global_counts,
+    loss_terms,
+    reduce_gradients,
+    sampled_thresholds,
+    weighted_sum,
+)
 
 CHECK_EVERY = 50
 
@@ -84,21 +91,23 @@ class Learner:
         counts = global_counts(self.data["train"], instances)
         own_share = share(instances, self.runtime.rank, self.runtime.world)
         losses: dict[str, Tensor] = {}
+        state, train = self.state, self.config.train
+        config = sampled_thresholds(self.config.loss, (train.seed, state.stage, state.epoch, state.step))
         self.optimizer.zero_grad(set_to_none=True)
-        for part in micro_batches(own_share, self.config.train.micro_batch_size):
-            terms = self._losses("train", part, counts)
+        for part in micro_batches(own_share, train.micro_batch_size):
+            terms = self._losses("train", part, counts, config)
             terms["loss"].backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
                 losses[name] = losses.get(name, 0) + term.detach().double()
         reduce_gradients(self.parameters, self.runtime)
         return losses
 
-    def _losses(self, split: Split, part: list[int], counts: GlobalCounts) -> dict[str, Tensor]:
+    def _losses(self, split: Split, part: list[int], counts: GlobalCounts, config: LossConfig) -> dict[str, Tensor]:
         """A part's share of the weighted loss and of each unweighted one, e.g. `loss`, `task_loss`."""
         batch = collate(self.data[split], part, self.special_tokens).to(self.runtime.device)
         with torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16):
-            terms = loss_terms(self.model, batch, counts, self.stage.criteria, self.config.loss, self.plan)
-        return {"loss": weighted_sum(terms, self.config.loss)} | {f"{name}_loss": t for name, t in terms.items()}
+            terms = loss_terms(self.model, batch, counts, self.stage.criteria, config, self.plan)
+        return {"loss": weighted_sum(terms, config)} | {f"{name}_loss": t for name, t in terms.items()}
 
     def run_epoch(self, checkpoint: Callable[[], None]) -> None:
         """Train on what remains of an epoch, from `state.step` on.
@@ -152,7 +161,7 @@ class Learner:
         total = torch.zeros(1, dtype=torch.float64, device=self.runtime.device)
         with dropout_off(self.model):
             for chunk in sorted_chunks(dev, range(self.runtime.rank, len(dev), self.runtime.world), CHUNK):
-                total += self._losses("dev", chunk, counts)["loss"].double()
+                total += self._losses("dev", chunk, counts, self.config.loss)["loss"].double()
         self.runtime.all_reduce(total)
         self.state.evaluate_s += time.perf_counter() - started
         return float(total)

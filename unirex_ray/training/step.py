@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,6 +69,21 @@ def global_counts(split: EncodedSplit, instances: Sequence[int]) -> GlobalCounts
                 positives += int(split.gold[start:end].sum())
     weight = (gold_tokens - positives) / positives if positives else 1.0
     return GlobalCounts(len(instances), tokens, gold_rows, gold_tokens, weight)
+
+
+def sampled_thresholds(config: LossConfig, seed: Sequence[int]) -> LossConfig:
+    """The losses on `config.sampled_top_k` of their K thresholds, drawn without replacement; in order.
+
+    Every loss is a mean over thresholds, so its expectation is the loss on all of them.
+
+    Args:
+        seed: of the step; the same on every worker.
+    """
+    if config.sampled_top_k is None:
+        return config
+    draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    chosen = np.sort(draw.choice(len(config.top_k_percents), config.sampled_top_k, replace=False))
+    return config.model_copy(update={"top_k_percents": tuple(config.top_k_percents[index] for index in chosen)})
 
 
 class LossContext:
