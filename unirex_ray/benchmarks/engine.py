@@ -31,7 +31,7 @@ from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 from unirex_ray.training.evaluate import make_evaluator
 from unirex_ray.training.memory import disable_malloc_trim
 from unirex_ray.training.runtime import LocalRuntime, forward_plan
-from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
+from unirex_ray.training.step import global_counts, loss_terms, sampled_thresholds, weighted_sum
 
 CLASSES = 2
 
@@ -129,7 +129,7 @@ class _StageBenchmark:
 
     def loss(self, batch: Batch, instances: Sequence[int], plan: ForwardPlan) -> Tensor:
         """The stage's loss on train instances."""
-        counts, config = global_counts(self.train, instances), self.config.loss
+        counts, config = global_counts(self.train, instances), sampled_thresholds(self.config.loss, instances[:1])
         return weighted_sum(loss_terms(self.model, batch, counts, self.stage.criteria, config, plan), config)
 
     def step(self, instances: Sequence[int]) -> None:
