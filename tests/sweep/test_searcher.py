@@ -7,6 +7,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.sweep.searcher import (
     ScoredConfiguration,
+    StoppedConfiguration,
     StudyHistory,
     identity,
     make_searcher,
@@ -116,8 +117,27 @@ def test_stopped_and_failed_configurations_are_not_tried_again(kind: str) -> Non
     space = method_space(CHOICES)
     searcher = make_searcher(kind, space, budget=18)
     first, second = run(kind, space, budget=2)
-    third = searcher.suggest(2, StudyHistory(stopped=[first], failed=[second]))
+    stopped = StoppedConfiguration(parameters=first, epoch=2, cnrg=0.5)
+    third = searcher.suggest(2, StudyHistory(stopped=[stopped], failed=[second]))
     assert third not in (None, first, second)
+
+
+def test_tpe_learns_from_what_stopped_configurations_had_at_their_rung() -> None:
+    space = method_space({"parameters": {"train.warmup": {"uniform": [0, 1]}}})
+    searcher = make_searcher("tpe", space, budget=60)
+    scored = [ScoredConfiguration(parameters={"train.warmup": 0.5}, metrics=metrics_of({"x": n})) for n in range(2)]
+
+    def mean(best: float) -> float:
+        """Of what is suggested where those near `best` had the highest CNRG at the rung."""
+        warmups = [0.02 + 0.04 * number for number in range(25)]
+        stopped = [
+            StoppedConfiguration(parameters={"train.warmup": warmup}, epoch=2, cnrg=1 - abs(warmup - best))
+            for warmup in warmups
+        ]
+        suggested = [searcher.suggest(index, StudyHistory(population=scored, stopped=stopped)) for index in range(20)]
+        return sum(parameters["train.warmup"] for parameters in suggested) / len(suggested)
+
+    assert mean(0.1) < 0.4 < 0.6 < mean(0.9)
 
 
 def test_random_does_not_depend_on_results() -> None:

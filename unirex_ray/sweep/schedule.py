@@ -16,7 +16,7 @@ from typing import Any
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import TrialMetrics, nrg_metrics
-from unirex_ray.sweep.searcher import ScoredConfiguration, Searcher, StudyHistory
+from unirex_ray.sweep.searcher import ScoredConfiguration, Searcher, StoppedConfiguration, StudyHistory
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 
 
@@ -177,7 +177,10 @@ class Schedule:
 
     def _history(self, method: str) -> StudyHistory:
         population = list(self._warm_start.get(method, ()))
-        running, stopped, failed = [], [], []
+        running: list[Mapping[str, Any]] = []
+        stopped: list[StoppedConfiguration] = []
+        failed: list[Mapping[str, Any]] = []
+        rungs = {epoch: self._rung_scores(method, epoch) for epoch in self._extent.rungs}
         of_method = [record for record in self._records.values() if record.spec.method == method]
         for configuration in configurations(of_method, seeds=self._extent.seeds).get(method, ()):
             statuses = {record.status for record in configuration.records}
@@ -188,21 +191,28 @@ class Schedule:
             elif "failed" in statuses:
                 failed.append(configuration.parameters)
             elif "stopped" in statuses:
-                stopped.append(configuration.parameters)
+                first = self._extent.trial_id(method, configuration.index, self._extent.seeds[0])
+                epoch = max(epoch for epoch, scores in rungs.items() if first in scores)
+                cnrg = rungs[epoch][first]
+                stopped.append(StoppedConfiguration(parameters=configuration.parameters, epoch=epoch, cnrg=cnrg))
             else:
                 running.append(configuration.parameters)
         return StudyHistory(population=population, running=running, stopped=stopped, failed=failed)
 
-    def _judge(self, record: TrialRecord, epoch: int) -> TrialRecord:
+    def _rung_scores(self, method: str, epoch: int) -> dict[str, float]:
+        """CNRG at a rung of all first seeds of a method that have reached it, by trial."""
         reached = {
-            other.spec.trial_id: nrg_metrics(other.history[epoch].dev)
-            for other in self._records.values()
-            if other.spec.method == record.spec.method
-            and other.spec.seed == self._extent.seeds[0]
-            and epoch in other.history
-            and other.status != "failed"
+            record.spec.trial_id: nrg_metrics(record.history[epoch].dev)
+            for record in self._records.values()
+            if record.spec.method == method
+            and record.spec.seed == self._extent.seeds[0]
+            and epoch in record.history
+            and record.status != "failed"
         }
-        scores = {name: s.cnrg for name, s in score_population(reached, self._extent.weights).scores.items()}
+        return {name: s.cnrg for name, s in score_population(reached, self._extent.weights).scores.items()}
+
+    def _judge(self, record: TrialRecord, epoch: int) -> TrialRecord:
+        scores = self._rung_scores(record.spec.method, epoch)
         own_score = scores[record.spec.trial_id]
         rank = 1 + sum(score > own_score for score in scores.values())
         kept = math.ceil(len(scores) / self._extent.reduction)

@@ -43,6 +43,20 @@ class ScoredConfiguration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoppedConfiguration:
+    """A configuration that lost at a rung.
+
+    Attributes:
+        epoch: of the last rung that it reached.
+        cnrg: there, among all configurations that have reached it by now; higher is better.
+    """
+
+    parameters: Mapping[str, Any]
+    epoch: int
+    cnrg: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyHistory:
     """A method's configurations so far, in the order of suggestion.
 
@@ -55,13 +69,14 @@ class StudyHistory:
 
     population: Sequence[ScoredConfiguration] = ()
     running: Sequence[Mapping[str, Any]] = ()
-    stopped: Sequence[Mapping[str, Any]] = ()
+    stopped: Sequence[StoppedConfiguration] = ()
     failed: Sequence[Mapping[str, Any]] = ()
 
     def seen(self) -> set[str]:
         """Identity of every configuration that was suggested before."""
         scored = [configuration.parameters for configuration in self.population]
-        return {identity(parameters) for parameters in [*scored, *self.running, *self.stopped, *self.failed]}
+        stopped = [configuration.parameters for configuration in self.stopped]
+        return {identity(parameters) for parameters in [*scored, *stopped, *self.running, *self.failed]}
 
 
 class Searcher(Protocol):
@@ -165,8 +180,9 @@ class OptunaSearcher:
             study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
             for scored, value in zip(history.population, values, strict=True):
                 self._add(study, scored.parameters, TrialState.COMPLETE, value)
-            for parameters in history.stopped if len(directions) == 1 else ():
-                self._add(study, parameters, TrialState.PRUNED)
+            for stopped in history.stopped if len(directions) == 1 else ():
+                # TPE ranks them behind the completed ones: by their rung, then by what they had there.
+                self._add(study, stopped.parameters, TrialState.PRUNED, reached={stopped.epoch: stopped.cnrg})
             for parameters in history.running:
                 self._add(study, parameters, TrialState.RUNNING)
             return _sample(self._space, study)
@@ -181,7 +197,12 @@ class OptunaSearcher:
             )
 
     def _add(
-        self, study: optuna.Study, parameters: Mapping[str, Any], state: TrialState, values: list[float] | None = None
+        self,
+        study: optuna.Study,
+        parameters: Mapping[str, Any],
+        state: TrialState,
+        values: list[float] | None = None,
+        reached: dict[int, float] | None = None,
     ) -> None:
         used = [parameter for parameter in self._space.parameters if parameter.key in parameters]
         study.add_trial(
@@ -190,6 +211,7 @@ class OptunaSearcher:
                 params={parameter.key: _to_optuna(parameter, parameters[parameter.key]) for parameter in used},
                 distributions={parameter.key: _distribution(parameter) for parameter in used},
                 values=values,
+                intermediate_values=reached,
             )
         )
 
