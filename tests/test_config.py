@@ -370,4 +370,7 @@ def test_paths_are_absolute_once_the_configuration_is_read(tmp_path, monkeypatch
     assert build_config(config.model_dump(mode="json")) == config
     for name in ("embedded", "owner/name", "bert-base-uncased"):
         assert build_config({"model": {"encoder": name}}).model.encoder == name
+    uris = {"sqlite:///x.db": f"sqlite:///{tmp_path}/encoder/x.db", "sqlite:////y.db": "sqlite:////y.db"}
+    for uri, expected in {**uris, "http://host:5000": "http://host:5000"}.items():
+        assert build_config({"tracking": {"uri": uri}}).tracking.uri == expected
     assert build_config({"data": {"source": "hf://datasets/a/b@c"}}).data.source == "hf://datasets/a/b@c"

@@ -20,6 +20,9 @@ from pydantic.fields import FieldInfo
 
 from unirex_ray.errors import UserError, did_you_mean, one_line
 
+EMBEDDED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+"""Of the embedded encoder, sentence-transformers/all-MiniLM-L6-v2."""
+
 TopKPercent = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 UserPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
@@ -67,6 +70,12 @@ def without_credentials(uri: str) -> str:
             "tracking.uri must hold no user and no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     return uri
+
+
+def absolute_database(uri: str) -> str:
+    """`uri` with the path of an SQLite database made absolute: whoever reads it later may work in another folder."""
+    path = uri.removeprefix("sqlite:///")
+    return uri if path in (uri, "") or path.startswith("/") else f"sqlite:///{os.path.abspath(path)}"
 
 
 class _Section(BaseModel):
@@ -211,7 +220,7 @@ class TrainConfig(_Section):
 class TrackingConfig(_Section):
     """Where runs are recorded."""
 
-    uri: Annotated[str, AfterValidator(without_credentials)] | None = Field(
+    uri: Annotated[str, AfterValidator(without_credentials), AfterValidator(absolute_database)] | None = Field(
         None, description="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///OUTPUT/mlflow.db."
     )
 

@@ -310,3 +310,22 @@ def test_job_over_several_outputs(outputs: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "Sweeps: s0, s1;" in done.stdout
     assert f"--also='{outputs[1]}'" in done.stdout.splitlines()[-1]
+
+
+def test_a_copy_that_was_continued_is_refused(outputs: list[str], tmp_path: Path) -> None:
+    shutil.copytree(outputs[0], tmp_path / "copy")
+    uri = f"sqlite:///{tmp_path}/copy/mlflow.db"
+    (tmp_path / "copy" / "sweep.json").write_text(json.dumps({"tracking_uri": uri}))
+    record(MlflowStore(uri), [("l2e", 0, 0, raw(0.5, 0.5))], sweep="s0")
+    with pytest.raises(UserError, match=r"the sweep s0 lies at .* with other trials, .* a copy that was continued"):
+        open_sweeps(build_config({"output": outputs[0]}), also=[str(tmp_path / "copy")])
+
+
+def test_a_sweep_that_was_recorded_elsewhere_is_found_by_its_output(outputs: list[str], tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    shutil.move(f"{outputs[0]}/mlflow.db", tmp_path / "moved" / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/moved/mlflow.db"
+    (Path(outputs[0]) / "sweep.json").write_text(json.dumps({"tracking_uri": uri}))
+    store, sweeps = open_sweeps(build_config({"output": outputs[0]}))
+    assert (store.uri, [sweep.sweep_id for sweep in sweeps]) == (uri, ["s0"])
+    assert not (Path(outputs[0]) / "mlflow.db").exists()

@@ -38,6 +38,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "architectures": ["FunnelModel"],
     },
     "xlnet": {"max_position_embeddings": None},
+    "switch_transformers": {"num_sparse_encoder_layers": 2},
     "mobilebert": {"true_hidden_size": 16},
     "squeezebert": {"embedding_size": 32},
     "xmod": {"default_language": "en_XX"},

@@ -116,7 +116,8 @@ class MemoryStore:
     def log_evaluation(
         self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
     ) -> str:
-        name = f"{evaluation.trial_id} on {evaluation.corpus} {evaluation.digest} {evaluation.split}"
+        place = f"{evaluation.corpus} {evaluation.digest} {evaluation.split} {sorted(evaluation.settings.items())}"
+        name = f"{evaluation.trial_id} on {place}"
         self.runs.pop(name, None)
         self.runs[name] = {
             "evaluation": evaluation,

@@ -25,5 +25,5 @@ def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS,
             recorded[trial_id] = result.metrics.flat()
     (folder / "leaderboard.csv").write_text(to_csv(rows))
     settings = {"data.name": corpus.name, "data.digest": corpus.digest()}
-    (folder / "sweep.json").write_text(json.dumps({"sweep_id": "s1", "settings": settings}))
+    (folder / "sweep.json").write_text(json.dumps({"sweep_id": "s1", "status": "completed", "settings": settings}))
     return recorded

@@ -195,8 +195,13 @@ def test_folders_that_hold_no_models_are_refused(swept, tmp_path, config, corpus
     with pytest.raises(UserError, match="holds no readable sweep"):
         find_models(tmp_path)
     (tmp_path / "sweep.json").write_text(
-        json.dumps({"sweep_id": "s", "settings": {"data.name": "a", "data.digest": "b"}})
+        json.dumps({"sweep_id": "s", "status": "completed", "settings": {"data.name": "a", "data.digest": "b"}})
     )
+    finished = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps({**finished, "status": "running"}))  # it has begun to grow
+    with pytest.raises(UserError, match="has not finished; finish it with --resume"):
+        find_models(tmp_path)
+    (tmp_path / "sweep.json").write_text(json.dumps(finished))
     with pytest.raises(UserError, match="has no complete configuration"):
         find_models(tmp_path)
     (tmp_path / "leaderboard.csv").write_text("method,rank,configuration,seeds\naa-ig,1,0,[0]\n")

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from unirex_ray.data.schema import TaskMetric
+from unirex_ray.metrics.task import TASK_SCORES
 from unirex_ray.metrics.verdict import better_than_majority, majority_p, majority_score, verdict
 
 DEAD = torch.tensor([[[30.0, 0.0], [30.0, 0.0]]])
@@ -80,3 +82,21 @@ def test_every_p_is_a_probability(counts, data):
     found = verdict(confusion, data.draw(st.sampled_from(["accuracy", "macro_f1"])))
     assert 0 <= found["majority_p"] <= 1
     assert 1 / 3 <= found["top_prediction"] <= 1
+
+
+@pytest.mark.parametrize("matrix", [[[35, 55], [0, 10]], [[400, 500], [20, 80]]])
+def test_f1_that_depends_on_the_instances_and_is_below_the_majoritys_is_not_better(matrix: list[list[int]]) -> None:
+    confusion = torch.tensor([matrix], dtype=torch.float64)
+    found = verdict(confusion, "macro_f1")
+    score = 100 * float(TASK_SCORES["macro_f1"](confusion[0]))
+    assert found["majority_p"] < 0.05
+    assert score < found["majority_score"]
+    assert better_than_majority({**found, "task_score": score}) is False
+    assert better_than_majority({**found, "task_score": found["majority_score"]}) is False
+    assert better_than_majority({**found, "task_score": found["majority_score"] + 0.1}) is True
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "binary_f1"])
+@pytest.mark.parametrize("matrix", [[[0, 0], [10, 30]], [[0, 0], [0, 40]], [[30, 10], [0, 0]], [[40, 0], [0, 0]]])
+def test_with_one_gold_class_nothing_is_better_than_it(metric: TaskMetric, matrix: list[list[int]]) -> None:
+    assert majority_p(torch.tensor([matrix], dtype=torch.float64), metric) == 1.0

@@ -9,6 +9,9 @@ from helpers.families import ALL_FAMILIES, save_family
 from helpers.tiny import tiny_config, tiny_corpus
 
 from unirex_ray.config import ModelConfig
+from unirex_ray.data.columns import InstanceTable
+from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.models import acceptance as module
 from unirex_ray.models.acceptance import TOLERANCE, Acceptance, EncoderError, accept_encoder, check_encoder
@@ -36,6 +39,7 @@ REFUSED = {
     "funnel": "tokens that the attention mask hides still change the others",
     "convbert": "tokens that the attention mask hides still change the others",
     "mobilebert": "tokens that the attention mask hides still change the others",
+    "switch_transformers": "tokens that the attention mask hides still change the others",
     "esm": "word embeddings give other states than their tokens",
     "nystromformer": "it fails on a text of 90 tokens",
     "ibert": "its word embeddings are no table",
@@ -277,8 +281,11 @@ def test_an_encoder_is_tried_once(tmp_path, monkeypatch):
     assert len(loaded) == 3
     accept(tmp_path / "bert", LENGTH - 1)
     assert len(loaded) == 4
-    save_family(tmp_path / "bert", "bert")  # other files under the same name
-    accept(tmp_path / "bert")
+    save_family(tmp_path / "bert", "bert")  # the same content
+    accept(tmp_path / "bert", LENGTH - 1)
+    assert len(loaded) == 4
+    save_family(tmp_path / "bert", "bert", rows=150)  # other content under the same name
+    accept(tmp_path / "bert", LENGTH - 1)
     assert len(loaded) == 5
 
 
@@ -289,10 +296,24 @@ def test_a_tokenizer_beyond_the_encoders_table_is_refused_with_both_sizes(tmp_pa
         prepare(config, tiny_corpus((4, 2, 2)))
 
 
-def test_the_longest_input_of_any_split_counts(tmp_path, monkeypatch):
+def test_the_longest_input_of_any_split_counts(tmp_path):
     save_family(tmp_path / "bert", "bert")
-    corpus = tiny_corpus((4, 2, 9))
-    words = [max(len(one.inputs[0].segments[0].split()) for one in corpus.splits[split]) for split in corpus.splits]
-    assert max(words) == words[2] > words[0]
-    (note,) = prepare(tiny_config(str(tmp_path / "bert")), corpus)
-    assert f"tried on {words[2] + 2} tokens" in note
+    config = tiny_config(str(tmp_path / "bert"))
+
+    def tried(*longest: int) -> str:
+        texts = [" ".join(["w1"] * (words - 2)) for words in longest]
+        splits = {
+            split: InstanceTable.from_instances(
+                Instance(id=f"{split}{label}", inputs=(Input(segments=(text,)),), label=label) for label in (0, 1)
+            )
+            for split, text in zip(("train", "dev", "test"), texts, strict=True)
+        }
+        note = prepare(config, Corpus(name="texts", labels=("no", "yes"), splits=splits))[-1]
+        return note.partition(": ")[2].partition(",")[0]
+
+    # Rounded up to 32, and never beyond what an input may have: 96.
+    assert tried(10, 10, 10) == tried(10, 32, 10) == "tried on 32 tokens"
+    assert tried(10, 10, 33) == "tried on 64 tokens"
+    assert tried(96, 10, 10) == "tried on 96 tokens"
+    config = config.changed({"data.max_length": 40})
+    assert tried(10, 90, 10) == "tried on 40 tokens"

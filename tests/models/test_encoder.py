@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.families import save_family
 from helpers.tiny import FAMILIES, MAX_LENGTH, encode, tiny_config, tiny_corpus, whole_batch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
@@ -11,7 +12,7 @@ from transformers import AutoModel
 from unirex_ray.config import ModelConfig
 from unirex_ray.errors import UserError
 from unirex_ray.models import encoder as module
-from unirex_ray.models.encoder import embedded_folder, load_encoder, load_tokenizer
+from unirex_ray.models.encoder import embedded_folder, encoder_version, load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 
@@ -185,3 +186,52 @@ def test_without_its_package_the_embedded_encoder_comes_from_the_pinned_revision
         assert revision == "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
     finally:
         embedded_folder.cache_clear()
+
+
+def damaged_copy(source: str, folder: Path, change) -> str:
+    """A copy of an encoder's folder with other weights."""
+    shutil.copytree(source, folder)
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, {"format": "pt"})
+    return str(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_that_lack_a_part_of_the_encoder_are_refused(encoders, tmp_path, family):
+    def of_another_model(weights):
+        return {f"foo.{name}": tensor for name, tensor in weights.items()}
+
+    def without(part: str):
+        return lambda weights: {name: tensor for name, tensor in weights.items() if part not in name}
+
+    for number, change in enumerate((of_another_model, without("layer.1."), without("word_embeddings"))):
+        folder = damaged_copy(encoders[family], tmp_path / str(number), change)
+        with pytest.raises(UserError, match=r"cannot load model\.encoder = .*its weights lack \d+ of its \d+ tensors"):
+            load_encoder(ModelConfig(encoder=folder))
+    folder = damaged_copy(encoders[family], tmp_path / "no pooler", without("pooler"))
+    assert load_encoder(ModelConfig(encoder=folder)).has_pooler
+    assert load_encoder(ModelConfig(encoder=encoders[family], layers=1)).settings.num_hidden_layers == 1
+
+
+def test_settings_of_each_layer_are_cut_and_no_others(tmp_path):
+    for family in ("modernbert", "longformer", "deberta"):
+        save_family(tmp_path / family, family)
+    settings = {
+        family: load_encoder(ModelConfig(encoder=str(tmp_path / family), layers=1)).settings
+        for family in ("modernbert", "longformer", "deberta")
+    }
+    assert len(settings["modernbert"].layer_types) == 1
+    assert settings["longformer"].attention_window == [16]
+    assert settings["deberta"].pos_att_type == ["c2p", "p2c"]
+
+
+def test_an_encoders_version_is_that_of_its_content(encoders, tmp_path):
+    one, other = ModelConfig(encoder=encoders["bert"]), ModelConfig(encoder=encoders["roberta"])
+    shutil.copytree(encoders["bert"], tmp_path / "copy")
+    copy = ModelConfig(encoder=str(tmp_path / "copy"))
+    assert encoder_version(one) == encoder_version(copy) != encoder_version(other)
+    weights = load_file(tmp_path / "copy" / "model.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] + 1}, tmp_path / "copy" / "model.safetensors", {"format": "pt"})
+    assert encoder_version(copy) != encoder_version(one)
+    assert encoder_version(ModelConfig()) == "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"

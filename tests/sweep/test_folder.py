@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,15 @@ def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match="cannot resume"):
             folder.begin(settings(**changed), stored)
+
+
+def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
+    def begin(**versions: str) -> None:
+        with closing(SweepFolder(str(tmp_path))) as folder:
+            folder.begin({**settings(), **versions}, folder.find(resume=True))
+
+    begin()
+    begin()
+    begin(**{"version.encoders": "embedded=1110a243fdf4706b3f48f1d95db1a4f5529b4d41"})
+    with pytest.raises(UserError, match=r'version\.encoders was "embedded=1110.*", now "embedded=abc"'):
+        begin(**{"version.encoders": "embedded=abc"})

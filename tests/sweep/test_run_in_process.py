@@ -113,7 +113,7 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert not (outcome.output / "stages").exists()
 
     encoder, protocol, first, *lines = console.export_text().splitlines()
-    assert ": tried on 22 tokens, hidden and padding tokens change nothing; losses drop them" in encoder
+    assert ": tried on 32 tokens, hidden and padding tokens change nothing; losses drop them" in encoder
     assert protocol.startswith("protocol ")
     assert "reviews, 24/12/12 instances (train/dev/test); encoder " in protocol
     assert first == (

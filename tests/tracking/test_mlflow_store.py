@@ -229,7 +229,7 @@ def test_tracking_uri_comes_from_the_config_then_the_environment(
     assert resolve_tracking_uri(Config(output="out")) == f"sqlite:///{tmp_path}/out/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     assert resolve_tracking_uri(Config()) == "http://server"
-    assert resolve_tracking_uri(Config.model_validate({"tracking": {"uri": "sqlite:///x.db"}})) == "sqlite:///x.db"
+    assert resolve_tracking_uri(Config.model_validate({"tracking": {"uri": "sqlite:////x.db"}})) == "sqlite:////x.db"
 
 
 def test_an_epoch_of_a_stage_is_logged_once_whoever_asks_again(

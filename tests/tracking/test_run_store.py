@@ -320,6 +320,11 @@ def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect
         )
     assert connect().evaluations(experiment) == [one, other, elsewhere]
     assert connect().evaluations("nothing") == []
+    # With other settings it is another one.
+    shorter = replace(one, trained_on=f"short {experiment}", settings={**one.settings, "data.max_length": "16"})
+    connect().log_evaluation(shorter, params={}, tags={}, texts={})
+    assert connect().evaluations(experiment) == [one, other, elsewhere]
+    assert connect().evaluations(f"short {experiment}") == [shorter]
     # An evaluation is neither a sweep nor a trial, and the same one again replaces the first.
     assert [(sweep.sweep_id, sweep.trials) for sweep in connect().sweeps(one.corpus)] == [("s1", ())]
     connect().log_evaluation(

@@ -163,7 +163,10 @@ def record(store: RunStore, evaluated: Evaluated, config: Config, folder: str) -
 def write_evaluations(output: Path, evaluations: Sequence[Evaluation], config: Config, folder: str) -> Path:
     """Write evaluations of a folder's models on one split of one corpus, with the configuration; returns the file."""
     first = evaluations[0]
-    parts = ("evaluation", Path(folder).absolute().name, first.corpus, first.digest[:8], first.split)
+    methods = dict.fromkeys(evaluation.method for evaluation in evaluations)
+    settings = first.settings["data.max_length"], first.settings["train.precision"]
+    where = Path(folder).absolute().name, first.corpus, first.digest[:8]
+    parts = ("evaluation", *where, *settings, *(methods if len(methods) == 1 else ()), first.split)
     file = output / f"{'-'.join(parts)}.json"
     content = {
         "config": config.model_dump(mode="json"),

@@ -129,11 +129,12 @@ def _exported(folder: Path, trust_remote_code: bool) -> Models:
 
 
 def _swept(folder: Path, trust_remote_code: bool) -> Models:
+    unfinished = UserError(f"the sweep in {str(folder)!r} has not finished; finish it with --resume")
     if not (folder / LEADERBOARD).is_file():
-        raise UserError(f"the sweep in {str(folder)!r} has not finished; finish it with --resume")
+        raise unfinished
     try:
         begun = json.loads(_text(folder / SWEEP))
-        sweep_id, settings = begun["sweep_id"], begun["settings"]
+        sweep_id, settings, status = begun["sweep_id"], begun["settings"], begun["status"]
         rows = list(csv.DictReader(_text(folder / LEADERBOARD).splitlines()))
         chosen = [
             (row["method"], int(row["configuration"]), json.loads(row["seeds"])) for row in rows if row["rank"] == "1"
@@ -141,6 +142,8 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
         trained_on, digest = settings["data.name"], settings["data.digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{str(folder)!r} holds no readable sweep ({one_line(error)})") from None
+    if status != "completed":
+        raise unfinished
     trials = [
         (trial_name(sweep_id, method, configuration, seed), seed)
         for method, configuration, seeds in chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.stats import binom, random_table
 from torch import Tensor
 
 from unirex_ray.data.schema import TaskMetric
-from unirex_ray.metrics.table import MAJORITY_P, MAJORITY_SCORE, TOP_PREDICTION
+from unirex_ray.metrics.table import MAJORITY_P, MAJORITY_SCORE, TASK_SCORE, TOP_PREDICTION
 from unirex_ray.metrics.task import TASK_SCORES
 
 SIGNIFICANCE = 0.05
@@ -55,6 +56,8 @@ def majority_p(confusion: Tensor, metric: TaskMetric, *, seed: int = 0) -> float
     if metric == "accuracy":
         right = int(counts.diagonal(dim1=1, dim2=2).sum() // len(counts))
         return float(binom.sf(right - 1, size, float(counts[0].sum(1).max()) / size))
+    if int((counts[0].sum(1) > 0).sum()) < 2:
+        return 1.0  # there is nothing to tell apart
     score = TASK_SCORES[metric]
     draws = []
     for matrix in counts:
@@ -74,6 +77,11 @@ def all_better_than_majority(seeds: Iterable[Mapping[str, float]]) -> bool | Non
 
 
 def better_than_majority(metrics: Mapping[str, float]) -> bool | None:
-    """Whether a split's metrics, by key, are of a model that is better than the majority class; None if not known."""
+    """Whether a split's metrics, by key, are of a model that is better than the majority class; None if not known.
+
+    Its score has to be higher, and not by chance: of F1, a score below the majority's may be no accident either.
+    """
     p = metrics.get(MAJORITY_P.key)
-    return None if p is None else p <= SIGNIFICANCE
+    if p is None:
+        return None
+    return p <= SIGNIFICANCE and metrics.get(TASK_SCORE.key, math.inf) > metrics.get(MAJORITY_SCORE.key, -math.inf)

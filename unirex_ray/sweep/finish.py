@@ -75,6 +75,7 @@ def write_results(
     settings = {**summary["settings"], INSTANCES: summary["instances"]}
     files = [folder.write(LEADERBOARD, leaderboard_table(ranked, protocol_line(settings)).csv())]
     best = None
+    (folder.path / BEST_CONFIG).unlink(missing_ok=True)  # of an earlier end of a sweep that has grown
     if ranked.best is not None:
         config = plan.trial_config(ranked.best.configuration.records[0].spec)
         best = config.changed({"train.seed": seeds[0], "sweep.methods": None})

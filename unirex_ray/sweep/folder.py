@@ -12,7 +12,7 @@ from typing import Any
 
 from unirex_ray.errors import UserError
 from unirex_ray.files import replace_text, try_lock, writable_folder
-from unirex_ray.tracking.protocol import GROWING, budget_of, recorded_settings
+from unirex_ray.tracking.protocol import ENCODERS_KEY, GROWING, budget_of, recorded_settings
 from unirex_ray.tracking.store import SWEEP
 
 LEADERBOARD = "leaderboard.csv"
@@ -99,11 +99,11 @@ class SweepFolder:
             sweep_id = f"{settings['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
             stored = {"sweep_id": sweep_id, "status": "running", "settings": settings}
             self.write(SWEEP, json.dumps(stored, indent=2))
-        before = recorded_settings(stored["settings"])
-        changed = [key for key in sorted({*settings, *before}) if settings.get(key) != before.get(key)]
-        refused = [key for key in changed if not grows(key, before, settings)]
+        before, now = recorded_settings(stored["settings"]), recorded_settings(settings)
+        changed = [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
+        refused = [key for key in changed if not grows(key, before, now)]
         if refused:
-            differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(settings.get(k))}" for k in refused)
+            differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(now.get(k))}" for k in refused)
             only = (
                 " (methods, seeds and configurations can be added, none taken away)" if {*refused} & {*GROWING} else ""
             )
@@ -118,7 +118,12 @@ class SweepFolder:
 
 
 def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a setting only adds trials to a sweep: more configurations, seeds behind its own, or more methods."""
+    """Whether a setting only adds trials to a sweep: more configurations, seeds behind its own, or more methods.
+
+    Which state encoders are in may be added where the sweep did not record it.
+    """
+    if key == ENCODERS_KEY:
+        return key not in before
     if key not in GROWING:
         return False
     if key == "sweep.configurations":

@@ -14,10 +14,11 @@ from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.nrg import usable_weights
 from unirex_ray.metrics.table import METRICS_VERSION
+from unirex_ray.models.encoder import encoder_version
 from unirex_ray.sweep.schedule import SweepExtent
 from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import MethodSpace, Space
-from unirex_ray.tracking.protocol import DEFAULT_BUDGET, METRICS_KEY, WINDOWS_KEY
+from unirex_ray.tracking.protocol import DEFAULT_BUDGET, ENCODERS_KEY, METRICS_KEY, WINDOWS_KEY
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.training.prepare import check_method, prepare
 
@@ -59,16 +60,26 @@ class SweepPlan:
         config = self.config.changed({**spec.parameters, "method": spec.method, "train.seed": spec.seed})
         return get_method(spec.method).resolve(config)
 
-    def settings(self, digest: str, truncation: str = "head") -> dict[str, Any]:
+    def encoder_versions(self) -> str:
+        """Which state of their files the encoders are in that the plan may ask for, see `encoder_version`."""
+        models = {config.model.encoder: config.model for config in _encoder_configs(self)}
+        return ", ".join(f"{name}={encoder_version(model)}" for name, model in models.items())
+
+    def settings(self, digest: str, truncation: str = "head", encoders: str | None = None) -> dict[str, Any]:
         """Everything that decides the sweep's numbers, flat: configuration, methods, search space, corpus.
 
         Args:
             digest: of the corpus.
             truncation: of the corpus, see `Corpus`.
+            encoders: see `encoder_versions`.
         """
         flat = {k: v for k, v in self.config.flat().items() if not k.startswith(_MAY_CHANGE)}
         described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
-        versions = {METRICS_KEY: METRICS_VERSION, **({WINDOWS_KEY: WINDOWS_VERSION} if truncation != "head" else {})}
+        versions: dict[str, Any] = {
+            METRICS_KEY: METRICS_VERSION,
+            **({WINDOWS_KEY: WINDOWS_VERSION} if truncation != "head" else {}),
+        }
+        versions |= {ENCODERS_KEY: encoders} if encoders else {}
         return {**flat, "sweep.methods": list(self.budgets), "data.digest": digest, **versions, **described}
 
     def extent(self, sweep_id: str) -> SweepExtent:

@@ -75,7 +75,7 @@ def run_sweep(
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
         corpus = _prepared_corpus(plan, console)
         store = open_store(resolve_tracking_uri(config))
-        settings = plan.settings(corpus.digest(), corpus.truncation)
+        settings = plan.settings(corpus.digest(), corpus.truncation, plan.encoder_versions())
         known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
         settings |= {WARM_START: known.sweep_id} if known else {}
         connect()

@@ -20,6 +20,7 @@ from unirex_ray.tracking.store import (
     SWEEP,
     SweepRecord,
     database_file,
+    own_database,
     recorded_uri,
     resolve_tracking_uri,
 )
@@ -126,7 +127,11 @@ def open_sweeps(
     """
     check_name(config.data.name)
     get_method(config.method)
-    uris = [resolve_tracking_uri(config), *map(_uri_of_output, also)]
+    uri = resolve_tracking_uri(config)
+    output = Path(config.output)
+    if uri == own_database(config) and not (output / "mlflow.db").exists() and (output / SWEEP).exists():
+        uri = _uri_of_output(config.output, "output")  # the sweep was recorded elsewhere
+    uris = [uri, *(_uri_of_output(folder, "also") for folder in also)]
     no_trials = UserError(
         f"no finished trials on {config.data.name!r} at {uris[0]}: "
         f"run a sweep on {config.data.name!r} first, or give the --output of one"
@@ -142,7 +147,7 @@ def open_sweeps(
     return store, chosen
 
 
-def _uri_of_output(folder: str) -> str:
+def _uri_of_output(folder: str, option: str) -> str:
     output = Path(folder).expanduser()
     try:
         recorded = json.loads((output / SWEEP).read_text(encoding="utf-8")).get("tracking_uri")
@@ -150,7 +155,7 @@ def _uri_of_output(folder: str) -> str:
     except (OSError, ValueError, AttributeError):
         uri = None
     if uri is None:
-        raise UserError(f"--also {folder!r}: no sweep is recorded there; give the --output of one")
+        raise UserError(f"--{option} {folder!r}: no sweep is recorded there; give the --output of one")
     return uri
 
 

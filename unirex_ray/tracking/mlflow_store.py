@@ -118,7 +118,8 @@ class MlflowStore:
         }
         # MLflow deletes no metric of a run, and the new evaluation may lack one that the old one has.
         for old in self._runs.search(f"tags.{EVALUATION} = '{name}'", experiments=[corpus.id]):
-            self._runs.client.delete_run(old.info.run_id)
+            if _evaluation(old).settings == evaluation.settings:
+                self._runs.client.delete_run(old.info.run_id)
         run = self._runs.create(
             corpus, f"{evaluation.method}-s{evaluation.seed} from {evaluation.trained_on}", params, tags
         )

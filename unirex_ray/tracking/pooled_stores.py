@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import SweepRecord
@@ -26,11 +27,21 @@ class PooledStores:
         return self._by_run[sweep.run_id].uri
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
-        """See `RunStore`; store by store. A sweep that lies in several, as a copy of an output does, comes once."""
+        """See `RunStore`; store by store. A sweep that lies in several, as a copy of an output does, comes once.
+
+        Raises:
+            UserError: where a sweep was continued in one of them.
+        """
         sweeps: dict[str, SweepRecord] = {}
         for store in self._stores:
             for sweep in store.sweeps(experiment):
-                if sweeps.setdefault(sweep.sweep_id, sweep) is sweep:
+                first = sweeps.setdefault(sweep.sweep_id, sweep)
+                if _content(first) != _content(sweep):
+                    raise UserError(
+                        f"the sweep {sweep.sweep_id} lies at {self.uri_of(first)} and, with other trials, at "
+                        f"{store.uri}: one is a copy that was continued; name only the one that you mean"
+                    )
+                if first is sweep:
                     runs = (sweep.run_id, *(trial.run_id for trial in sweep.trials if trial.run_id is not None))
                     self._by_run |= dict.fromkeys(runs, store)
         return list(sweeps.values())
@@ -42,3 +53,7 @@ class PooledStores:
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
         self._by_run[run_id].log_scores(run_id, scores)
+
+
+def _content(sweep: SweepRecord) -> object:
+    return sweep.settings, [(trial.spec, trial.status) for trial in sweep.trials]

@@ -8,12 +8,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from unirex_ray.config import Config, with_later_keys
+from unirex_ray.config import EMBEDDED_REVISION, Config, with_later_keys
 from unirex_ray.metrics.table import METRICS_VERSION
 
 METRICS_KEY = "version.metrics"
 WINDOWS_KEY = "version.windows"
 """Recorded where long texts may be read from their end, see `data.encode`."""
+
+ENCODERS_KEY = "version.encoders"
+"""Which state of their files the encoders were in, by name; sweeps of version 0.1.0 did not record it."""
 
 WARM_START = "sweep.warm_start"
 """The finished sweep that the searchers knew of."""
@@ -62,7 +65,10 @@ Protocol = Mapping[str, str]
 
 def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep's settings as it recorded them, with what earlier versions left unsaid."""
-    return {METRICS_KEY: METRICS_VERSION if METRICS_KEY in settings else 1, **with_later_keys(settings)}
+    versions: dict[str, Any] = {METRICS_KEY: METRICS_VERSION if METRICS_KEY in settings else 1}
+    if settings.get("model.encoder") == "embedded" and f"{_SPACE}model.encoder" not in settings:
+        versions[ENCODERS_KEY] = f"embedded={EMBEDDED_REVISION}"
+    return {**versions, **with_later_keys(settings)}
 
 
 def protocol_of(settings: Mapping[str, Any]) -> Protocol:

@@ -161,7 +161,8 @@ class RunStore(Protocol):
     def log_evaluation(
         self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
     ) -> str:
-        """Record an evaluation as a run of the corpus it was made on; the same evaluation again replaces it.
+        """Record an evaluation as a run of the corpus it was made on; the same evaluation again, with the same
+        settings, replaces it.
 
         Args:
             params: flat, as for `open_sweep`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import Config
@@ -12,6 +14,8 @@ from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, get_method
 from unirex_ray.models.acceptance import Acceptance, accept_encoder
 from unirex_ray.models.encoder import Encoder, check_vocabulary, load_encoder, load_tokenizer
+
+_LENGTH_STEP = 32  # tokens
 
 
 def check_method(config: Config, corpus: Corpus) -> None:
@@ -58,13 +62,15 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
 
 
 def accepted_encoder(config: Config, encoded: EncodedCorpus) -> Acceptance:
-    """What a configuration's encoder was found to do, at the length of the corpus' longest input.
+    """What a configuration's encoder was found to do, on rows at least as long as the corpus' longest input.
 
     Raises:
         UserError: for an encoder that cannot be used.
     """
     longest = max(int(split.lengths.max()) for split in encoded.splits.values())
-    return accept_encoder(config.model, load_tokenizer(config.model), longest, config.data.cache)
+    # In few steps: corpora of like lengths, and other samples of the same one, share an answer.
+    length = min(math.ceil(longest / _LENGTH_STEP) * _LENGTH_STEP, encoded.max_length)
+    return accept_encoder(config.model, load_tokenizer(config.model), length, config.data.cache)
 
 
 def drops_tokens(config: Config, acceptance: Acceptance) -> bool:
@@ -89,7 +95,14 @@ def prepared_corpus(config: Config, corpus: Corpus) -> EncodedCorpus:
     """
     encoder, tokenizer = load_encoder(config.model, weights=False), load_tokenizer(config.model)
     check_vocabulary(encoder, tokenizer, config.model.encoder)
-    return encoded_corpus(config, corpus, encoder, tokenizer)
+    encoded = encoded_corpus(config, corpus, encoder, tokenizer)
+    highest = max(int(split.token_types.max()) for split in encoded.splits.values())
+    if encoder.token_types and highest >= encoder.token_types:
+        raise UserError(
+            f"model.encoder = {config.model.encoder!r}: its tokenizer gives token types up to {highest}, but it has "
+            f"{encoder.token_types}; use the tokenizer that belongs to the encoder"
+        )
+    return encoded
 
 
 def encoded_corpus(
