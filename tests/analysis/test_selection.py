@@ -9,9 +9,9 @@ from unirex_ray.analysis.selection import (
     rank_methods,
     rank_on_dev,
     rank_variants,
-    select_best,
     select_variants,
 )
+from unirex_ray.metrics.nrg import EQUAL_WEIGHTS
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
 
@@ -88,7 +88,7 @@ def test_only_complete_configurations_are_in_z(configs: dict[str, list[Configura
 def test_selection_reads_dev_only(configs: dict[str, list[Configuration]]) -> None:
     selected = select_variants(configs)
     assert {method: config.index for method, config in selected.items()} == {"aa-ig": 0, "unirex-slm-fp": 1}
-    best = select_best(selected)
+    best = rank_on_dev(selected, EQUAL_WEIGHTS).best
     assert best is not None
     assert (best.method, best.index) == ("unirex-slm-fp", 1)
     assert rank_methods(selected, "test").population.scores["aa-ig"].cnrg == 0.0
@@ -101,7 +101,7 @@ def test_the_lower_index_wins_a_tie() -> None:
 
 def test_a_method_without_a_complete_configuration_is_left_out() -> None:
     assert select_variants(configurations(RECORDS[-2:], seeds=(0, 1))) == {}
-    assert select_best({}) is None
+    assert rank_on_dev({}, EQUAL_WEIGHTS).best is None
 
 
 def test_a_method_outside_the_global_scope_does_not_change_the_others() -> None:
@@ -116,10 +116,10 @@ def test_a_method_outside_the_global_scope_does_not_change_the_others() -> None:
         "aa-ig": 0.0,
         "unirex-dlm-p": 1.0,
     }
-    best = select_best(selected)
+    best = rank_on_dev(selected, EQUAL_WEIGHTS).best
     assert best is not None
     assert best.method == "unirex-dlm-p"
-    alone = select_best({"some-ablation": selected["some-ablation"]})
+    alone = rank_on_dev({"some-ablation": selected["some-ablation"]}, EQUAL_WEIGHTS).best
     assert alone is not None
 
 
@@ -149,10 +149,10 @@ def test_a_model_that_learned_nothing_is_selected_last_and_never_the_best() -> N
     ranking = rank_on_dev(selected)
     assert [configuration.method for configuration in ranking.order] == ["aa-ig", "l2e"]
     assert ranking.population.scores["l2e"].cnrg == 1.0  # it counts in Z
-    best = select_best(selected)
+    best = rank_on_dev(selected, EQUAL_WEIGHTS).best
     assert best is not None
     assert best.method == "aa-ig"
-    assert select_best({"l2e": selected["l2e"]}) is None
+    assert rank_on_dev({"l2e": selected["l2e"]}, EQUAL_WEIGHTS).best is None
 
 
 def test_one_seed_that_learned_nothing_is_enough_and_an_unknown_verdict_is_no_verdict() -> None:
@@ -161,7 +161,7 @@ def test_one_seed_that_learned_nothing_is_enough_and_an_unknown_verdict_is_no_ve
     old = [*seeds[:1], record("aa-ig", 0, 1, raw(0.5, 0.5))]
     (configuration,) = configurations(old, seeds=(0, 1))["aa-ig"]
     assert configuration.better_than_majority("dev") is None
-    assert select_best({"aa-ig": configuration}) is configuration
+    assert rank_on_dev({"aa-ig": configuration}, EQUAL_WEIGHTS).best is configuration
 
 
 def test_ties_go_by_the_papers_order_of_methods_and_are_named() -> None:
@@ -173,7 +173,7 @@ def test_ties_go_by_the_papers_order_of_methods_and_are_named() -> None:
         ranking = rank_on_dev(selected)
         assert {scores.cnrg for scores in ranking.population.scores.values()} == {1 / 3}
         assert [configuration.method for configuration in ranking.tied] == ["aa-ig", "unirex-slm-fp"]
-        assert select_best(selected) is ranking.order[0] is selected["aa-ig"]
+        assert rank_on_dev(selected, EQUAL_WEIGHTS).best is ranking.order[0] is selected["aa-ig"]
 
 
 def test_rounding_noise_decides_no_tie() -> None:
@@ -208,6 +208,6 @@ def test_a_method_with_a_test_metric_that_is_not_finite_is_not_scored_on_test_an
     selected = select_variants(configurations(records, seeds=(0,)))
     assert list(rank_methods(selected, "test").population.scores) == ["aa-ig"]
     assert selected["l2e"].not_finite("test") == "test/auprc is nan"
-    best = select_best(selected)
+    best = rank_on_dev(selected, EQUAL_WEIGHTS).best
     assert best is not None
     assert best.method == "l2e"

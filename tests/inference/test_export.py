@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unirex_ray.analysis.leaderboard import leaderboard
-from unirex_ray.analysis.selection import configurations, select_best, select_variants
+from unirex_ray.analysis.selection import configurations, rank_on_dev, select_variants
 from unirex_ray.config import Config, load_yaml, to_yaml
 from unirex_ray.errors import UserError
 from unirex_ray.inference.export import export, model_card, provenance_of, select_trial
@@ -76,7 +76,7 @@ def test_method_configuration_and_seed_are_chosen_on_dev_where_test_says_the_opp
 def test_variants_and_the_best_method_are_chosen_on_dev_where_test_says_the_opposite() -> None:
     selected = select_variants(configurations(RISING.trials, seeds=(0, 1)))
     assert {method: config.index for method, config in selected.items()} == {"aa-ig": 1, "unirex-slm-fp": 1}
-    best = select_best(selected)
+    best = rank_on_dev(selected, EQUAL_WEIGHTS).best
     assert best is selected["unirex-slm-fp"]
 
 
@@ -106,7 +106,7 @@ def test_the_method_that_stands_first_in_the_papers_tables_wins_a_tie(
     methods: tuple[str, str], first: dict, second: dict
 ) -> None:
     trials = [trial(methods[0], 0, 0, first), trial(methods[1], 0, 0, second)]
-    best = select_best(select_variants(configurations(trials, seeds=(0,))))
+    best = rank_on_dev(select_variants(configurations(trials, seeds=(0,))), EQUAL_WEIGHTS).best
     assert best is not None
     assert best.method == "aa-ig"
     assert exported(swept(*trials)) == "s1-aa-ig-0000-s0"

@@ -199,11 +199,6 @@ def rank_on_dev(selected: Mapping[str, Configuration], weights: Weights = EQUAL_
     )
 
 
-def select_best(selected: Mapping[str, Configuration], weights: Weights = EQUAL_WEIGHTS) -> Configuration | None:
-    """The one best configuration of a sweep; None where no model is better than the majority class."""
-    return rank_on_dev(selected, weights).best
-
-
 def pareto_front(configs: Iterable[Configuration]) -> list[Configuration]:
     """Those that no other one matches in every raw dev metric of NRG and beats in one."""
     complete = [config for config in configs if config.complete]

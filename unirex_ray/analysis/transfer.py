@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from unirex_ray.analysis.compare import Comparison, in_table_order
 from unirex_ray.data.schema import Split
@@ -48,8 +49,15 @@ TASK_NAMES = {
 }
 
 _TARGETS = ("yelp", "amazon", "stormfront", "offenseval", "irony")
-CorpusKey = tuple[str, str, Split, tuple[tuple[str, str], ...]]
-"""Corpus, digest, split, and the evaluation's other settings: what differs in one of them does not compare."""
+
+
+class CorpusKey(NamedTuple):
+    """What evaluations are made on, and how: what differs in one of these does not compare."""
+
+    corpus: str
+    digest: str
+    split: Split
+    settings: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +155,9 @@ def _rows(evaluations: Sequence[Evaluation], seeds: Mapping[str, Sequence[int]])
     for (key, _), evaluation in latest.items():
         by_corpus[key][evaluation.method].append(evaluation)
     trained_on = (evaluation.trained_on for evaluation in evaluations)
-    order = list(dict.fromkeys([*trained_on, *_TARGETS, *(corpus for corpus, *_ in by_corpus)]))
+    order = list(dict.fromkeys([*trained_on, *_TARGETS, *(key.corpus for key in by_corpus)]))
     rows = []
-    for key in sorted(by_corpus, key=lambda key: order.index(key[0])):
+    for key in sorted(by_corpus, key=lambda key: order.index(key.corpus)):
         by_method = by_corpus[key]
         dataset = _dataset(key, by_corpus)
         task_metric = _task_metric([e for of_method in by_method.values() for e in of_method])
@@ -187,16 +195,16 @@ def _row(dataset: str, evaluations: Sequence[Evaluation], wanted_seeds: Sequence
 
 
 def _corpus_key(evaluation: Evaluation) -> CorpusKey:
-    return evaluation.corpus, evaluation.digest, evaluation.split, tuple(sorted(evaluation.settings.items()))
+    return CorpusKey(evaluation.corpus, evaluation.digest, evaluation.split, tuple(sorted(evaluation.settings.items())))
 
 
 def _dataset(key: CorpusKey, keys: Iterable[CorpusKey]) -> str:
-    corpus, digest, split, settings = key
-    of_corpus = [other for other in keys if other[0] == corpus]
-    several = len({other[1] for other in of_corpus}) > 1
-    alike = {str(other[3]): dict(other[3]) for other in of_corpus if other[1:3] == (digest, split)}
-    values = [f"{name} {dict(settings).get(name, 'not recorded')}" for name in differing(alike)]
-    return ", ".join([corpus + (f" ({digest[:8]})" if several else ""), *([] if split == "test" else [split]), *values])
+    of_corpus = [other for other in keys if other.corpus == key.corpus]
+    state = f" ({key.digest[:8]})" if len({other.digest for other in of_corpus}) > 1 else ""
+    of_split = [other.settings for other in of_corpus if (other.digest, other.split) == (key.digest, key.split)]
+    unlike = differing({str(number): dict(settings) for number, settings in enumerate(of_split)})
+    settings = [f"{name} {dict(key.settings).get(name, 'not recorded')}" for name in unlike]
+    return ", ".join([key.corpus + state, *([] if key.split == "test" else [key.split]), *settings])
 
 
 def _task_metric(evaluations: Sequence[Evaluation]) -> str:

@@ -27,7 +27,7 @@ from unirex_ray.models.encoder import Encoder, encoder_version, load_encoder, ma
 TOLERANCE = 1e-6
 """Largest error, in double precision, as a share of what hiding half of the tokens does."""
 _REACTION = 1e-12
-"""Smallest effect of one token on the first one, as a share of what another text does."""
+"""Smallest effect of one token on the first, as a share of another text's: little in a deep encoder, but no rounding."""
 _SHORTEST = 8  # tokens in a trial row: enough for some to be hidden and some to be kept
 _RULES = 1  # a new number retires every answer that was kept
 
@@ -79,41 +79,42 @@ def accept_encoder(
         UserError: for an encoder that cannot be used, in one line with the reason.
     """
     length = max(length, _SHORTEST)
-    version = encoder_version(config)
-    key = json.dumps(
-        [_RULES, config.encoder, version, config.layers, length, torch.__version__, transformers.__version__]
-    )
+    version, libraries = encoder_version(config), (torch.__version__, transformers.__version__)
+    key = json.dumps([_RULES, config.encoder, version, config.layers, length, *libraries])
     file = cache_folder(cache) / f"encoder-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return read_or_make(
+        cache,
+        lambda: None if version is None else _read(file, key),
+        lambda: _try_out(config, tokenizer, length),
+        lambda acceptance: _write(file, key, acceptance),
+    )
 
-    def read() -> Acceptance | None:
-        if version is None:
-            return None
-        try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            return Acceptance(**stored["found"]) if stored["key"] == key else None
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
 
-    def try_out() -> Acceptance:
-        try:
-            encoder = load_encoder(config)
-            row, other = (made_up_row(tokenizer, encoder, length, seed) for seed in (0, 1))
-            return check_encoder(encoder, row, other, tokenizer.pad_token_id)
-        except UserError:
-            raise
-        except EncoderError as error:
-            raise refuse(str(error)) from None
-        except Exception as error:  # whatever a library raises on what it was not made for
-            raise refuse(f"it fails on a text of {length} tokens in double precision ({one_line(error)})") from None
+def _try_out(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, length: int) -> Acceptance:
+    try:
+        encoder = load_encoder(config)
+        row, other = (made_up_row(tokenizer, encoder, length, seed) for seed in (0, 1))
+        return check_encoder(encoder, row, other, tokenizer.pad_token_id)
+    except UserError:
+        raise
+    except EncoderError as error:
+        reason = str(error)
+    except Exception as error:  # whatever a library raises on what it was not made for
+        reason = f"it fails on a text of {length} tokens in double precision ({one_line(error)})"
+    raise UserError(f"model.encoder = {config.encoder!r} cannot be used: {reason}; choose another encoder")
 
-    def refuse(reason: str) -> UserError:
-        return UserError(f"model.encoder = {config.encoder!r} cannot be used: {reason}; choose another encoder")
 
-    def write(acceptance: Acceptance) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(file, json.dumps({"key": key, "found": asdict(acceptance)}))
+def _read(file: Path, key: str) -> Acceptance | None:
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return Acceptance(**stored["found"]) if stored["key"] == key else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
-    return read_or_make(cache, read, try_out, write)
+
+def _write(file: Path, key: str, acceptance: Acceptance) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(file, json.dumps({"key": key, "found": asdict(acceptance)}))
 
 
 @torch.no_grad()

@@ -93,7 +93,7 @@ def protocol_of(settings: Mapping[str, Any]) -> Protocol:
     }
 
 
-def evaluation_settings(*, max_length: int, bf16: bool) -> Protocol:
+def evaluation_settings(*, max_length: int, bf16: bool) -> dict[str, str]:
     """The settings that can change the metrics of a given model on a given split.
 
     Args:
