@@ -176,6 +176,14 @@ def test_ties_go_by_the_papers_order_of_methods_and_are_named() -> None:
         assert rank_on_dev(selected, EQUAL_WEIGHTS).best is ranking.order[0] is selected["aa-ig"]
 
 
+def test_what_is_not_better_than_the_majority_ties_for_nothing() -> None:
+    dead = {**raw(0.5, 0.5), "dev/majority_p": 1.0}
+    ranking = rank_on_dev(
+        select_variants(configurations([record(method, 0, 0, dead) for method in ("l2e", "aa-ig")], seeds=(0,)))
+    )
+    assert (len(ranking.order), ranking.tied, ranking.best) == (2, (), None)
+
+
 def test_rounding_noise_decides_no_tie() -> None:
     # A third and a third and a third, in orders that sum to different last bits.
     records = [

@@ -102,7 +102,7 @@ class Ranking:
         order: best first.
         population: their scores, by the name that `rank` was given for each.
         split: that they were scored on.
-        tied: those with the best CNRG, where they are several.
+        tied: those with the best CNRG, where they are several and better than the majority class.
     """
 
     order: tuple[Configuration, ...]
@@ -147,7 +147,7 @@ def rank(named: Mapping[str, Configuration], split: Split, weights: Weights = EQ
         )
 
     order = sorted(named, key=precedence)
-    first = [name for name in order if precedence(name)[:2] == precedence(order[0])[:2]]
+    first = [name for name in order if precedence(name)[:2] == (False, precedence(order[0])[1])]
     return Ranking(
         order=tuple(named[name] for name in order),
         population=population,

@@ -27,7 +27,7 @@ from unirex_ray.models.encoder import Encoder, encoder_version, load_encoder, ma
 TOLERANCE = 1e-6
 """Largest error, in double precision, as a share of what hiding half of the tokens does."""
 _REACTION = 1e-12
-"""Smallest effect of one token on the first, as a share of another text's: little in a deep encoder, but no rounding."""
+"""Smallest effect of a token on the first one, as share of another text's: little in deep encoders, not rounding."""
 _SHORTEST = 8  # tokens in a trial row: enough for some to be hidden and some to be kept
 _RULES = 1  # a new number retires every answer that was kept
 
