@@ -267,7 +267,7 @@ class Group:
 def stages(config: Config, corpus: Corpus, runtime: Runtime) -> Iterator[StageTrainer]:
     """A trial's stages, from its checkpoint on; whoever takes the next one has trained the one before."""
     setup, files = prepare_trial(config, corpus, runtime.device), TrialFiles(runtime, trial_identity(config, corpus))
-    return stages_from(files.resume(), setup, files, runtime)
+    return stages_from(files.last_checkpoint(), setup, files, runtime)
 
 
 def first_stage(config: Config, corpus: Corpus, runtime: Runtime) -> StageTrainer:

@@ -110,7 +110,7 @@ class Checkpoint:
 
 
 class TrialFiles:
-    """A trial's folder. Every worker makes the same calls; rank 0 writes, and nobody goes on before it has.
+    """A trial's folder. Every worker makes the same calls; rank 0 writes, and nobody reads a checkpoint before it has.
 
     Args:
         identity: of the configuration and the data, see `setup.trial_identity`.
@@ -138,7 +138,7 @@ class TrialFiles:
             highlights=highlights_from_json(content.get("highlights", ())),
         )
 
-    def resume(self) -> Checkpoint | None:
+    def last_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint; None where there is none.
 
         Raises:

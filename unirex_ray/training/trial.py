@@ -17,10 +17,10 @@ from unirex_ray.training.state import TrialFiles, TrialResult, tied_epochs
 
 
 def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
-    """Train stage by stage, keep the best checkpoint by dev score, evaluate test once with it.
+    """Train stage by stage, each to early stopping by dev score, and evaluate dev and test with the best weights.
 
     Goes on from `runtime.checkpoints` where a checkpoint of the same trial is there; the result of a completed trial
-    is read, and nothing is trained. Reports dev metrics after every epoch.
+    is read, and nothing is trained. Reports losses and dev metrics after every epoch that is trained here.
 
     Raises:
         TrainingError: where a loss or a metric is not finite; names it, the epoch and the step.
@@ -33,7 +33,8 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
         if result is not None:
             return result
         setup = prepare_trial(config, corpus, runtime.device)
-        for trainer in stages_from(files.resume(), setup, files, runtime):
+        # A stage is built when the one before it has ended, on that one's best weights.
+        for trainer in stages_from(files.last_checkpoint(), setup, files, runtime):
             train_or_adopt(trainer)
         result = final_result(trainer, started)
         files.finish(result, setup.config, setup.card)
