@@ -15,6 +15,7 @@ def main() -> None:
     parser = Parser(prog="explain.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="What jobs/export_best.py wrote.")
     parser.add_argument("--text", required=True, help="The text to predict.")
+    parser.add_argument("--second", help="The second text of a pair, for a model that was trained on pairs.")
     parser.add_argument("--top-k-percent", type=int, default=20, help="Size of the rationale; default: 20.")
     parser.add_argument("--html", metavar="FILE", help="Write a page instead of printing.")
     add_remote_code(parser)
@@ -24,6 +25,7 @@ def main() -> None:
     shown = explain(
         Path(options.model),
         options.text,
+        options.second,
         top_k_percent=options.top_k_percent,
         trust_remote_code=options.trust_remote_code == "true",
     )

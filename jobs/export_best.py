@@ -27,6 +27,7 @@ def main() -> None:
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.cli.next_steps import after_export, print_next
     from unirex_ray.inference.export import export, output_of, select_trial
+    from unirex_ray.models.card import read_saved
     from unirex_ray.report.table import console
     from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
@@ -40,7 +41,7 @@ def main() -> None:
     exported = export(selected, output, folder, tracking_uri=uri, trust_remote_code=trusts)
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
-    print_next(after_export(str(folder), exported), out)
+    print_next(after_export(str(folder), exported, read_saved(folder).card), out)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_evaluated(swept, config
     models = find_models(folder).models
     with pytest.raises(UserError, match="has one input per instance, but tiny chooses between several inputs"):
         evaluate(models, tiny_corpus((6, 3, 3), choices=3), config)
+    with pytest.raises(UserError, match="seed 0 reads one text per input, but tiny has two texts"):
+        evaluate(models, tiny_corpus((6, 3, 3), pair=True), config)
     trained_sweep(tmp_path, config, corpus, ("unirex-aa-f-gold",), (0,))
     bare = tiny_corpus((20, 8, 12), gold=0.0)
     with pytest.raises(

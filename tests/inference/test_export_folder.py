@@ -1,5 +1,6 @@
 """An exported folder is put in place as a whole, or not at all."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_a_folder_stands_alone(swept: Path, method: str, tmp_path: Path) -> None
     assert "`task_model/` is the task model alone, for `AutoModelForSequenceClassification`" in readme
     assert ("It reads rationales, not whole texts." in readme) == (method == "fresh-p")
     assert explain(tmp_path / "model", "good1 w1 w2", top_k_percent=20).predicted in ("negative", "positive")
+
+
+def test_a_model_of_single_texts_takes_no_second_one(swept: Path, tmp_path: Path) -> None:
+    export_trial(swept, tmp_path / "model")
+    assert json.loads((tmp_path / "model" / MODEL).read_text())["segments"] == 1
+    with pytest.raises(UserError, match="was trained on single texts; leave --second out"):
+        explain(tmp_path / "model", "good1", "w1", top_k_percent=20)
+
+
+def test_a_model_of_pairs_takes_two_texts(swept: Path, tmp_path: Path) -> None:
+    export_trial(swept, tmp_path / "model")
+    change(tmp_path / "model" / MODEL, segments=2)
+    with pytest.raises(UserError, match="was trained on pairs of texts; add the other one with --second"):
+        explain(tmp_path / "model", "good1", top_k_percent=20)
+    with pytest.raises(UserError, match="--second is empty"):
+        explain(tmp_path / "model", "good1", " ", top_k_percent=20)
+    explained = explain(tmp_path / "model", "good1 w1", "bad1 w2", top_k_percent=20)
+    assert explained.inputs[0].segments == ("good1 w1", "bad1 w2")
+    assert len(explained.inputs[0].tokens) == 4
+    change(tmp_path / "model" / MODEL, segments=None)  # an export that did not record it
+    assert explain(tmp_path / "model", "good1", top_k_percent=20).predicted
 
 
 def test_a_task_model_that_nobody_else_computes_is_named(

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from unirex_ray.inference.evaluate import evaluate
 from unirex_ray.inference.explain import explain
 from unirex_ray.inference.export import PROVENANCE, SETTINGS
 from unirex_ray.inference.find import find_models
-from unirex_ray.models.card import MODEL
+from unirex_ray.models.card import MODEL, ModelCard
 from unirex_ray.models.encoder import load_tokenizer
+from unirex_ray.models.rationale_model import Design
 from unirex_ray.models.store import save_model
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import completed_model
@@ -269,7 +271,24 @@ def test_the_command_line_decides_over_a_file(given: list[str], expected: str, t
     assert str(tree["model"]["trust_remote_code"]).lower() == expected
 
 
+CARD = ModelCard(
+    method="aa-ig",
+    designs=(Design(extractor="aa-ig"),),
+    labels=("no", "yes"),
+    task_metric="accuracy",
+    multi_choice=False,
+    max_length=96,
+    truncation="head",
+)
+
+
 def test_the_next_commands_say_it_again(config: Config) -> None:
-    assert all(command.endswith(" --model.trust_remote_code") for command in after_export("model", config))
+    assert all(command.endswith(" --model.trust_remote_code") for command in after_export("model", config, CARD))
     plain = config.changed({"model.trust_remote_code": False})
-    assert not any("trust" in command for command in after_export("model", plain))
+    assert not any("trust" in command for command in after_export("model", plain, CARD))
+    explained = [
+        [command for command in after_export("model", plain, replace(CARD, **changes)) if "explain.py" in command]
+        for changes in ({"segments": 1}, {"segments": 2}, {"segments": None}, {"multi_choice": True})
+    ]
+    single = 'python jobs/explain.py --model model --text "..."'
+    assert explained == [[single], [f'{single} --second "..."'], [single], []]

@@ -12,6 +12,7 @@ from unirex_ray.analysis.compare import Comparison
 from unirex_ray.cli.option import option
 from unirex_ray.config import REMOTE_CODE, Config, flatten
 from unirex_ray.data.schema import Corpus
+from unirex_ray.models.card import ModelCard
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
@@ -72,12 +73,13 @@ def after_compare(
     return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
 
 
-def after_export(folder: str, exported: Config) -> list[str]:
-    """Explain a text, evaluate on another corpus, train again."""
+def after_export(folder: str, exported: Config, card: ModelCard) -> list[str]:
+    """Explain a text or a pair (a choice between several inputs cannot be), evaluate elsewhere, train again."""
     model, again = shlex.quote(folder), option("output", f"{exported.output.rstrip('/')}-again")
-    trust = _trust(exported)
+    trust, second = _trust(exported), ' --second "..."' if card.segments == 2 else ""
+    explain = [] if card.multi_choice else [f'python jobs/explain.py --model {model} --text "..."{second}{trust}']
     return [
-        f'python jobs/explain.py --model {model} --text "..."{trust}',
+        *explain,
         f"python jobs/evaluate.py --model {model} --data.name=...{trust}",
         f"python jobs/train.py --config {model}/best_config.yaml {again}{trust}",
     ]

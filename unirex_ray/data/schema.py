@@ -47,6 +47,11 @@ class Corpus:
         """How many instances train, dev and test have, e.g. `256/32/32`."""
         return "/".join(str(len(self.splits[split])) for split in SPLITS)
 
+    @property
+    def segments(self) -> int:
+        """Texts per input: 1, or 2 of a pair."""
+        return len(self.splits["train"][0].inputs[0].segments)
+
     def digest(self) -> str:
         """16 hex digits over labels, rules and every instance of every split."""
         return self._digest

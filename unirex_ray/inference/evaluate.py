@@ -46,13 +46,19 @@ def check_fit(trained: TrainedModel, corpus: Corpus, split: Split) -> None:
     """Refuse a model that cannot read a corpus.
 
     Raises:
-        UserError: if one of them chooses between several inputs and the other does not; if the model's scores are gold
-            rationales and the split has none.
+        UserError: if one of them chooses between several inputs, or has pairs of texts, and the other does not; if the
+            model's scores are gold rationales and the split has none.
     """
     if trained.card.multi_choice != corpus.multi_choice:
         kinds = {True: "chooses between several inputs", False: "has one input per instance"}
         raise UserError(
             f"{trained.name} {kinds[trained.card.multi_choice]}, but {corpus.name} {kinds[corpus.multi_choice]}"
+        )
+    if trained.card.segments not in (None, corpus.segments):
+        texts = {1: "one text", 2: "two texts"}
+        raise UserError(
+            f"{trained.name} reads {texts[trained.card.segments]} per input, but {corpus.name} has "
+            f"{texts[corpus.segments]}"
         )
     extractor = trained.card.designs[-1].extractor
     if extractor in ("gold", "inv") and not corpus.has_gold(split):

@@ -47,6 +47,7 @@ class ModelCard:
         labels: class names by index.
         max_length: tokens per input.
         truncation: see `data.schema.Corpus`.
+        segments: texts per input: 1, or 2 of a pair; None where that was not recorded.
         seed: of the trial; the extractor `rand` draws its scores from it.
     """
 
@@ -59,6 +60,7 @@ class ModelCard:
     multi_choice: bool
     max_length: Annotated[int, Field(ge=1, le=_MOST_TOKENS)]
     truncation: Truncation
+    segments: Annotated[int, Field(ge=1, le=2)] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
 
     @property

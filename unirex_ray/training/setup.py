@@ -64,6 +64,7 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
         multi_choice=corpus.multi_choice,
         max_length=encoded.max_length,
         truncation=corpus.truncation,
+        segments=corpus.segments,
         seed=config.train.seed,
     )
     return TrialSetup(
