@@ -256,18 +256,26 @@ def test_sweeps_are_compared_by_the_weights_that_they_selected_by() -> None:
         weights_of([faithful, equal], None)
 
 
-@pytest.fixture
-def outputs(tmp_path: Path) -> list[str]:
-    """Two sweeps of one protocol, each with a store of its own; together they hold `TRIALS`."""
-    folders = []
+@pytest.fixture(scope="module")
+def recorded_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Databases of two sweeps of one protocol; together they hold `TRIALS`."""
+    folder = tmp_path_factory.mktemp("recorded")
     for number, methods in enumerate((("aa-ig", "some-ablation"), ("unirex-slm-p", "unirex-dlm-fp"))):
-        folder = tmp_path / f"output {number}"
-        folder.mkdir()
-        store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
+        (folder / f"output {number}").mkdir()
+        store = MlflowStore(f"sqlite:///{folder}/output {number}/mlflow.db")
         record(store, [trial for trial in TRIALS if trial[0] in methods], sweep=f"s{number}")
-        (folder / "sweep.json").write_text(json.dumps({"sweep_id": f"s{number}", "tracking_uri": store.uri}))
-        folders.append(str(folder))
-    return folders
+    return folder
+
+
+@pytest.fixture
+def outputs(recorded_outputs: Path, tmp_path: Path) -> list[str]:
+    """The outputs of the two sweeps, each with a store of its own."""
+    folders = [tmp_path / f"output {number}" for number in range(2)]
+    for number, folder in enumerate(folders):
+        shutil.copytree(recorded_outputs / folder.name, folder)
+        uri = f"sqlite:///{folder}/mlflow.db"
+        (folder / "sweep.json").write_text(json.dumps({"sweep_id": f"s{number}", "tracking_uri": uri}))
+    return [str(folder) for folder in folders]
 
 
 def test_sweeps_of_several_outputs_give_the_numbers_of_one(outputs: list[str], store: MemoryStore) -> None:

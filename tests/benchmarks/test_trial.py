@@ -21,7 +21,7 @@ def slowed(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
     monkeypatch.setattr(owner, name, slow)
 
 
-@pytest.mark.parametrize("method", ["aa-ig", "fresh"])
+@pytest.mark.parametrize("method", ["aa-ig", pytest.param("fresh", marks=pytest.mark.slow)])
 def test_every_second_of_a_trial_is_told_once(encoders: dict[str, str], method: str) -> None:
     config = tiny_config(encoders["bert"], method=method, train__epochs=2)
     started = time.perf_counter()
@@ -35,6 +35,7 @@ def test_every_second_of_a_trial_is_told_once(encoders: dict[str, str], method: 
     assert cost.other < cost.total / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "part", "calls"),
     [
@@ -50,6 +51,7 @@ def test_what_is_slowed_is_told_by_its_name(
     assert getattr(measure_trial(config, corpus), part) >= 0.1 * calls
 
 
+@pytest.mark.slow
 def test_the_table_has_every_part(encoders: dict[str, str]) -> None:
     config = tiny_config(encoders["bert"], method="aa-ig", train__epochs=1)
     table = trial_table({"aa-ig": config.changed({"data.limit": 8})})

@@ -154,7 +154,7 @@ def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method=l2e"], "method = 'l2e': there are models of aa-ig, fresh"),
+        (["--method=l2e"], "there is no model of method 'l2e' here; choose --method among aa-ig, fresh"),
         (["--map", "negative=y"], "--map lacks the model's label 'positive'"),
         (["--tracking.uri=http://127.0.0.1:9"], "is an MLflow server running there?"),
     ],

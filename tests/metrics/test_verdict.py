@@ -62,7 +62,7 @@ def test_shuffled_predictions_give_the_same_p(metric, average):
     assert majority_p(confusion, metric) == pytest.approx(expected, abs=0.03)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+@pytest.mark.parametrize("metric", ["accuracy", pytest.param("macro_f1", marks=pytest.mark.slow)])
 def test_a_model_that_guesses_rarely_passes(metric):
     rng = np.random.default_rng(0)
     passes = 0

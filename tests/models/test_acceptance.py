@@ -31,6 +31,8 @@ NAMES_OF_DROPPED = (
 )
 NAMES_OF_MASKED = "mpnet deberta deberta-v2 modernbert longformer bart mbart t5 mt5 umt5 roformer xlnet"
 DROPPED, MASKED = NAMES_OF_DROPPED.split(), NAMES_OF_MASKED.split()
+FAST = ("bert", "longformer", "t5")
+ACCEPTED = [pytest.param(family, marks=() if family in FAST else pytest.mark.slow) for family in (*DROPPED, *MASKED)]
 REFUSED = {
     "gpt2": "as in a causal model",
     "llama": "as in a causal model",
@@ -52,7 +54,7 @@ def accept(folder, length=LENGTH):
     return accept_encoder(config, load_tokenizer(config), length, folder.parent / "cache")
 
 
-@pytest.mark.parametrize("family", [*DROPPED, *MASKED])
+@pytest.mark.parametrize("family", ACCEPTED)
 def test_a_family_is_accepted_by_what_it_computes(tmp_path, family):
     save_family(tmp_path / family, family)
     acceptance = accept(tmp_path / family)
@@ -60,7 +62,7 @@ def test_a_family_is_accepted_by_what_it_computes(tmp_path, family):
     assert ("losses drop them" if family in DROPPED else "losses mask them") in acceptance.describe()
 
 
-@pytest.mark.parametrize("family", [*DROPPED, *MASKED])
+@pytest.mark.parametrize("family", ACCEPTED)
 def test_gradients_agree_that_hidden_and_padding_tokens_do_nothing(tmp_path, family):
     """Another way to ask: what is hidden has no gradient at all, and the last token of a long text has one."""
     save_family(tmp_path / family, family)

@@ -331,6 +331,7 @@ def test_explaining_dev_after_every_epoch_changes_no_final_metric(config, corpus
     assert run(config, corpus, Recorder(tmp_path / "always")) == other
 
 
+@pytest.mark.slow
 def test_dev_is_explained_at_rungs_and_where_the_user_asks(config, tmp_path, monkeypatch):
     def explained(**changes: Any) -> list[int]:
         runtime = Recorder(tmp_path / str(len(list(tmp_path.iterdir()))))
