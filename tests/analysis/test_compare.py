@@ -17,7 +17,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.tracking.choose import choose_sweeps, open_sweeps, weights_of
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord, recorded_uri
 
 JOB = Path(__file__).parents[2] / "jobs" / "compare.py"
 
@@ -294,6 +294,18 @@ def test_sweeps_of_several_outputs_give_the_numbers_of_one(outputs: list[str], s
         for sweep in MlflowStore(f"sqlite:///{output}/mlflow.db").sweeps("reviews")
     ]
     assert written == [{"aa-ig"}, {"unirex-slm-p", "unirex-dlm-fp"}]
+
+
+def test_a_copy_of_an_output_has_a_database_of_its_own(outputs: list[str], tmp_path: Path) -> None:
+    shutil.copytree(outputs[0], tmp_path / "copy")
+    original, copy = (f"sqlite:///{folder}/mlflow.db" for folder in (outputs[0], tmp_path / "copy"))
+    assert recorded_uri(original, tmp_path / "copy") == copy
+    assert recorded_uri("http://server", tmp_path / "copy") == copy
+    # What lies beside a folder that is no sweep's output may be anybody's.
+    (tmp_path / "copy" / "sweep.json").unlink()
+    assert recorded_uri(original, tmp_path / "copy") == original
+    assert recorded_uri(f"sqlite:///{tmp_path}/gone.db", tmp_path / "copy") == copy
+    assert recorded_uri(f"sqlite:///{tmp_path}/gone.db", tmp_path) is None
 
 
 def test_a_copy_of_an_output_counts_once(outputs: list[str], tmp_path: Path) -> None:

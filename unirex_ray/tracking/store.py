@@ -224,9 +224,14 @@ def database_file(uri: str) -> Path | None:
 
 
 def recorded_uri(uri: str | None, output: Path) -> str | None:
-    """Where a sweep was recorded; the database in its output where that has moved along, None where it is gone."""
-    file = database_file(uri) if uri else None
-    if uri and (file is None or file.exists()):
-        return uri
+    """Where a sweep was recorded; None where that is gone.
+
+    Args:
+        output: of the sweep; a database in it comes first, as it may have moved, or be a copy.
+    """
     beside = output.absolute() / "mlflow.db"
-    return database_uri(beside) if beside.exists() else None
+    file = database_file(uri) if uri else None
+    known = uri is not None and (file is None or file.exists())
+    if beside.exists() and (not known or (output / SWEEP).is_file()):
+        return database_uri(beside)
+    return uri if known else None
