@@ -17,13 +17,16 @@ from unirex_ray.training.state import TrialFiles, TrialResult, tied_epochs
 
 
 def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
-    """Train stage by stage, each to early stopping by dev score, and evaluate dev and test with the best weights.
+    """Train stage by stage, each to early stopping, and evaluate dev and test with the best weights.
+
+    A stage stops by the dev task score, or, where the task model is frozen, by its own loss on dev. After each epoch the
+    losses and the dev task metrics are reported; dev is explained at rungs, at ties, and with the best weights.
 
     Goes on from `runtime.checkpoints` where a checkpoint of the same trial is there; the result of a completed trial
-    is read, and nothing is trained. Reports losses and dev metrics after every epoch that is trained here.
+    is read, and nothing is trained. Every worker runs all of this, and makes the same calls in the same order.
 
     Raises:
-        TrainingError: where a loss or a metric is not finite; names it, the epoch and the step.
+        TrainingError: where a loss or a dev metric is not finite; names it and the epoch.
         UserError: where the checkpoint belongs to another configuration, or the configuration cannot be trained.
     """
     started = time.perf_counter()
@@ -33,7 +36,8 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
         if result is not None:
             return result
         setup = prepare_trial(config, corpus, runtime.device)
-        # A stage is built when the one before it has ended, on that one's best weights.
+        # A stage is built when the one before it has ended, on that one's best weights. A sweep's trials train a stage
+        # that several of them have once: the first of them trains it, the others wait and adopt it.
         for trainer in stages_from(files.last_checkpoint(), setup, files, runtime):
             train_or_adopt(trainer)
         result = final_result(trainer, started)
@@ -44,10 +48,11 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
 
 
 def final_result(trainer: StageTrainer, started: float) -> TrialResult:
-    """The last stage's best epoch: its dev metrics, and test, evaluated for the first and only time.
+    """The last stage's best epoch: its dev metrics, and test, evaluated once per completed trial.
 
     Args:
-        started: when the trial began, by `time.perf_counter`.
+        trainer: of the last stage, with the best weights.
+        started: when this process took the trial up, by `time.perf_counter`.
     """
     setup, evaluator = trainer.setup, trainer.evaluator()
     test = trainer.evaluate("test", evaluator)
