@@ -19,7 +19,7 @@ from unirex_ray.training.state import TrialFiles, TrialResult, tied_epochs
 def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     """Train stage by stage, each to early stopping, and evaluate dev and test with the best weights.
 
-    A stage stops by the dev task score, or, where the task model is frozen, by its own loss on dev. After each epoch the
+    A stage stops by the dev task score, or, where the task model is frozen, by its own loss on dev. After each epoch
     losses and the dev task metrics are reported; dev is explained at rungs, at ties, and with the best weights.
 
     Goes on from `runtime.checkpoints` where a checkpoint of the same trial is there; the result of a completed trial
