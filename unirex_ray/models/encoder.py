@@ -148,15 +148,18 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
             if settings.model_type == "big_bird":
                 # Block-sparse attention makes dropping inexact, and the first short input switches it off for good.
                 settings.attention_type = "original_full"
+            missing: Collection[str] = ()
             if weights:
                 model, report = AutoModel.from_pretrained(
                     name, config=settings, dtype=torch.float32, output_loading_info=True, **options
                 )
-                _check_weights(model, Encoder(model, settings), report["missing_keys"])
+                missing = report["missing_keys"]
             else:
                 with torch.device("meta"):
                     model = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)
-            return Encoder(model, settings)
+            encoder = Encoder(model, settings)
+            _check_weights(model, encoder, missing)
+            return encoder
         except UserError:
             raise
         except Exception as error:  # the library raises all kinds on what it cannot make an encoder of
