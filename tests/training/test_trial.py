@@ -342,9 +342,11 @@ def test_dev_is_explained_at_rungs_and_where_the_user_asks(config, tmp_path, mon
         return [epoch for epoch, metrics in runtime.reports if "dev/comprehensiveness" in metrics]
 
     assert explained() == []
-    assert explained(sweep__rungs=[2, 5]) == [2, 5]
+    first, later = [config.train.seed, 0], [0, config.train.seed]
+    assert explained(sweep__rungs=[2, 5], sweep__seeds=first) == [2, 5]
+    assert explained(sweep__rungs=[2, 5], sweep__seeds=later) == []  # rungs compare first seeds alone
     assert explained(train__explain_every=2) == [2, 4, 6]
-    assert explained(train__explain_every=4, sweep__rungs=[3]) == [3, 4]
+    assert explained(train__explain_every=4, sweep__rungs=[3], sweep__seeds=first) == [3, 4]
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path):

@@ -138,9 +138,10 @@ class StageTrainer:
 
     def _is_explained(self, epoch: int) -> bool:
         """Whether somebody reads an explanation of dev after this epoch of the last stage: a rung, or the user."""
-        config = self.setup.config
-        every = config.train.explain_every
-        return self.is_last and (epoch in config.sweep.rungs or (every is not None and epoch % every == 0))
+        train, sweep = self.setup.config.train, self.setup.config.sweep
+        is_judged = epoch in sweep.rungs and train.seed == sweep.seeds[0]  # rungs compare first seeds alone
+        is_wanted = train.explain_every is not None and epoch % train.explain_every == 0
+        return self.is_last and (is_judged or is_wanted)
 
     def _report(self, metrics: TrialMetrics) -> None:
         self.runtime.report(metrics, epoch=self.state.epoch, stage="" if self.is_last else self.stage.name)
