@@ -18,7 +18,7 @@ from unirex_ray.config import (
     merge,
     to_yaml,
     unflatten,
-    with_later_keys,
+    with_added_keys,
 )
 from unirex_ray.errors import UserError, exit_on_user_error
 
@@ -347,14 +347,14 @@ def test_a_renamed_key_keeps_the_hash_that_it_had_and_is_still_read_by_its_forme
 
 def test_keys_that_came_later_are_hashed_where_they_differ_from_what_earlier_versions_went_by():
     assert config_hash(Config().changed({"model.log_odds": True})) != config_hash(Config())
-    assert with_later_keys({"train.epochs": 3, "train.stream": True}) == {
+    assert with_added_keys({"train.epochs": 3, "train.stream": True}) == {
         "train.epochs": 3,
         "train.activation_checkpointing": True,
         "train.warmup_from_zero": True,
         "model.log_odds": False,
         "loss.sampled_top_k": None,
     }
-    assert with_later_keys({"train.warmup_from_zero": False})["train.warmup_from_zero"] is False
+    assert with_added_keys({"train.warmup_from_zero": False})["train.warmup_from_zero"] is False
 
 
 def test_paths_are_absolute_once_the_configuration_is_read(tmp_path, monkeypatch):

@@ -340,7 +340,7 @@ def present_key(key: str) -> str:
     return _FORMER_KEYS.get(key, key)
 
 
-def with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_added_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Flat settings as they were recorded, with present names, and with what earlier versions went by unsaid."""
     return {**_ADDED_KEYS, **{present_key(key): value for key, value in settings.items()}}
 
@@ -440,6 +440,7 @@ def check_remote_code(file: str | Path, tree: Mapping[str, Any], given: Mapping[
 
 
 _WITHOUT_EFFECT = ("output", "tracking", "sweep", "data.cache", "data.source", "train.explain_every")
+"""Beginnings of keys that a trial's numbers do not depend on."""
 
 
 def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True) -> str:

@@ -51,7 +51,7 @@ REFUSED = {
 
 def accept(folder, length=LENGTH):
     config = ModelConfig(encoder=str(folder))
-    return accept_encoder(config, load_tokenizer(config), length, folder.parent / "cache")
+    return accept_encoder(config, length, folder.parent / "cache")
 
 
 @pytest.mark.parametrize("family", ACCEPTED)

@@ -16,13 +16,12 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import ModelConfig
 from unirex_ray.data.cache import cache_folder, read_or_make
 from unirex_ray.errors import UserError, one_line
 from unirex_ray.files import replace_text
-from unirex_ray.models.encoder import Encoder, encoder_version, load_encoder, made_up_row
+from unirex_ray.models.encoder import Encoder, encoder_version, load_encoder, load_tokenizer, made_up_row
 
 TOLERANCE = 1e-6
 """Largest error, in double precision, as a share of what hiding half of the tokens does."""
@@ -65,9 +64,7 @@ class Acceptance:
         return f"tried on {self.length} tokens, hidden and padding tokens change nothing; {way}"
 
 
-def accept_encoder(
-    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, length: int, cache: str | Path | None
-) -> Acceptance:
+def accept_encoder(config: ModelConfig, length: int, cache: str | Path | None) -> Acceptance:
     """Try the encoder that `config` names on rows of random tokens, once per encoder, length and library.
 
     Args:
@@ -85,14 +82,14 @@ def accept_encoder(
     return read_or_make(
         cache,
         lambda: None if version is None else _read(file, key),
-        lambda: _try_out(config, tokenizer, length),
+        lambda: _try_out(config, length),
         lambda acceptance: _write(file, key, acceptance),
     )
 
 
-def _try_out(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, length: int) -> Acceptance:
+def _try_out(config: ModelConfig, length: int) -> Acceptance:
     try:
-        encoder = load_encoder(config)
+        encoder, tokenizer = load_encoder(config), load_tokenizer(config)
         row, other = (made_up_row(tokenizer, encoder, length, seed) for seed in (0, 1))
         return check_encoder(encoder, row, other, tokenizer.pad_token_id)
     except UserError:

@@ -131,16 +131,16 @@ def open_sweeps(
     output = Path(config.output)
     if uri == own_database(config) and not (output / "mlflow.db").exists() and (output / SWEEP).exists():
         uri = _uri_of_output(config.output, "output")  # the sweep was recorded elsewhere
-    uris = [uri, *(_uri_of_output(folder, "also") for folder in also)]
+    others = [_uri_of_output(folder, "also") for folder in also]
     no_trials = UserError(
-        f"no finished trials on {config.data.name!r} at {uris[0]}: "
+        f"no finished trials on {config.data.name!r} at {uri}: "
         f"run a sweep on {config.data.name!r} first, or give the --output of one"
     )
     # To connect to a database that does not exist would create it.
-    file = database_file(uris[0])
+    file = database_file(uri)
     if file is not None and not file.exists():
         raise no_trials
-    store = PooledStores(uris)
+    store = PooledStores([uri, *others])
     chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest, protocol=protocol)
     if not chosen:
         raise no_trials

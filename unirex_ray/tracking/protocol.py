@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from unirex_ray.config import EMBEDDED_REVISION, Config, with_later_keys
+from unirex_ray.config import EMBEDDED_REVISION, Config, with_added_keys
 from unirex_ray.metrics.table import METRICS_VERSION
 
 METRICS_KEY = "version.metrics"
@@ -68,7 +68,7 @@ def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     versions: dict[str, Any] = {METRICS_KEY: METRICS_VERSION if METRICS_KEY in settings else 1}
     if settings.get("model.encoder") == "embedded" and f"{_SPACE}model.encoder" not in settings:
         versions[ENCODERS_KEY] = f"embedded={EMBEDDED_REVISION}"
-    return {**versions, **with_later_keys(settings)}
+    return {**versions, **with_added_keys(settings)}
 
 
 def protocol_of(settings: Mapping[str, Any]) -> Protocol:

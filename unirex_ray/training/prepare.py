@@ -57,7 +57,7 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     """
     encoded = prepared_corpus(config, corpus)
     acceptance = accepted_encoder(config, encoded)
-    drops_tokens(config, acceptance)
+    check_perturbation(config, acceptance)
     return (*encoded.notes, f"encoder {config.model.encoder}: {acceptance.describe()}")
 
 
@@ -70,21 +70,20 @@ def accepted_encoder(config: Config, encoded: EncodedCorpus) -> Acceptance:
     longest = max(int(split.lengths.max()) for split in encoded.splits.values())
     # In few steps: corpora of like lengths, and other samples of the same one, share an answer.
     length = min(math.ceil(longest / _LENGTH_STEP) * _LENGTH_STEP, encoded.max_length)
-    return accept_encoder(config.model, load_tokenizer(config.model), length, config.data.cache)
+    return accept_encoder(config.model, length, config.data.cache)
 
 
-def drops_tokens(config: Config, acceptance: Acceptance) -> bool:
-    """Whether losses drop tokens instead of masking them.
+def check_perturbation(config: Config, acceptance: Acceptance) -> None:
+    """Refuse to drop tokens where this encoder computes something else then.
 
     Raises:
-        UserError: where the user asks for dropping, and this encoder computes something else then.
+        UserError: naming the option and what dropping does.
     """
     if config.train.perturbation == "dropped" and not acceptance.dropping_is_exact:
         raise UserError(
             f"train.perturbation = 'dropped': for {config.model.encoder!r} that is not the same as masking "
             f"({acceptance.describe()}); set it to auto or masked"
         )
-    return config.train.perturbation != "masked" and acceptance.dropping_is_exact
 
 
 def prepared_corpus(config: Config, corpus: Corpus) -> EncodedCorpus:

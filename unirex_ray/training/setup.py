@@ -13,7 +13,7 @@ from unirex_ray.methods import Method, get_method
 from unirex_ray.models.card import ModelCard
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.memory import disable_malloc_trim
-from unirex_ray.training.prepare import accepted_encoder, check_method, drops_tokens, prepared_corpus
+from unirex_ray.training.prepare import accepted_encoder, check_method, check_perturbation, prepared_corpus
 from unirex_ray.training.runtime import forward_plan
 
 
@@ -56,6 +56,9 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
         torch.set_num_threads(config.train.threads)
     disable_malloc_trim()
     encoded = prepared_corpus(config, corpus)
+    acceptance = accepted_encoder(config, encoded)
+    check_perturbation(config, acceptance)
+    drop = acceptance.dropping_is_exact and config.train.perturbation != "masked"
     card = ModelCard(
         method=config.method,
         designs=tuple(stage.design for stage in method.stages),
@@ -72,6 +75,6 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
         method=method,
         corpus=corpus,
         encoded=encoded,
-        forward_plan=forward_plan(config.train, device, drop=drops_tokens(config, accepted_encoder(config, encoded))),
+        forward_plan=forward_plan(config.train, device, drop=drop),
         card=card,
     )
