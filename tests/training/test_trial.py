@@ -6,11 +6,10 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
+from helpers.recorder import Killed, Recorder, assert_equal_weights, lasting, run, weights
 from helpers.tiny import Group, first_stage, stages, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config, build_config, load_yaml
@@ -21,13 +20,13 @@ from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.models.acceptance import Acceptance
 from unirex_ray.models.rationale_model import Design, build_stage
 from unirex_ray.training import learner, setup, stage, trial
-from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.learner import Learner, TrainingError
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.setup import trial_identity
 from unirex_ray.training.state import TrialResult
-from unirex_ray.training.trial import final_result, train_trial
+from unirex_ray.training.trial import final_result
 
 TWO_STAGES = Method(
     name="two-stages",
@@ -41,55 +40,6 @@ TWO_STAGES = Method(
 
 
 SCARCE = {"data.gold_percent": 20.0, "train.group_by_length": True}
-
-
-class Killed(BaseException):
-    """Nothing may catch it."""
-
-
-class Recorder(LocalRuntime):
-    """Keeps what is reported and written; may end right after the n-th write."""
-
-    def __init__(self, folder: Path, *, kill_at: int | None = None) -> None:
-        super().__init__(folder)
-        self.reports: list[tuple[int, dict[str, float]]] = []
-        self.written: list[str] = []
-        self._kill_at = kill_at
-        self.checkpoints.write = self._recorded(self.checkpoints.write)
-        self.checkpoints.save = self._recorded(self.checkpoints.save)
-
-    def _recorded(self, put):
-        def call(name, content):
-            put(name, content)
-            self.written.append(name)
-            if len(self.written) == self._kill_at:
-                raise Killed
-
-        return call
-
-    def report(self, metrics, *, epoch, stage=""):
-        self.reports.append((epoch, metrics.flat()))
-
-
-def run(config: Config, corpus: Corpus, runtime: LocalRuntime) -> TrialResult:
-    # What came before in the process must not matter.
-    torch.manual_seed(int(torch.randint(0, 1000, ()).item()) + 17)
-    return train_trial(config, corpus, runtime)
-
-
-def lasting(metrics) -> dict[str, float]:
-    return {key: value for key, value in metrics.flat().items() if not key.startswith("time/")}
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state = CheckpointStore(folder).load(BEST)
-    assert state is not None
-    return state["model"]
-
-
-def assert_equal_weights(one, other) -> None:
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -248,107 +198,6 @@ def test_a_finished_trial_is_read_back_without_its_weights(config, corpus, tmp_p
     assert run(config.changed({"train.epochs": 1}), corpus, Recorder(tmp_path)) == result
 
 
-TEST_SIZE = 7
-
-
-class Seen(NamedTuple):
-    """An evaluation: its split's size, whether it explained, and the weights that it saw."""
-
-    size: int
-    explained: bool
-    weights: dict[str, torch.Tensor]
-
-
-def scripted(monkeypatch, scores: list[float], **further: list[float]) -> list[Seen]:
-    """Scores of dev, and where it is explained further metrics, by epoch, are the script's; returns what was seen."""
-    seen: list[Seen] = []
-    epochs: list[torch.Tensor] = []
-    evaluate = Evaluator.__call__
-
-    def call(self, split, *, explain=True):
-        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        seen.append(Seen(len(split), explain, weights))
-        metrics = evaluate(self, split, explain=explain)
-        if len(split) == TEST_SIZE:
-            return metrics
-        head = weights["task_model.head.weight"]
-        epoch = next((index for index, other in enumerate(epochs) if torch.equal(other, head)), len(epochs))
-        epochs[epoch:] = [head]
-        by_script = {"task_score": scores, **(further if explain else {})}
-        return {**metrics, **{key: values[epoch] for key, values in by_script.items()}}
-
-    monkeypatch.setattr(Evaluator, "__call__", call)
-    return seen
-
-
-@pytest.mark.parametrize(
-    ("scores", "epochs", "best"),
-    [
-        ([50.0, 60.0, 60.0, 55.0, 99.0], 4, 2),  # equal is not better; two epochs of patience
-        ([50.0, 40.0, 51.0, 40.0, 52.0], 5, 5),
-        ([50.0, 40.0, 30.0], 3, 1),
-        ([0.0, 0.0, 0.0], 3, 1),  # a score of 0 is a score
-    ],
-)
-def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch, tmp_path, scores, epochs, best):
-    seen = scripted(monkeypatch, scores)
-    config = config.changed({"train.epochs": 5, "train.patience": 2})
-    runtime = Recorder(tmp_path)
-    result = run(config, tiny_corpus((9, 5, TEST_SIZE)), runtime)
-    by_epoch = [evaluation for evaluation in seen if not evaluation.explained]
-    assert [evaluation.size for evaluation in by_epoch] == [5] * epochs
-    # Epochs that tie with the best so far, then the best checkpoint on dev and on test.
-    ties = sum(score == max(scores[:number]) for number, score in enumerate(scores[:epochs]) if number)
-    assert [evaluation.size for evaluation in seen if evaluation.explained] == [5] * ties + [5, TEST_SIZE]
-    assert [epoch for epoch, _ in runtime.reports] == list(range(1, epochs + 1))
-    assert result.epoch == best
-    assert result.metrics.flat()["dev/task_score"] == scores[best - 1]
-    for final in seen[-2:]:
-        assert_equal_weights(final.weights, by_epoch[best - 1].weights)
-        assert_equal_weights(final.weights, weights(tmp_path))
-        if epochs != best:
-            last = by_epoch[-1].weights
-            assert not torch.equal(final.weights["task_model.head.weight"], last["task_model.head.weight"])
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(method, marks=() if method in ("unirex-slm-fp", "l2e") else pytest.mark.slow)
-        for method in sorted(METHODS)
-    ],
-)
-def test_explaining_dev_after_every_epoch_changes_no_final_metric(config, corpus, tmp_path, method):
-    config = config.changed({"method": method, "train.epochs": 4, "train.learning_rate": 1e-3})
-    seldom, always = Recorder(tmp_path / "seldom"), Recorder(tmp_path / "always")
-    one, other = run(config, corpus, seldom), run(config.changed({"train.explain_every": 1}), corpus, always)
-    assert (lasting(one.metrics), one.epoch) == (lasting(other.metrics), other.epoch)
-    assert one.highlights == other.highlights
-    assert_equal_weights(weights(tmp_path / "seldom"), weights(tmp_path / "always"))
-    explained = [sum("dev/comprehensiveness" in metrics for _, metrics in r.reports) for r in (seldom, always)]
-    assert explained[0] < explained[1] == 4
-    # Either goes on where the other was.
-    assert run(config, corpus, Recorder(tmp_path / "always")) == other
-
-
-@pytest.mark.slow
-def test_dev_is_explained_at_rungs_and_where_the_user_asks(config, tmp_path, monkeypatch):
-    def explained(**changes: Any) -> list[int]:
-        runtime = Recorder(tmp_path / str(len(list(tmp_path.iterdir()))))
-        scripted(monkeypatch, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
-        changes = {key.replace("__", "."): value for key, value in changes.items()}
-        run(config.changed({"train.epochs": 6, **changes}), tiny_corpus((9, 5, TEST_SIZE)), runtime)
-        monkeypatch.undo()
-        return [epoch for epoch, metrics in runtime.reports if "dev/comprehensiveness" in metrics]
-
-    assert explained() == []
-    first, later = [config.train.seed, 0], [0, config.train.seed]
-    assert explained(sweep__rungs=[2, 5], sweep__seeds=first) == [2, 5]
-    assert explained(sweep__rungs=[2, 5], sweep__seeds=later) == []  # rungs compare first seeds alone
-    assert explained(train__explain_every=2) == [2, 4, 6]
-    assert explained(train__explain_every=4, sweep__rungs=[3], sweep__seeds=first) == [3, 4]
-
-
 def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path):
     terms = learner.loss_terms
     calls = []
@@ -394,19 +243,6 @@ def test_a_single_step_changes_weights(config, corpus, tmp_path):
     trainer.train()
     assert trainer.learner.epochs.steps == 1
     assert any(not torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
-
-
-def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_given(config, monkeypatch, tmp_path):
-    comp, suff = [0.2, 0.3, 0.25, 0.9, 0.5], [0.1, 0.4, 0.1, 0.9, 0.2]
-    scripted(monkeypatch, [70.0, 80.0, 80.0, 75.0, 80.0], comprehensiveness=comp, sufficiency=suff)
-    runtime = Recorder(tmp_path, kill_at=6)  # within the epochs that tie
-    config, corpus = config.changed({"train.epochs": 5}), tiny_corpus((20, 10, TEST_SIZE))
-    with pytest.raises(Killed):
-        run(config, corpus, runtime)
-    dev = run(config, corpus, Recorder(tmp_path)).metrics.dev
-    assert (dev["tied_epochs"], dev["comprehensiveness"]) == (3, 0.3)
-    assert dev["tied_comp_range"] == pytest.approx(0.25)
-    assert dev["tied_suff_range"] == pytest.approx(0.3)
 
 
 def test_weights_that_are_not_finite_end_the_trial(config, corpus, monkeypatch, tmp_path):
