@@ -278,6 +278,7 @@ def outputs(recorded_outputs: Path, tmp_path: Path) -> list[str]:
     return [str(folder) for folder in folders]
 
 
+@pytest.mark.slow
 def test_sweeps_of_several_outputs_give_the_numbers_of_one(outputs: list[str], store: MemoryStore) -> None:
     config, whole = build_config({"output": outputs[0]}), compare("reviews", store.sweeps("reviews"))
     pooled, sweeps = open_sweeps(config, also=[outputs[1], outputs[1], outputs[0]])
@@ -296,6 +297,7 @@ def test_sweeps_of_several_outputs_give_the_numbers_of_one(outputs: list[str], s
     assert written == [{"aa-ig"}, {"unirex-slm-p", "unirex-dlm-fp"}]
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_output_has_a_database_of_its_own(outputs: list[str], tmp_path: Path) -> None:
     shutil.copytree(outputs[0], tmp_path / "copy")
     original, copy = (f"sqlite:///{folder}/mlflow.db" for folder in (outputs[0], tmp_path / "copy"))
@@ -308,6 +310,7 @@ def test_a_copy_of_an_output_has_a_database_of_its_own(outputs: list[str], tmp_p
     assert recorded_uri(f"sqlite:///{tmp_path}/gone.db", tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_output_counts_once(outputs: list[str], tmp_path: Path) -> None:
     shutil.copytree(outputs[0], tmp_path / "copy")
     (tmp_path / "copy" / "sweep.json").write_text("{}")  # its own database is taken
@@ -315,6 +318,7 @@ def test_a_copy_of_an_output_counts_once(outputs: list[str], tmp_path: Path) -> 
     assert [sweep.sweep_id for sweep in sweeps] == ["s0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
 def test_an_output_without_a_sweep_is_refused(outputs: list[str], tmp_path: Path, content: str | None) -> None:
     (tmp_path / "empty").mkdir()
@@ -332,6 +336,7 @@ def test_job_over_several_outputs(outputs: list[str]) -> None:
     assert f"--also='{outputs[1]}'" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_continued_is_refused(outputs: list[str], tmp_path: Path) -> None:
     shutil.copytree(outputs[0], tmp_path / "copy")
     uri = f"sqlite:///{tmp_path}/copy/mlflow.db"
@@ -341,6 +346,7 @@ def test_a_copy_that_was_continued_is_refused(outputs: list[str], tmp_path: Path
         open_sweeps(build_config({"output": outputs[0]}), also=[str(tmp_path / "copy")])
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_recorded_elsewhere_is_found_by_its_output(outputs: list[str], tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     shutil.move(f"{outputs[0]}/mlflow.db", tmp_path / "moved" / "mlflow.db")

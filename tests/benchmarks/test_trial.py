@@ -2,6 +2,7 @@ import time
 from dataclasses import asdict
 
 import pytest
+from helpers.marks import slow
 from helpers.tiny import tiny_config, tiny_corpus
 
 from unirex_ray.benchmarks.table import trial_table
@@ -21,7 +22,7 @@ def slowed(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
     monkeypatch.setattr(owner, name, slow)
 
 
-@pytest.mark.parametrize("method", ["aa-ig", pytest.param("fresh", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", slow("aa-ig", "fresh"))
 def test_every_second_of_a_trial_is_told_once(encoders: dict[str, str], method: str) -> None:
     config = tiny_config(encoders["bert"], method=method, train__epochs=2)
     started = time.perf_counter()

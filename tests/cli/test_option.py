@@ -47,6 +47,7 @@ data_values = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data_values, st.booleans())
 @example({"data.labels": ["None", "null"]}, True)
@@ -72,6 +73,7 @@ def test_the_command_after_prepare_data_means_the_same_corpus(values: dict[str, 
         assert parse(*arguments) == expected.changed({"method": "unirex-aa-f"})
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(paths, st.one_of(st.none(), words.map(lambda word: f"http://host/{word}")))
 @example("null", None)

@@ -36,6 +36,7 @@ def test_padding_is_no_separator_where_both_have_one_id():
     assert batch.separators.nonzero().tolist() == [[0, 3], [1, 1]]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_rows_of_several_choices_come_back(data):

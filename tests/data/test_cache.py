@@ -93,6 +93,7 @@ def test_files_cut_short_are_ignored(tmp_path):
     assert read_splits(file, "key") is not None
 
 
+@pytest.mark.slow
 def test_damaged_files_are_ignored(tmp_path):
     file = tmp_path / "a.arrow"
     write_splits(file, "key", SPLIT_TENSORS, NOTES)

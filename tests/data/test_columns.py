@@ -18,6 +18,7 @@ inputs = st.builds(
 instances = st.builds(Instance, id=texts, inputs=st.lists(inputs, max_size=3).map(tuple), label=st.integers(-3, 9))
 
 
+@pytest.mark.slow
 @given(st.lists(instances, max_size=6))
 def test_instances_come_back_as_they_were(given_instances):
     table = InstanceTable.from_instances(iter(given_instances))
@@ -43,6 +44,7 @@ def test_half_a_surrogate_pair_is_kept_for_the_check_to_refuse():
     assert list(Strings.from_texts(["x\ud800"])) == ["x\ud800"]
 
 
+@pytest.mark.slow
 def test_many_instances_are_read_in_chunks_and_by_number():
     def one(number: int) -> Instance:
         gold = None if number % 3 == 0 else ((0, 0, 1),) * (number % 3)

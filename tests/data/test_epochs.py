@@ -42,6 +42,7 @@ def test_an_epoch_holds_every_instance_once_in_an_order_of_its_own(size, batch_s
         assert batches != Epochs(size=size, batch_size=batch_size, seed=seed + 1).batches(epoch)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     size=st.integers(1, 90),
@@ -104,6 +105,7 @@ def test_gold_is_drawn_anew_for_every_batch_and_epoch():
     assert len(counts) > 20
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), st.sampled_from(["0.5", "1", "5", "7", "10", "20", "33.3", "99.9"]))
 def test_the_number_of_gold_instances_is_rounded_up_exactly(size, percent):
     split = split_of([0] * size, [True] * size)

@@ -47,6 +47,7 @@ def test_a_literal_guards_published_samples():
     assert stratified_sample([0, 0, 1, 0, 1, 1, 0, 0, 1, 0], 4, seed=0) == (0, 1, 2, 9)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(st.integers(0, 5), max_size=120), st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(0, 5)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import torch
+from helpers.marks import slow
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
@@ -34,7 +34,7 @@ GOOD = [f"good{number}" for number in range(10)]
 BAD = [f"bad{number}" for number in range(10)]
 PLAIN = [f"w{number}" for number in range(120)]
 FAMILIES = ("bert", "roberta")
-FAST_FAMILIES = ("bert", pytest.param("roberta", marks=pytest.mark.slow))
+FAST_FAMILIES = ("bert", *slow("roberta"))
 MAX_LENGTH = 96
 LABELS = ("negative", "positive")
 

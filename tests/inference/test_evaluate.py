@@ -43,6 +43,7 @@ def swept(config, corpus, tmp_path_factory):
     return folder, trained_sweep(folder, config, corpus)
 
 
+@pytest.mark.slow
 def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept, config, corpus):
     folder, recorded = swept
     found = find_models(folder)
@@ -59,6 +60,7 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
         assert len(highlights) == 12
 
 
+@pytest.mark.slow
 def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
     folder, recorded = swept
     trial_id = "s1-unirex-aa-f-rand-0003-s1"
@@ -83,6 +85,7 @@ def renamed(corpus: Corpus, *labels: str, **rules) -> Corpus:
     return replace(corpus, labels=labels, **rules)
 
 
+@pytest.mark.slow
 def test_labels_of_another_task_by_hand(swept, config, corpus):
     """What the model calls positive counts as hate; or the other way round, where the user says so."""
     folder, recorded = swept
@@ -110,6 +113,7 @@ def test_labels_of_another_task_by_hand(swept, config, corpus):
     assert all(a.predicted != b.predicted and a.label == b.label for a, b in zip(shown, turned_shown, strict=True))
 
 
+@pytest.mark.slow
 def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
     folder, _ = swept
     bare = InstanceTable.from_instances(
@@ -121,6 +125,7 @@ def test_a_corpus_without_rationales_has_no_plausibility(swept, config, corpus):
     assert "comprehensiveness" in evaluation.metrics.test
 
 
+@pytest.mark.slow
 def test_texts_are_cut_as_in_training_and_to_the_corpus_own_limit(swept, config, corpus):
     folder, _ = swept
     model = find_models(folder).models[:1]
@@ -172,6 +177,7 @@ def test_mappings_are_read_from_the_command_line():
             parse_mapping(text)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_before_anything_is_evaluated(swept, config, corpus, encoders, tmp_path):
     folder, _ = swept
     models = find_models(folder).models
@@ -187,6 +193,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_evaluated(swept, config
         evaluate(find_models(tmp_path).models, bare, config)
 
 
+@pytest.mark.slow
 def test_folders_that_hold_no_models_are_refused(swept, tmp_path, config, corpus):
     with pytest.raises(UserError, match=r"neither an exported model .* nor the output of a sweep"):
         find_models(tmp_path)
@@ -211,6 +218,7 @@ def test_folders_that_hold_no_models_are_refused(swept, tmp_path, config, corpus
         find_models(tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_that_were_deleted_are_named(swept, config, corpus, tmp_path):
     trained_sweep(tmp_path, config, corpus, ("aa-ig",), (0,))
     (tmp_path / "trials" / "s1-aa-ig-0003-s0" / "best.pt").unlink()
@@ -218,6 +226,7 @@ def test_weights_that_were_deleted_are_named(swept, config, corpus, tmp_path):
         list(evaluate(find_models(tmp_path).models, corpus, config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -238,6 +247,7 @@ def test_files_of_a_trial_that_are_damaged_are_named(swept, config, corpus, name
         list(evaluate([m for m in find_models(tmp_path / "copy").models if "a2r" in m.trial_id], corpus, config))
 
 
+@pytest.mark.slow
 def test_metrics_that_are_not_finite_are_refused_and_named(swept, config, corpus):
     folder, _ = swept
     model = find_models(folder).models[0]

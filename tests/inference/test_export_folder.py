@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.exports import change
+from helpers.marks import slow
 from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
@@ -65,6 +66,7 @@ def test_a_model_of_single_texts_takes_no_second_one(swept: Path, tmp_path: Path
         explain(tmp_path / "model", "good1", "w1", top_k_percent=20)
 
 
+@pytest.mark.slow
 def test_a_model_of_pairs_takes_two_texts(swept: Path, tmp_path: Path) -> None:
     export_trial(swept, tmp_path / "model")
     change(tmp_path / "model" / MODEL, segments=2)
@@ -89,7 +91,7 @@ def test_a_task_model_that_nobody_else_computes_is_named(
     assert explain(tmp_path / "new" / "model", "good1 w1 w2", top_k_percent=20).predicted
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("there", [False, *slow(True)])
 @pytest.mark.parametrize("failing", ["load_tokenizer", "save_model", "model_card", "provenance_of"])
 def test_a_failed_export_leaves_nothing(
     swept: Path, there: bool, failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,6 +150,7 @@ def fill(folder: Path, *, meanwhile: bool) -> None:
             (folder / "theirs").write_text("theirs")
 
 
+@pytest.mark.slow
 def test_an_unknown_method_is_refused(swept: Path, tmp_path: Path) -> None:
     export_trial(swept, tmp_path / "model")
     change(tmp_path / "model" / MODEL, method="aa-gi")

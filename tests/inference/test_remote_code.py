@@ -11,6 +11,7 @@ import pytest
 import yaml
 from helpers.exports import Made, change, make, save_old, vouch
 from helpers.job_module import job_module
+from helpers.marks import slow
 from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
@@ -151,6 +152,7 @@ def refused(marker: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_an_exported_model_runs_no_code_unless_told_to(
     exported: Path, marker: Path, refused: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +171,7 @@ def test_an_exported_model_runs_no_code_unless_told_to(
         marker.unlink()
 
 
+@pytest.mark.slow
 def test_a_sweeps_output_runs_no_code_unless_told_to(swept: Path, config: Config, marker: Path) -> None:
     with pytest.raises(UserError, match=r"config\.yaml' asks to run Python code .* add --model.trust_remote_code"):
         list(evaluate(find_models(swept).models, CORPUS, config))
@@ -178,6 +181,7 @@ def test_a_sweeps_output_runs_no_code_unless_told_to(swept: Path, config: Config
     assert marker.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["config.json", "tokenizer_config.json"])
 def test_code_that_only_a_configuration_names_is_refused_as_well(
     exported: Path, key: str, marker: Path, refused: Run
@@ -193,6 +197,7 @@ def test_code_that_only_a_configuration_names_is_refused_as_well(
     assert not marker.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values", [{"attn_implementation": "somebody/attention"}, {"text": [{"attn_implementation": "a/b"}]}]
 )
@@ -202,6 +207,7 @@ def test_an_attention_kernel_from_the_hub_is_code(values: dict, exported: Path, 
     assert "(attn_implementation)" in refused("explain", f"--model={exported}", "--text=good1 w1")
 
 
+@pytest.mark.slow
 def test_code_that_did_not_run_is_not_named_by_an_export(config: Config, marker: Path, tmp_path: Path) -> None:
     encoder = shutil.copytree(config.model.encoder, tmp_path / "encoder")
     change(encoder / "config.json", model_type="bert")  # the library has a class of its own
@@ -226,7 +232,7 @@ def test_folders_of_the_earlier_version_run_no_code(
         assert marker.exists()
 
 
-@pytest.mark.parametrize("job", ["train", "sweep", "compare", "export_best", "evaluate", "prepare_data"])
+@pytest.mark.parametrize("job", ["train", "compare", *slow("sweep", "export_best", "evaluate", "prepare_data")])
 def test_no_configuration_file_can_allow_it(exported: Path, job: str, refused: Run) -> None:
     own = (f"--model={exported}",) if job == "evaluate" else ()
     assert SETTINGS in refused(job, f"--config={exported / SETTINGS}", *own)

@@ -60,6 +60,7 @@ def eraser(folder: Path) -> list[str]:
     return ["--data.name=eraser", f"--data.source={folder}", "--data.labels=A,B"]
 
 
+@pytest.mark.slow
 def test_prepare_data_counts_a_corpus_and_shows_its_rationales(job: Job, tmp_path: Path) -> None:
     corpus = eraser(tmp_path / "corpus")
     told = job("prepare_data", *corpus, "--show=2", "--output=out")
@@ -85,6 +86,7 @@ def test_prepare_data_counts_a_corpus_and_shows_its_rationales(job: Job, tmp_pat
     assert len(found["digest"]) == 16
 
 
+@pytest.mark.slow
 def test_prepare_data_tells_what_was_cut_from_whom(job: Job, tmp_path: Path) -> None:
     corpus = table(tmp_path / "corpus", text="a very " + "long " * 20 + "film")
     told = job("prepare_data", *corpus, "--data.max_length=12", "--show=1", "--output=out")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.job_module import JOBS, job_module
+from helpers.marks import slow
 
 from unirex_ray.cli.parser import ChooseSpace, Parser, job_parser, parse_job
 from unirex_ray.config import Config, build_config, config_keys, to_yaml
@@ -111,11 +112,13 @@ def test_every_job_tells_the_defaults_of_its_configuration_file(help_of: Help, t
             {"data.name", "output", "tracking.uri", "sweep.nrg_weights", "method", "model.trust_remote_code"},
             None,
         ),
-        ("train", {"train.seed", "sweep.max_failures"}, {"sweep.seeds", "sweep.methods", "tracking.uri"}),
+        *slow(("train", {"train.seed", "sweep.max_failures"}, {"sweep.seeds", "sweep.methods", "tracking.uri"})),
         ("sweep", {"sweep.seeds", "tracking.uri", "train.epochs"}, {"train.seed"}),
-        ("prepare_data", {"data.labels", "model.encoder"}, {"train.epochs", "model.head", "data.gold_percent"}),
-        ("evaluate", {"data.labels", "train.gpu", "method"}, {"train.epochs", "model.head", "data.gold_percent"}),
-        ("benchmark", {"method", "model.encoder", "loss.comp"}, {"data.name", "train.epochs", "output"}),
+        *slow(
+            ("prepare_data", {"data.labels", "model.encoder"}, {"train.epochs", "model.head", "data.gold_percent"}),
+            ("evaluate", {"data.labels", "train.gpu", "method"}, {"train.epochs", "model.head", "data.gold_percent"}),
+            ("benchmark", {"method", "model.encoder", "loss.comp"}, {"data.name", "train.epochs", "output"}),
+        ),
     ],
 )
 def test_help_shows_what_a_job_reads(help_of: Help, job: str, shown: set[str], hidden: set[str] | None) -> None:

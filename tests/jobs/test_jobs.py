@@ -10,6 +10,7 @@ import pytest
 import ray
 import torch
 from helpers.job_module import job_module
+from helpers.marks import slow_but
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.cli.next_steps import after_sweep
@@ -73,7 +74,7 @@ def eraser(folder: Path, *, rows: int = 4, end: int = 2, label: str = "B") -> st
     return str(folder)
 
 
-@pytest.mark.parametrize("job", TRAINING)
+@pytest.mark.parametrize("job", slow_but(["sweep"], TRAINING))
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -102,7 +103,7 @@ def test_bad_input_to_a_training_job(
     assert all(part in line for part in parts), line
 
 
-@pytest.mark.parametrize("job", TRAINING)
+@pytest.mark.parametrize("job", slow_but(["sweep"], TRAINING))
 @pytest.mark.parametrize(
     ("broken", "parts"),
     [
@@ -119,6 +120,7 @@ def test_a_broken_corpus(refused: Refused, tmp_path: Path, job: str, broken: dic
     assert all(part in line for part in parts), line
 
 
+@pytest.mark.slow
 def test_sweeps_that_make_no_sense(refused: Refused, tmp_path: Path) -> None:
     small = "--data.limit=16"
     line = refused("sweep", small, "--train.epochs=2", "--sweep.rungs=1,2")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.marks import slow, slow_but
 from helpers.tiny import encode, first_stage, last_stage, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.config import Config, config_keys
@@ -51,7 +52,7 @@ SIXTEEN = (
 ABLATIONS = ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv")
 ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS)
 WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS)
-FAST = ("aa-ig", "l2e", "fresh-p", "a2r-p", "unirex-aa-fp", "unirex-dlm-fp", "unirex-slm-fp")
+FAST = ("fresh-p", "unirex-slm-fp")
 """One of each kind; the tests of the others are slow."""
 PIPELINES = ("fresh", "fresh-p", "a2r", "a2r-p")
 KEYS = ("loss", "task_score", "accuracy", "macro_f1", "comprehensiveness", "sufficiency", "csd", "auprc", "token_f1")
@@ -59,7 +60,7 @@ KEYS = ("loss", "task_score", "accuracy", "macro_f1", "comprehensiveness", "suff
 Prepared = Callable[..., tuple[Config, Corpus]]
 
 
-@pytest.fixture(params=[name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ALL])
+@pytest.fixture(params=slow_but(FAST, ALL))
 def method(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -112,7 +113,7 @@ def test_all_twenty_are_there() -> None:
     ]
 
 
-@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("choices", [1, *slow(3)])
 def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tmp_path: Path) -> None:
     config, corpus = prepared(method, choices)
     trainer, result = trained(config, corpus, tmp_path)
@@ -191,13 +192,9 @@ FAST_PAIRS = [(name, KINDS[0]) for name in FAST]
 
 @pytest.mark.parametrize(
     ("name", "plaus"),
-    [
-        (name, kind) if (name, kind) in FAST_PAIRS else pytest.param(name, kind, marks=pytest.mark.slow)
-        for name in ALL
-        for kind in (KINDS[:1] if name in WITHOUT_GOLD else KINDS)
-    ],
+    slow_but(FAST_PAIRS, [(name, kind) for name in ALL for kind in (KINDS[:1] if name in WITHOUT_GOLD else KINDS)]),
 )
-@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("choices", [1, *slow(3)])
 def test_odd_batches_give_finite_losses_and_gradients(
     name: str, plaus: str, choices: int, prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -276,6 +273,7 @@ IMITATES_DLM = Method(
 )
 
 
+@pytest.mark.slow
 def test_a_restart_hands_on_what_an_earlier_extractor_had_learned(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +289,7 @@ def test_a_restart_hands_on_what_an_earlier_extractor_had_learned(
         assert torch.equal(teacher_scores, trainer.data[split].teacher_scores)
 
 
+@pytest.mark.slow
 def test_another_method_is_one_recipe(seventeenth: str, prepared: Prepared, tmp_path: Path) -> None:
     assert [key for key in WEIGHT_KEYS.values() if get_method(seventeenth).reads(key)] == ["loss.plaus_weight"]
     config, corpus = prepared(seventeenth)

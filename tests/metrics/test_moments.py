@@ -26,6 +26,7 @@ def test_rows_of_one_instance_are_drawn_together_and_none_leaves_the_instance_ou
     assert standard_error(moments(torch.tensor([4.0, 5.0]), torch.tensor([2, 1]))) == pytest.approx(4 / 3)
 
 
+@pytest.mark.slow
 @given(st.lists(VALUES, min_size=2, max_size=20), st.data())
 def test_parts_add_up_to_the_standard_error_of_all(values, data):
     cut = data.draw(st.integers(1, len(values) - 1))

@@ -85,6 +85,7 @@ def test_equals_naive(raw: dict[str, dict[str, float]]) -> None:
         assert got == pytest.approx(expected[name], abs=1e-12)
 
 
+@pytest.mark.slow
 @given(MEMBERS)
 def test_range_and_direction(raw: dict[str, dict[str, float]]) -> None:
     population = score_population(raw)
@@ -101,6 +102,7 @@ def test_range_and_direction(raw: dict[str, dict[str, float]]) -> None:
     assert all(0.0 <= s.cnrg <= 1.0 + 1e-12 for s in population.scores.values())
 
 
+@pytest.mark.slow
 @given(MEMBERS, st.sampled_from([0.25, 0.5, 2.0, 8.0]), VALUES)
 def test_invariant_to_positive_affine_rescaling(raw: dict[str, dict[str, float]], scale: float, shift: float) -> None:
     moved = {name: {key: scale * value + shift for key, value in row.items()} for name, row in raw.items()}

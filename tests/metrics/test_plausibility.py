@@ -49,6 +49,7 @@ def rows(draw):
     return scores, gold
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(rows())
 def test_auprc_is_scikit_learns(row):
@@ -57,6 +58,7 @@ def test_auprc_is_scikit_learns(row):
     assert auprc(scores, gold) == pytest.approx(auc(recall, precision), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(rows())
 def test_token_f1_is_scikit_learns(row):

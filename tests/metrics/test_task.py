@@ -17,6 +17,7 @@ def test_by_hand():
     assert binary_f1(torch.tensor([[3.0, 0.0], [0.0, 0.0]])) == 0.0
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(2, 5), st.data())
 def test_scikit_learn_gives_the_same(classes, data):
@@ -42,6 +43,7 @@ def test_the_standard_error_of_accuracy_is_the_binomial_one():
     assert score_error(accuracy, torch.tensor([[3.0, 0.0], [0.0, 7.0]])) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", TASK_SCORES)
 @pytest.mark.parametrize("counts", [[[60, 40], [30, 170]], [[20, 80], [10, 190]]])
 def test_drawing_instances_again_spreads_a_score_as_far_as_its_standard_error(metric, counts):

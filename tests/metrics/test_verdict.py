@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.marks import slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -38,6 +39,7 @@ def test_what_no_trial_of_earlier_versions_recorded_is_not_known():
     assert better_than_majority({"majority_p": 0.05}) is True
 
 
+@pytest.mark.slow
 def test_of_several_inputs_the_mean_counts():
     good, poor = torch.tensor([[40.0, 10.0], [10.0, 40.0]]), torch.tensor([[25.0, 25.0], [25.0, 25.0]])
     both = torch.stack([good, poor])
@@ -49,7 +51,7 @@ def test_of_several_inputs_the_mean_counts():
     assert verdict(both, "accuracy")["top_prediction"] == 0.5
 
 
-@pytest.mark.parametrize(("metric", "average"), [("macro_f1", "macro"), ("binary_f1", "binary")])
+@pytest.mark.parametrize(("metric", "average"), slow(("macro_f1", "macro"), ("binary_f1", "binary")))
 def test_shuffled_predictions_give_the_same_p(metric, average):
     rng = np.random.default_rng(3)
     gold = rng.random(80) < 0.3
@@ -62,7 +64,7 @@ def test_shuffled_predictions_give_the_same_p(metric, average):
     assert majority_p(confusion, metric) == pytest.approx(expected, abs=0.03)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", pytest.param("macro_f1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("metric", ["accuracy", *slow("macro_f1")])
 def test_a_model_that_guesses_rarely_passes(metric):
     rng = np.random.default_rng(0)
     passes = 0
@@ -73,6 +75,7 @@ def test_a_model_that_guesses_rarely_passes(metric):
     assert passes <= 10  # 5 % of 80 is 4
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3), st.data())
 def test_every_p_is_a_probability(counts, data):

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from helpers.families import ALL_FAMILIES, save_family
+from helpers.marks import slow_but
 from helpers.tiny import tiny_config, tiny_corpus
 
 from unirex_ray.config import ModelConfig
@@ -32,7 +33,7 @@ NAMES_OF_DROPPED = (
 NAMES_OF_MASKED = "mpnet deberta deberta-v2 modernbert longformer bart mbart t5 mt5 umt5 roformer xlnet"
 DROPPED, MASKED = NAMES_OF_DROPPED.split(), NAMES_OF_MASKED.split()
 FAST = ("bert", "longformer", "t5")
-ACCEPTED = [pytest.param(family, marks=() if family in FAST else pytest.mark.slow) for family in (*DROPPED, *MASKED)]
+ACCEPTED = slow_but(FAST, (*DROPPED, *MASKED))
 REFUSED = {
     "gpt2": "as in a causal model",
     "llama": "as in a causal model",
@@ -92,7 +93,7 @@ def test_gradients_agree_that_hidden_and_padding_tokens_do_nothing(tmp_path, fam
     assert (first[[1, LENGTH - 2]] > 0).all()
 
 
-@pytest.mark.parametrize("family", REFUSED)
+@pytest.mark.parametrize("family", slow_but(["gpt2", "fnet", "funnel"], REFUSED))
 def test_a_family_is_refused_in_one_line(tmp_path, family):
     save_family(tmp_path / family, family)
     with pytest.raises(UserError) as refused:
@@ -298,6 +299,7 @@ def test_a_tokenizer_beyond_the_encoders_table_is_refused_with_both_sizes(tmp_pa
         prepare(config, tiny_corpus((4, 2, 2)))
 
 
+@pytest.mark.slow
 def test_the_longest_input_of_any_split_counts(tmp_path):
     save_family(tmp_path / "bert", "bert")
     config = tiny_config(str(tmp_path / "bert"))

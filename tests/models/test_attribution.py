@@ -242,6 +242,7 @@ def test_convergence_delta_is_captums(encoders, trained, steps):
             assert float(delta[row]) == pytest.approx(abs(float(expected)), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_scores_that_are_trained_have_the_gradients_of_differences(encoders, trained, family):
     """Second order, by central differences in double precision; the fused kernels could not do it."""

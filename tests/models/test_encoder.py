@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.families import save_family
+from helpers.marks import slow
 from helpers.tiny import FAMILIES, MAX_LENGTH, encode, tiny_config, tiny_corpus, whole_batch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
@@ -149,7 +150,7 @@ def test_loading_is_in_full_precision_whatever_the_file_holds(encoders, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["changed", pytest.param("missing", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damage", ["changed", *slow("missing")])
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_changed_file_of_the_embedded_encoder_is_refused(tmp_path, monkeypatch, file, damage):
     source = embedded_or_skip()

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers.marks import slow
 from helpers.tiny import FAST_FAMILIES, encode, tiny_config, tiny_corpus, whole_batch
 
 from unirex_ray.data.batching import collate
@@ -38,7 +39,8 @@ def test_every_extractor_scores_every_token_and_no_padding(encoders, trained, fa
     assert scores.requires_grad == (not extractor.startswith("aa-"))
 
 
-@pytest.mark.parametrize("extractor", ["slm", "dlm"])
+@pytest.mark.slow
+@pytest.mark.parametrize("extractor", ["slm", *slow("dlm")])
 def test_a_row_alone_gets_the_scores_that_it_gets_among_others(encoders, trained, extractor):
     model, batch = trained("roberta", extractor), batch_of(encoders["roberta"])
     encoder = model.task_model.encoder if extractor == "slm" else model.extractor.encoder
@@ -50,6 +52,7 @@ def test_a_row_alone_gets_the_scores_that_it_gets_among_others(encoders, trained
             assert torch.allclose(scores[row, :length], model.extractor.head(states)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_attributions_explain_the_gold_label_in_training_and_the_predicted_one_in_evaluation(encoders, trained):
     model, batch = trained("bert", "aa-ig"), batch_of(encoders["bert"])
     with dropout_off(model):
@@ -62,12 +65,14 @@ def test_attributions_explain_the_gold_label_in_training_and_the_predicted_one_i
     assert not torch.equal(opposite, gold)
 
 
+@pytest.mark.slow
 def test_several_choices_explain_their_one_scalar(encoders, trained):
     model, batch = trained("bert", "aa-ig", 3), batch_of(encoders["bert"], 3)
     predicted, gold = (model.extract(batch, ForwardPlan(), target).scores for target in ("predicted", "gold"))
     assert torch.equal(predicted, gold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "hidden"), [("linear", []), ("mlp-2048-2", [2048] * 2), ("mlp-4096-3", [4096] * 3)])
 def test_heads_have_the_layers_of_their_names(kind, hidden):
     head = TokenHead(32, kind)
@@ -114,7 +119,7 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(encoders):
         assert torch.allclose(other.full_logits(batch, ForwardPlan()), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("extractor", ["slm", "dlm"])
+@pytest.mark.parametrize("extractor", ["slm", *slow("dlm")])
 def test_half_precision_ties_no_scores_and_rounds_no_logits(encoders, trained, extractor):
     model, batch = trained("bert", extractor), batch_of(encoders["bert"])
     with dropout_off(model), torch.no_grad():

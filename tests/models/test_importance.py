@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ def test_choices_share_their_means() -> None:
     assert importance_classes(scores, attended, 1).tolist() == [[3, 2], [4, 3], [4, 3]]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_classes_are_those_of_a_loop(data: st.DataObject) -> None:

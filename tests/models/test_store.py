@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.exports import LABELS, Made, change, make, save_old, vouch
+from helpers.marks import slow, slow_but
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -149,7 +150,11 @@ def by_us(made: Made) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("family", "multi_choice"), [(family, False) for family in SAME] + [(family, True) for family in SAME_CHOICES]
+    ("family", "multi_choice"),
+    slow_but(
+        [("bert", True), ("roberta", False)],
+        [(family, False) for family in SAME] + [(family, True) for family in SAME_CHOICES],
+    ),
 )
 def test_the_library_loads_the_task_model_and_computes_the_same(
     family: str, multi_choice: bool, of_family: Callable[[str], str], tmp_path: Path
@@ -165,7 +170,7 @@ def test_the_library_loads_the_task_model_and_computes_the_same(
     assert torch.equal(*logits(made, tmp_path / "model"))
 
 
-@pytest.mark.parametrize("family", OTHER)
+@pytest.mark.parametrize("family", slow_but(OTHER[:2], OTHER))
 def test_without_a_class_that_computes_the_same_there_is_no_task_model(
     family: str, of_family: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -195,7 +200,8 @@ def test_every_tensor_is_there_once(whole: Path, made: Made) -> None:
         assert torch.equal(classifier[there], made.model.state_dict()[name])
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", *slow("roberta")])
 @pytest.mark.parametrize(
     "designs",
     [
@@ -365,7 +371,8 @@ def mutate(content: Any, data: st.DataObject) -> None:
         return
 
 
-@pytest.mark.parametrize("place", ["card", "config", "vouched", "old card", "old config"])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["card", "config", *slow("vouched", "old card", "old config")])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_changed_field_changes_nothing_or_is_refused(

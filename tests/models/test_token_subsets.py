@@ -45,6 +45,7 @@ def test_cuts_by_hand():
     assert cut_by_length((4, 5, 5, 5), 64, 10) == (2, 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=10), st.integers(0, 40), st.integers(1, 60))
 def test_cuts_are_the_cheapest_within_the_budget(lengths, pass_cost, budget):

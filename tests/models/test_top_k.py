@@ -110,6 +110,7 @@ def test_selection_is_that_of_a_loop_over_rows(rows, percent, padding):
         assert set(outside[number].nonzero().flatten().tolist()) == {0, *(set(range(len(row))) - expected)}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(scored_rows())
 def test_rationales_grow_with_k(rows):

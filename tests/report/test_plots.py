@@ -33,6 +33,7 @@ def test_charts_are_pictures_with_bars(plot: object, trials: Trials, tmp_path: P
     assert pixels.shape[1] > 600
 
 
+@pytest.mark.slow
 def test_without_gold_there_is_no_pnrg_bar(tmp_path: Path) -> None:
     no_gold = [
         (m, 0, seed, {k: v for k, v in raw(0.5, v).items() if "auprc" not in k and "f1" not in k})
@@ -81,6 +82,7 @@ def test_gold_efficiency_is_a_picture(tmp_path: Path) -> None:
     assert pixels.shape[1] > 800
 
 
+@pytest.mark.slow
 def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) -> None:
     store = store_of(OURS)
     sst = compared(store)

@@ -62,6 +62,7 @@ CELLS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b,c", 'd"']), CELLS, min_size=1), min_size=1))
 def test_csv_round_trip(rows: list[dict[str, Any]]) -> None:
     read = list(csv.DictReader(io.StringIO(to_csv(rows), newline="")))

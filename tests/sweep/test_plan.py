@@ -116,6 +116,7 @@ def test_weights_that_leave_a_score_are_fine(encoders: dict[str, str], weights: 
     prepared({}, gold=0.75 if weights[0] == 0 else 0.0, sweep__nrg_weights=weights, **small)
 
 
+@pytest.mark.slow
 def test_every_encoder_and_depth_of_the_space_is_tried(encoders: dict[str, str], tmp_path: Path) -> None:
     both = {"model.encoder": {"choice": [encoders["bert"], encoders["roberta"]]}}
     deep = {"model.layers": {"choice": [1, 3], "when": {"model.encoder": [encoders["roberta"]]}}}

@@ -124,6 +124,7 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert "[6/6] sgt 0002 s0              completed Task 0.30  Comp 0.300  Suff 0.700" in lines[-1]
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_grows_by_configurations_seeds_and_methods(sweep: Callable[..., SweepOutcome]) -> None:
     store = MemoryStore()
     small = {"sweep": {"configurations": 2, "methods": ["aa-ig"]}}
@@ -149,6 +150,7 @@ def test_a_finished_sweep_grows_by_configurations_seeds_and_methods(sweep: Calla
         sweep(store, changes=small, resume=True)
 
 
+@pytest.mark.slow
 def test_a_warm_start_gives_a_searcher_what_another_sweep_found(
     sweep: Callable[..., SweepOutcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_warm_start_gives_a_searcher_what_another_sweep_found(
         sweep(store, changes=tpe | {"sweep": {**tpe["sweep"], "seed": 4}}, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -208,6 +211,7 @@ def test_a_warm_start_that_makes_no_sense_is_refused_before_any_trial(
             sweep(store, changes=tpe, warm_start=str(tmp_path / folder))
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_table(sweep: Callable[..., SweepOutcome]) -> None:
     screen = io.StringIO()
     sweep(MemoryStore(), console=Console(file=screen, force_terminal=True, width=120))
@@ -216,6 +220,7 @@ def test_a_terminal_gets_a_table(sweep: Callable[..., SweepOutcome]) -> None:
         assert last[last.index(method) + 1 :][:3] == ["3/3", "0", "0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "reason"), [(RuntimeError("no GPU"), "RuntimeError: no GPU"), (KeyboardInterrupt(), "interrupted")]
 )

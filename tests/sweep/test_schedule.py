@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
+from helpers.marks import slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,7 +127,7 @@ def undisturbed_outcome(kind: str) -> set[tuple[str, int, int, str, str]]:
 KILLS = st.lists(st.integers(0, 60), max_size=4)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("grid", 5), ("random", 5), pytest.param("tpe", 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kind", "most"), [("random", 5), *slow(("grid", 5), ("tpe", 1))])
 @settings(deadline=None, max_examples=12)
 @given(data=st.data(), kills=KILLS, order=st.integers())
 def test_kill_and_resume_loses_nothing_and_repeats_nothing(
@@ -249,7 +250,7 @@ def test_a_search_follows_differences_within_noise_as_well() -> None:
     assert [*histories[1].population[0].metrics] == [metric.key for metric in NRG_METRICS]
 
 
-@pytest.mark.parametrize("kind", ["grid", "random", pytest.param("tpe", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["grid", *slow("random", "tpe")])
 @settings(deadline=None, max_examples=6)
 @given(order=st.integers(), kill=st.integers(0, 60))
 def test_a_larger_extent_adds_trials_and_repeats_none(kind: str, order: int, kill: int) -> None:

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+from helpers.marks import slow
 
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError
@@ -75,8 +76,8 @@ def assert_in_space(space: MethodSpace, parameters: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS[:3], pytest.param("pareto", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("lag", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [*KINDS[:3], *slow("pareto")])
+@pytest.mark.parametrize("lag", [0, *slow(3)])
 def test_contract_on_choices(kind: str, lag: int) -> None:
     space = method_space(CHOICES)
     suggested = run(kind, space, budget=50, lag=lag)
@@ -122,6 +123,7 @@ def test_stopped_and_failed_configurations_are_not_tried_again(kind: str) -> Non
     assert third not in (None, first, second)
 
 
+@pytest.mark.slow
 def test_tpe_learns_from_what_stopped_configurations_had_at_their_rung() -> None:
     space = method_space({"parameters": {"train.warmup": {"uniform": [0, 1]}}})
     searcher = make_searcher("tpe", space, budget=60)
@@ -177,6 +179,7 @@ def test_pareto_directions_follow_the_metric_table() -> None:
     assert values == [[0.3, 0.1, 80.0]]
 
 
+@pytest.mark.slow
 def test_tpe_learns_where_random_does_not() -> None:
     space = method_space(
         {"parameters": {"train.warmup": {"uniform": [0, 1]}, "train.weight_decay": {"uniform": [0, 1]}}}

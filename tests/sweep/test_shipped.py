@@ -68,6 +68,7 @@ def test_a_glance_shows_what_a_space_says_of_the_configuration(tmp_path: Path) -
     assert (glance(tmp_path / "odd.yaml").presets, glance(tmp_path / "odd.yaml").searched) == ({}, ())
 
 
+@pytest.mark.slow
 def test_an_installed_package_has_its_spaces_and_all_its_modules(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     source, built = tmp_path / "source", tmp_path / "site-packages"

@@ -129,6 +129,7 @@ def test_lists_are_values_too() -> None:
     assert grid == [{"loss.top_k_percents": [10]}, {"loss.top_k_percents": [20, 50]}]
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=5, unique=True), st.floats(0, 50), st.floats(50.5, 100))
 def test_every_sample_builds_a_config(choices: list[float], low: float, high: float) -> None:
     tree = {"parameters": {"loss.comp_weight": {"choice": choices}, "loss.suff_weight": {"uniform": [low, high]}}}

@@ -101,6 +101,7 @@ def test_a_trial_has_ended_only_when_all_else_about_it_is_written(
     assert statuses[:2] == ["running", "running"]  # before the metrics, and before the status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 1])
 def test_a_trial_that_was_killed_before_its_status_is_run_and_finished_again(
     connect: Callable[[], MlflowSweep], seen: Callable[[], SweepRecord], writes: int
@@ -120,6 +121,7 @@ def test_a_trial_that_was_killed_before_its_status_is_run_and_finished_again(
     assert (record.status, record.metrics) == ("completed", METRICS)
 
 
+@pytest.mark.slow
 def test_a_sweep_has_ended_only_when_all_else_about_it_is_written(
     connect: Callable[[], MlflowSweep], seen: Callable[[], SweepRecord]
 ) -> None:

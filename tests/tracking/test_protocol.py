@@ -199,6 +199,7 @@ def test_sweeps_of_one_protocol_pool_to_the_numbers_of_one_sweep() -> None:
 FREE_OF_METHOD = {key: value for key, value in FREE.items() if key not in ("method", "sweep.methods")}
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(st.sampled_from([key for key in OTHER if key != "loss.comp_weight"]))
 def test_sweeps_that_differ_in_one_key_are_pooled_by_name_alone_and_every_table_says_so(key: str) -> None:

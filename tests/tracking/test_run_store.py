@@ -213,6 +213,7 @@ def test_scores_are_written_back(connect: Connect, experiment: str) -> None:
     assert record.metrics.flat() == {"dev/auprc": 1.0, "nrg/cnrg": 0.125}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["own corpus", "another corpus"])
 def test_an_evaluation_during_an_open_sweep_leaves_the_sweeps_runs_alone(
     connect: Connect, experiment: str, elsewhere: bool
@@ -248,6 +249,7 @@ def test_an_evaluation_during_an_open_sweep_leaves_the_sweeps_runs_alone(
     assert connect().sweeps(f"another {experiment}") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["own corpus", "another corpus"])
 def test_two_open_sweeps_do_not_disturb_each_other(connect: Connect, experiment: str, elsewhere: bool) -> None:
     store = connect()
@@ -308,6 +310,7 @@ def test_epochs_of_earlier_stages_stay_out_of_the_history(connect: Connect, expe
     assert record.metrics.flat() == {"dev/auprc": 20.0}
 
 
+@pytest.mark.slow
 def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect, experiment: str) -> None:
     one = evaluation(experiment, f"target of {experiment}")
     other = replace(one, trial_id="s1-aa-ig-0000-s1", seed=1, settings={}, protocol=None)

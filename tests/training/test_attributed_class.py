@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from helpers.marks import slow
 from helpers.tiny import first_stage, stages, tiny_config, tiny_corpus
 from torch import Tensor
 
@@ -131,6 +132,7 @@ def test_attributions_explain_the_gold_label_in_training(started, method):
     assert not close(ctx.scores, known.for_predicted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LOSSES_ON_SCORES)
 def test_every_loss_that_reads_attributions_reads_those_of_the_gold_label(started, method):
     trainer = started(method)
@@ -175,7 +177,8 @@ def explanations_by_hand(trainer: StageTrainer, known: Explained, scores: Tensor
     }
 
 
-@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["dev", *slow("test")])
 @pytest.mark.parametrize("method", METHODS)
 def test_attributions_explain_the_predicted_label_in_evaluation(started, method, split):
     trainer = started(method, model__convergence_delta=True)
@@ -187,6 +190,7 @@ def test_attributions_explain_the_predicted_label_in_evaluation(started, method,
         assert found[name] != pytest.approx(gold[name], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_shown_rationales_explain_the_predicted_label(started, corpus, method):
     trainer = started(method)
@@ -206,6 +210,7 @@ def test_shown_rationales_explain_the_predicted_label(started, corpus, method):
         assert close(scores, known.for_predicted[row, 1 : length - 1])  # without CLS and SEP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fresh", "l2e"])
 def test_a_stage_leaves_attributions_of_the_predicted_label_to_the_next(two_stages, method):
     first, second = two_stages(method)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.marks import slow
 from helpers.tiny import (
     FAMILIES,
     FAST_FAMILIES,
@@ -134,11 +135,10 @@ def test_dropped_equals_masked_for_any_scores(trained, family, problem, kind):
             assert_same(losses_and_gradients(with_given, split, batch, plan, config, ("loss",)), reference)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(problem=problems())
-@pytest.mark.parametrize(
-    "extractor", ["slm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dlm", "aa-ig"))]
-)
+@pytest.mark.parametrize("extractor", ["slm", *slow("dlm", "aa-ig")])
 @pytest.mark.parametrize("family", FAST_FAMILIES)
 def test_dropped_equals_masked_for_every_extractor(trained, family, extractor, problem):
     words, gold, labels, choices, _, percents = problem
@@ -179,9 +179,8 @@ def test_dropped_equals_masked_for_the_embedded_encoder_after_training(embedded,
     assert_same(*results)
 
 
-@pytest.mark.parametrize(
-    "extractor", ["slm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dlm", "aa-ig"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("extractor", ["slm", *slow("dlm", "aa-ig")])
 @pytest.mark.parametrize("drop", [True, False])
 def test_streaming_changes_nothing_with_dropout_on(encoders, trained, extractor, drop):
     config = tiny_config(encoders["bert"])

@@ -8,6 +8,7 @@ from itertools import chain
 import pytest
 import torch
 from captum.attr import IntegratedGradients
+from helpers.marks import slow
 from helpers.tiny import FAST_FAMILIES, Group, encode, tiny_config, tiny_corpus
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, auc, f1_score, precision_recall_curve
@@ -153,14 +154,13 @@ def evaluator_of(model, tokens, runtime, *, choices: int = 1, task: str = "accur
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extractor", "choices", "pair", "task"),
     [
         ("slm", 1, False, "accuracy"),
-        ("dlm", 1, True, "macro_f1"),
-        ("aa-ig", 1, True, "accuracy"),
-        ("slm", 3, False, "accuracy"),
         ("aa-ig", 3, False, "macro_f1"),
+        *slow(("dlm", 1, True, "macro_f1"), ("aa-ig", 1, True, "accuracy"), ("slm", 3, False, "accuracy")),
     ],
 )
 @pytest.mark.parametrize("family", FAST_FAMILIES)
@@ -175,8 +175,9 @@ def test_an_independent_evaluator_gives_the_same(encoders, trained, tmp_path, fa
     assert found == pytest.approx(expected, rel=1e-5, abs=2e-5)
 
 
-@pytest.mark.parametrize("extractor", ["slm", pytest.param("aa-ig", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("extractor", ["slm", *slow("aa-ig")])
+@pytest.mark.parametrize("choices", [1, *slow(3)])
 def test_neither_chunks_nor_workers_nor_plans_change_metrics(
     encoders, trained, tmp_path, monkeypatch, extractor, choices
 ):
@@ -216,6 +217,7 @@ def test_without_gold_there_is_no_plausibility_and_modes_come_back(encoders, tra
     assert all(part.training for part in model.modules())
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_same_twice_although_dropout_is_configured(encoders, trained, tmp_path):
     model = trained("bert", "dlm").train()
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((1, 1, 5)).splits["test"])
@@ -223,6 +225,7 @@ def test_evaluation_is_the_same_twice_although_dropout_is_configured(encoders, t
     assert evaluator(split) == evaluator(split)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [1, 3])
 def test_highlights_show_scores_gold_and_selection(encoders, trained, choices):
     model = trained("bert", "slm", choices)

@@ -258,6 +258,7 @@ def token_rows(draw):
     return torch.tensor(scores, dtype=torch.double).view(rows, width), gold, attended
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(token_rows(), st.sampled_from([0.0, 0.1, 2.0]))
 def test_plausibility_is_that_of_a_loop_over_tokens(inputs, margin):

@@ -95,6 +95,7 @@ def first_identity(config: Config, corpus: Corpus) -> str:
     return stage_identity(setup, setup.method.stages[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
@@ -145,6 +146,7 @@ def test_the_whole_design_is_part_of_what_a_stage_learns(config, corpus, monkeyp
     assert identity(designs[0], "task") == identity(designs[1], "task") != identity(designs[2], "task")
 
 
+@pytest.mark.slow
 def test_with_rungs_every_trial_trains_the_stage_that_they_judge(config, corpus, epochs, tmp_path):
     for method in ("aa-grad", "aa-ig", "l2e"):
         mine = config.changed({"method": method, "sweep.rungs": [1]})

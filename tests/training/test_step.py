@@ -5,6 +5,7 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
+from helpers.marks import slow
 from helpers.tiny import (
     FAST_FAMILIES,
     Group,
@@ -133,7 +134,7 @@ def naive_plausibility(scores: list[float], gold: list[bool], config: LossConfig
 )
 @pytest.mark.parametrize(
     ("family", "choices"),
-    [("bert", 1), *(pytest.param(*other, marks=pytest.mark.slow) for other in (("roberta", 1), ("bert", 3)))],
+    [("bert", 1), *slow(("roberta", 1), ("bert", 3))],
 )
 def test_losses_are_those_of_the_definitions(encoders, trained, family, choices, config):
     model = trained(family, "slm", choices)
@@ -185,6 +186,7 @@ def test_a_batch_without_gold_has_no_plausibility_loss(encoders, trained):
     model.zero_grad()
 
 
+@pytest.mark.slow
 def test_the_task_alone_needs_no_scores(encoders, trained):
     model = trained("bert", "dlm")
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((4, 1, 1)).splits["train"])
@@ -197,6 +199,7 @@ def test_the_task_alone_needs_no_scores(encoders, trained):
     model.zero_grad()
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(cuts=st.sets(st.integers(1, 7), max_size=5), order=st.permutations(range(8)))
 @pytest.mark.parametrize("family", FAST_FAMILIES)
@@ -262,13 +265,14 @@ def test_more_thresholds_than_there_are_cannot_be_drawn():
         build_config({"loss": {"sampled_top_k": 3, "top_k_percents": [10, 20]}})
 
 
-@pytest.mark.parametrize("choices", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", [1, *slow(3)])
 @pytest.mark.parametrize(
     ("world", "micro", "sampled"),
     [
         (3, 2, None),
         (3, 2, 1),
-        *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, None, None), (3, 1, 2), (5, None, None))),
+        *slow((2, None, None), (3, 1, 2), (5, None, None)),
     ],
 )
 def test_workers_and_micro_batches_give_the_gradients_of_one_process(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from helpers.marks import slow, slow_but
 from helpers.recorder import Killed, Recorder, assert_equal_weights, lasting, run, weights
 from helpers.tiny import tiny_config, tiny_corpus
 
@@ -58,13 +59,13 @@ def scripted(monkeypatch, scores: list[float], **further: list[float]) -> list[S
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scores", "epochs", "best"),
     [
         ([50.0, 60.0, 60.0, 55.0, 99.0], 4, 2),  # equal is not better; two epochs of patience
-        ([50.0, 40.0, 51.0, 40.0, 52.0], 5, 5),
-        ([50.0, 40.0, 30.0], 3, 1),
         ([0.0, 0.0, 0.0], 3, 1),  # a score of 0 is a score
+        *slow(([50.0, 40.0, 51.0, 40.0, 52.0], 5, 5), ([50.0, 40.0, 30.0], 3, 1)),
     ],
 )
 def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch, tmp_path, scores, epochs, best):
@@ -88,12 +89,10 @@ def test_early_stopping_and_test_once_with_the_best_weights(config, monkeypatch,
             assert not torch.equal(final.weights["task_model.head.weight"], last["task_model.head.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
-    [
-        pytest.param(method, marks=() if method in ("unirex-slm-fp", "l2e") else pytest.mark.slow)
-        for method in sorted(METHODS)
-    ],
+    slow_but(["unirex-slm-fp"], sorted(METHODS)),
 )
 def test_explaining_dev_after_every_epoch_changes_no_final_metric(config, corpus, tmp_path, method):
     config = config.changed({"method": method, "train.epochs": 4, "train.learning_rate": 1e-3})
@@ -126,6 +125,7 @@ def test_dev_is_explained_at_rungs_and_where_the_user_asks(config, tmp_path, mon
     assert explained(train__explain_every=4, sweep__rungs=[3], sweep__seeds=first) == [3, 4]
 
 
+@pytest.mark.slow
 def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_given(config, monkeypatch, tmp_path):
     comp, suff = [0.2, 0.3, 0.25, 0.9, 0.5], [0.1, 0.4, 0.1, 0.9, 0.2]
     scripted(monkeypatch, [70.0, 80.0, 80.0, 75.0, 80.0], comprehensiveness=comp, sufficiency=suff)

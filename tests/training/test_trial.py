@@ -9,6 +9,7 @@ from itertools import chain
 
 import pytest
 import torch
+from helpers.marks import slow
 from helpers.recorder import Killed, Recorder, assert_equal_weights, lasting, run, weights
 from helpers.tiny import Group, first_stage, stages, tiny_config, tiny_corpus
 
@@ -112,7 +113,7 @@ def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch)
     assert runtime.reports == []
 
 
-@pytest.mark.parametrize("kill_at", [6, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 3, 4, 7, 10, 12))])
+@pytest.mark.parametrize("kill_at", [6, *slow(1, 3, 4, 7, 10, 12)])
 def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpus, undisturbed, tmp_path, kill_at):
     # Writes, with three steps an epoch: last, last, perhaps best, last; again; last, last; configuration and result.
     folder, runtime, result = undisturbed
@@ -143,6 +144,7 @@ def test_gold_batches_like_lengths_and_sampled_thresholds_go_on_where_they_were(
     assert_equal_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_scarce_rationales_are_learned_from_as_if_the_others_were_not_there(config, corpus, tmp_path):
     config = config.changed({"data.gold_percent": 20.0, "model.dropout": 0.0})
     scarce = first_stage(config, corpus, Recorder(tmp_path / "scarce"))
@@ -213,6 +215,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkey
     assert not list(tmp_path.glob("result*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_metric_that_is_not_finite_ends_the_trial_by_name(config, corpus, monkeypatch, tmp_path, value):
     evaluate = Evaluator.__call__
@@ -221,6 +224,7 @@ def test_a_metric_that_is_not_finite_ends_the_trial_by_name(config, corpus, monk
         run(config, corpus, Recorder(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_test_metric_that_is_not_finite_does_not(config, corpus, monkeypatch, tmp_path, value):
     evaluate, dev = Evaluator.__call__, []
@@ -262,6 +266,7 @@ def two_stages(monkeypatch) -> Method:
     return TWO_STAGES
 
 
+@pytest.mark.slow
 def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
     config = config.changed({"method": two_stages.name, "train.epochs": 2})
     runtime = Recorder(tmp_path)
@@ -351,6 +356,7 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
     assert json.loads(group.checkpoints.read(RESULT))["epoch"] == alone.epoch
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_not_exact_is_masked(config, corpus, monkeypatch, tmp_path):
     def drops(perturbation: str, error: float | None) -> bool:
         monkeypatch.setattr(setup, "accepted_encoder", lambda config, encoded: Acceptance(9, error))
@@ -407,6 +413,7 @@ def test_learning_rates_rise_and_fall_to_zero(config, corpus, tmp_path, from_zer
     assert trainer.learner.optimizer.param_groups[0]["weight_decay"] == 0.0
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeypatch, tmp_path):
     gradients = Learner.gradients
     seeds: list[int] = []

@@ -333,6 +333,7 @@ def gold_words(text: str, spans: tuple[tuple[int, int, int], ...] | None, segmen
     return {numbers[i] for s, a, b in spans or () if s == segment for i in range(a, b)} - {None}
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(documents(), st.booleans())
 def test_gold_words_are_the_tokens_that_evidence_names(document, listed):
@@ -350,6 +351,7 @@ def test_gold_words_are_the_tokens_that_evidence_names(document, listed):
     assert (instance.inputs[0].gold is None) == (not wanted)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(documents(), documents())
 def test_gold_words_of_pairs_are_those_of_either_document(premise, hypothesis):

@@ -46,10 +46,12 @@ def gold_phrases(inp: Input) -> list[str]:
     return [inp.segments[segment][start:end] for segment, start, end in inp.gold or ()]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_corpus_on_every_machine(corpus: Corpus) -> None:
     assert corpus.digest() == make_reviews().digest() == "d0ce1a67d3716eb9"
 
 
+@pytest.mark.slow
 def test_seeds_give_different_texts(corpus: Corpus) -> None:
     other = make_reviews(1)
     assert other.digest() != corpus.digest()
@@ -149,6 +151,7 @@ def test_vocabulary_is_large(corpus: Corpus) -> None:
     assert len(words(corpus, "train")) >= 400
 
 
+@pytest.mark.slow
 def test_every_phenomenon_occurs(corpus: Corpus) -> None:
     golds = [phrase for inp in inputs(corpus, "train") for phrase in gold_phrases(inp)]
     train = texts(corpus, "train")

@@ -42,6 +42,7 @@ def naive_values(tree: Nested) -> list[float]:
     return [inner for child in tree[1] for inner in naive_values(child)]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(trees)
 def test_parser_and_rationale_agree_with_the_recursive_definition(tree):
@@ -51,6 +52,7 @@ def test_parser_and_rationale_agree_with_the_recursive_definition(tree):
     assert rationale(parsed) == tuple(value >= 0.5 for value in naive_values(tree))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(trees)
 def test_a_tree_with_a_sentiment_has_a_rationale(tree):
@@ -135,6 +137,7 @@ def test_broken_files_are_named_with_their_line(line):
         load_treebank(source_of(train="(3 a)", dev=f"(3 a)\n\n{line}", test="(3 a)"))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(words, st.booleans()), min_size=1))
 def test_gold_spans_cover_exactly_the_gold_tokens(pairs):

@@ -144,6 +144,7 @@ def lying_zip(place: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -83,6 +83,7 @@ def test_every_kind_of_table_gives_the_same_instances(kind):
     assert_sound(corpus, 6)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
