@@ -30,8 +30,15 @@ from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 from unirex_ray.training.evaluate import make_evaluator
 from unirex_ray.training.memory import disable_malloc_trim
-from unirex_ray.training.runtime import LocalRuntime, forward_plan
-from unirex_ray.training.step import global_counts, loss_terms, sampled_thresholds, weighted_sum
+from unirex_ray.training.runtime import LocalRuntime, forward_plan, uses_bf16
+from unirex_ray.training.step import (
+    densify_gradients,
+    global_counts,
+    loss_terms,
+    sampled_thresholds,
+    use_sparse_word_gradients,
+    weighted_sum,
+)
 
 CLASSES = 2
 
@@ -67,7 +74,7 @@ class EngineResult:
     Attributes:
         stage: name of the stage.
         plain_step_s, plain_prediction_s: median seconds of forward + backward on a batch padded to its longest
-            instance, and of the logits of all evaluated instances in such batches.
+            instance, and of the logits of all evaluated instances in such batches, in the same precision.
         step, evaluation: median ratios of UNIREX's seconds to them; lower is better.
         logits_difference, loss_difference: largest absolute difference of dropped to masked, fp32, no dropout.
         gradient_difference: norm of the difference, relative to the norm of the masked gradient.
@@ -135,22 +142,29 @@ class _StageBenchmark:
     def step(self, instances: Sequence[int]) -> None:
         """Forward and backward pass of the stage."""
         self._zero_grad()
-        loss = self.loss(self.batch(self.train, instances), instances, self.plan)
+        with self._autocast():
+            loss = self.loss(self.batch(self.train, instances), instances, self.plan)
         loss.backward()  # type: ignore[no-untyped-call]
+        densify_gradients(list(self.model.parameters()))
 
     def plain_step(self, instances: Sequence[int]) -> None:
         """Forward and backward pass of plain fine-tuning."""
         self._zero_grad()
         batch = self.batch(self.train, instances)
-        loss = torch.nn.functional.cross_entropy(plain_logits(self.plain_model, batch), batch.labels)
+        with self._autocast():
+            loss = torch.nn.functional.cross_entropy(plain_logits(self.plain_model, batch), batch.labels)
         loss.backward()  # type: ignore[no-untyped-call]
 
     def plain_prediction(self) -> None:
         """Logits of the evaluated instances, in batches as large as a training step's."""
         size, count = self.workload.batch, len(self.evaluated)
-        with torch.no_grad(), dropout_off(self.plain_model):
+        with torch.no_grad(), dropout_off(self.plain_model), self._autocast():
             for start in range(0, count, size):
                 plain_logits(self.plain_model, self.batch(self.evaluated, range(start, min(start + size, count))))
+
+    def _autocast(self) -> torch.autocast:
+        device = self.runtime.device
+        return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(self.config.train, device))
 
     def _zero_grad(self) -> None:
         for model in (self.model, self.plain_model):
@@ -182,6 +196,7 @@ def _stage_benchmark(
     tokenizer = load_tokenizer(config.model)
     runtime = LocalRuntime(config.output, gpu=config.train.gpu)
     model = model.to(runtime.device)
+    use_sparse_word_gradients(model, runtime.device)
     plain_model = TaskModel(load_encoder(config.model), CLASSES).to(runtime.device)
     train = random_split(workload, (runs + 1) * workload.batch, tokenizer, seed=0)
     if stage.design.reads_earlier_scores:  # in training they are computed once, before the first step
@@ -292,6 +307,7 @@ def _outcome(
         model.zero_grad(set_to_none=True)
         loss = benchmark.loss(batch, instances, plan)
         loss.backward()  # type: ignore[no-untyped-call]
+        densify_gradients(list(model.parameters()))
         with torch.no_grad():
             subsets = perturbed_subsets(batch, model.scores(batch, plan), METRIC_TOP_K_PERCENTS).subsets
             logits = model.task_model.logits(batch, subsets, plan)

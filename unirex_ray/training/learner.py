@@ -26,10 +26,12 @@ from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.state import TrialState
 from unirex_ray.training.step import (
     GlobalCounts,
+    densify_gradients,
     global_counts,
     loss_terms,
     reduce_gradients,
     sampled_thresholds,
+    use_sparse_word_gradients,
     weighted_sum,
 )
 
@@ -61,6 +63,7 @@ class Learner:
         self.data, self.epochs = _supervised(data, stage, setup.config)
         self.special_tokens, self.plan = setup.encoded.special_tokens, setup.forward_plan
         self.bf16 = uses_bf16(setup.config.train, runtime.device)
+        use_sparse_word_gradients(model, runtime.device)
         train = setup.config.train
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -99,6 +102,7 @@ class Learner:
             terms["loss"].backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
                 losses[name] = losses.get(name, 0) + term.detach().double()
+        densify_gradients(self.parameters)
         reduce_gradients(self.parameters, self.runtime)
         return losses
 
