@@ -1,7 +1,7 @@
 """Measure speed; --method=all: of every method.
 
 engine: a step and an evaluation as multiples of plain fine-tuning and prediction. trial: where a trial's seconds go.
-data: what preparing a corpus of e-SNLI's size costs.
+data: what preparing a corpus of e-SNLI's size costs. search: what a sweep's driver costs at 10 to 10,000 trials.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import torch
 
 from unirex_ray.benchmarks.engine import WORKLOADS
-from unirex_ray.benchmarks.table import data_table, engine_table, trial_table
+from unirex_ray.benchmarks.table import data_table, engine_table, search_table, trial_table
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, exit_on_user_error
@@ -25,6 +25,7 @@ _READS = {
     "engine": ("method", "model.", "loss.", *(f"train.{key}" for key in _OF_THE_ENGINE)),
     "trial": ("method", "model.", "loss.", "data.", "train."),
     "data": ("model.", "data.max_length"),
+    "search": (),
 }
 
 
@@ -38,20 +39,20 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
     methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
-    configs = {method: build_config(tree, {"method": method}) for method in methods}
-    config = configs[methods[0]]
+    config, *_ = (configs := {method: build_config(tree, {"method": method}) for method in methods}).values()
     if options.runs < 5 or options.instances < 3:
         raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
     if what == "engine":
         workloads = {name: load for name, load in WORKLOADS.items() if options.lengths in (None, name)}
         table = engine_table(configs, workloads, runs=options.runs)
+    elif what == "search":
+        table = search_table()
     else:
         table = trial_table(configs) if what == "trial" else data_table(config, options.instances)
     if not options.json:
         return table.print(console())
-    machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
-    print(json.dumps({**machine, "results": table.records}, indent=2))
+    print(json.dumps({"encoder": config.model.encoder, "threads": torch.get_num_threads(), "results": table.records}))
 
 
 if __name__ == "__main__":

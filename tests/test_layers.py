@@ -20,8 +20,8 @@ FLOORS = (
     ("training", "tracking"),
     ("analysis", "distributed"),
     ("report",),
-    ("sweep", "benchmarks"),
-    ("inference",),
+    ("sweep",),
+    ("inference", "benchmarks"),
     ("cli",),
 )
 """From the bottom up; rooms on one floor do not know each other."""

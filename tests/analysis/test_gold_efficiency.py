@@ -2,6 +2,7 @@ import math
 
 import pytest
 from helpers.gold_curves import KEYS, VARIANTS, Dev, configuration, efficiency
+from helpers.grid import whole_grid
 from helpers.memory_store import MemoryStore
 
 from unirex_ray.analysis.compare import compare, in_table_order
@@ -137,7 +138,7 @@ def test_the_shipped_space_is_figure_7(pytestconfig: pytest.Config) -> None:
     shipped = load_space(pytestconfig.rootpath / "search_spaces" / "gold-efficiency.yaml")
     config = build_config(shipped.presets)
     assert config.sweep.methods is not None
-    grids = {m: shipped.checked(config).for_method(m, config).grid() for m in config.sweep.methods}
+    grids = {m: whole_grid(shipped.checked(config).for_method(m, config)) for m in config.sweep.methods}
     varied = [{"data.gold_percent": percent} for percent in (0.5, 1.0, 5.0, 10.0, 20.0, 100.0)]
     learning = ("unirex-aa-fp", "unirex-dlm-fp", "unirex-slm-fp")
     assert grids == {"aa-ig": [{}], "unirex-aa-f": [{}], **dict.fromkeys(learning, varied)}

@@ -1,15 +1,23 @@
 import random
+from hashlib import sha256
 
+import optuna
 import pytest
+from helpers.grid import whole_grid
 from helpers.marks import slow
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.sweep.searcher import (
+    MOST_KNOWN,
+    OptunaSearcher,
     ScoredConfiguration,
     StoppedConfiguration,
     StudyHistory,
+    TriedConfiguration,
     identity,
     make_searcher,
     population_cnrg,
@@ -53,7 +61,8 @@ def run(kind: str, space: MethodSpace, budget: int, seed: int = 0, lag: int = 0)
     for index in range(budget):
         done, running = suggested[: max(0, index - lag)], suggested[max(0, index - lag) :]
         history = StudyHistory(
-            population=[ScoredConfiguration(parameters=p, metrics=metrics_of(p)) for p in done], running=running
+            population=[ScoredConfiguration(parameters=p, metrics=metrics_of(p)) for p in done],
+            running=[TriedConfiguration(parameters=p) for p in running],
         )
         parameters = searcher.suggest(index, history)
         if parameters is None:
@@ -85,7 +94,7 @@ def test_contract_on_choices(kind: str, lag: int) -> None:
         assert_in_space(space, parameters)
     # 3 weights x (linear | mlp x 2 margins) x 2 lists, each exactly once, then the space is exhausted
     assert len(suggested) == 18
-    assert sorted(map(identity, suggested)) == sorted(map(identity, space.grid()))
+    assert sorted(map(identity, suggested)) == sorted(map(identity, whole_grid(space)))
     assert suggested == run(kind, space, budget=50, lag=lag)
 
 
@@ -118,8 +127,10 @@ def test_stopped_and_failed_configurations_are_not_tried_again(kind: str) -> Non
     space = method_space(CHOICES)
     searcher = make_searcher(kind, space, budget=18)
     first, second = run(kind, space, budget=2)
-    stopped = StoppedConfiguration(parameters=first, epoch=2, cnrg=0.5)
-    third = searcher.suggest(2, StudyHistory(stopped=[stopped], failed=[second]))
+    stopped = StoppedConfiguration(parameters=first, epoch=2, trial_id="t")
+    third = searcher.suggest(
+        2, StudyHistory(stopped=[stopped], stopped_cnrg=[0.5], failed=[TriedConfiguration(parameters=second)])
+    )
     assert third not in (None, first, second)
 
 
@@ -133,10 +144,11 @@ def test_tpe_learns_from_what_stopped_configurations_had_at_their_rung() -> None
         """Of what is suggested where those near `best` had the highest CNRG at the rung."""
         warmups = [0.02 + 0.04 * number for number in range(25)]
         stopped = [
-            StoppedConfiguration(parameters={"train.warmup": warmup}, epoch=2, cnrg=1 - abs(warmup - best))
-            for warmup in warmups
+            StoppedConfiguration(parameters={"train.warmup": warmup}, epoch=2, trial_id="t") for warmup in warmups
         ]
-        suggested = [searcher.suggest(index, StudyHistory(population=scored, stopped=stopped)) for index in range(20)]
+        cnrg = [1 - abs(warmup - best) for warmup in warmups]
+        history = StudyHistory(population=scored, stopped=stopped, stopped_cnrg=cnrg)
+        suggested = [searcher.suggest(index, history) for index in range(20)]
         return sum(parameters["train.warmup"] for parameters in suggested) / len(suggested)
 
     assert mean(0.1) < 0.4 < 0.6 < mean(0.9)
@@ -198,3 +210,94 @@ def test_tpe_learns_where_random_does_not() -> None:
 
     seeds = range(4)
     assert sum(error("tpe", s) for s in seeds) < 0.75 * sum(error("random", s) for s in seeds)
+
+
+def fresh_suggestion(space: MethodSpace, history: StudyHistory, seed: int, index: int, startup: int) -> dict:
+    """What TPE suggests from a study to which every trial was added."""
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(
+            n_startup_trials=startup,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            seed=int.from_bytes(sha256(repr((seed, space.method, index, 0)).encode()).digest()[:4], "big"),
+        ),
+    )
+
+    def add(tried: TriedConfiguration, state: TrialState, **values: object) -> None:
+        used = {parameter.key: parameter for parameter in space.parameters if parameter.key in tried.parameters}
+        low_high = {key: parameter.values for key, parameter in used.items()}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                params=dict(tried.parameters),
+                distributions={key: FloatDistribution(*low_high[key]) for key in used},
+                **values,
+            )
+        )
+
+    for scored, (value,) in zip(history.population, population_cnrg((1, 1, 1))(history.population)[1], strict=True):
+        add(scored, TrialState.COMPLETE, value=value)
+    for stopped, cnrg in zip(history.stopped, history.stopped_cnrg, strict=True):
+        add(stopped, TrialState.PRUNED, intermediate_values={stopped.epoch: cnrg})
+    for running in history.running:
+        add(running, TrialState.RUNNING)
+    trial = study.ask()
+    return space.sample(lambda parameter: trial.suggest_float(parameter.key, *parameter.values))
+
+
+PLANE = {"parameters": {"train.warmup": {"uniform": [0, 1]}, "train.weight_decay": {"uniform": [0, 1]}}}
+
+
+def random_history(scored: int, stopped: int, running: int, seed: int = 0) -> StudyHistory:
+    rng = random.Random(seed)
+
+    def parameters() -> dict[str, float]:
+        return {"train.warmup": rng.random(), "train.weight_decay": rng.random()}
+
+    points = [parameters() for _ in range(scored)]
+    return StudyHistory(
+        population=[ScoredConfiguration(parameters=p, metrics=metrics_of(p)) for p in points],
+        stopped=[StoppedConfiguration(parameters=parameters(), epoch=n % 3, trial_id="t") for n in range(stopped)],
+        stopped_cnrg=[rng.random() for _ in range(stopped)],
+        running=[TriedConfiguration(parameters=parameters()) for _ in range(running)],
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("sizes", [(0, 0, 0), (3, 0, 2), (40, 0, 3), (12, 25, 0), (0, 30, 2), (5, 995, 4)])
+def test_tpe_suggests_what_a_study_with_every_trial_would(sizes: tuple[int, int, int]) -> None:
+    space = method_space(PLANE)
+    searcher = make_searcher("tpe", space, budget=60, seed=7)
+    # One searcher for all: what it kept from one history changes nothing in the next.
+    for index, seed in enumerate((0, 1, 0)):
+        history = random_history(*sizes, seed=seed)
+        assert searcher.suggest(index, history) == fresh_suggestion(space, history, 7, index, startup=10)
+
+
+@pytest.mark.slow
+def test_of_many_results_the_best_and_the_latest_are_taken_into_account() -> None:
+    many = random_history(MOST_KNOWN + 500, 0, 3)
+    values = [value for (value,) in population_cnrg((1, 1, 1))(many.population)[1]]
+    best = sorted(range(len(values)), key=lambda number: -values[number])[: MOST_KNOWN // 10]
+    latest = [number for number in reversed(range(len(values))) if number not in best][: MOST_KNOWN - len(best)]
+    told: list[StudyHistory] = []
+
+    class Watched(OptunaSearcher):
+        def _known_trials(self, *arguments: object) -> list:
+            trials = super()._known_trials(*arguments)
+            told.append([trial.params for trial in trials])
+            return trials
+
+    Watched(method_space(PLANE), 0, 10, population_cnrg((1, 1, 1))).suggest(0, many)
+    kept = [many.population[number].parameters for number in sorted([*best, *latest])]
+    assert told == [[*kept, *(tried.parameters for tried in many.running)]]
+
+
+def test_the_last_of_a_space_are_found() -> None:
+    space = method_space({"parameters": {"loss.comp_weight": {"choice": list(range(40))}}})
+    for kind in ("tpe", "random", "pareto"):
+        suggested = run(kind, space, budget=41)
+        assert sorted(parameters["loss.comp_weight"] for parameters in suggested) == list(range(40))

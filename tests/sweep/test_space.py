@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.grid import whole_grid
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from unirex_ray.config import Config, build_config
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.methods.recipe import WEIGHT_KEYS
-from unirex_ray.sweep.space import Space, load_space, parse_space
+from unirex_ray.sweep.space import MethodSpace, Parameter, Space, load_space, parse_space
 
 
 def space(text: str, config: Config | None = None) -> Space:
@@ -36,7 +37,7 @@ parameters:
     ],
 )
 def test_a_method_has_the_weights_of_its_losses_only(method: str, size: int) -> None:
-    grid = space(WEIGHTS).for_method(method, Config()).grid()
+    grid = whole_grid(space(WEIGHTS).for_method(method, Config()))
     assert len(grid) == size
     assert {key for parameters in grid for key in parameters} == {
         key for key in WEIGHT_KEYS.values() if METHODS[method].reads(key)
@@ -44,7 +45,7 @@ def test_a_method_has_the_weights_of_its_losses_only(method: str, size: int) -> 
 
 
 def test_grid_order_is_the_files_order_last_fastest() -> None:
-    grid = space(WEIGHTS).for_method("unirex-aa-f", Config()).grid()
+    grid = whole_grid(space(WEIGHTS).for_method("unirex-aa-f", Config()))
     assert [tuple(p.values()) for p in grid[:4]] == [(0.5, 0.5), (0.5, 0.7), (0.5, 1.0), (0.7, 0.5)]
     assert all(type(value) is float for parameters in grid for value in parameters.values())
 
@@ -59,13 +60,13 @@ parameters:
 
 def test_conditions_on_method_and_on_another_parameter() -> None:
     conditional = space(CONDITIONS)
-    assert conditional.for_method("aa-ig", Config()).grid() == [{"model.ig_steps": 3}, {"model.ig_steps": 10}]
-    assert conditional.for_method("unirex-dlm-p", Config()).grid() == [
+    assert whole_grid(conditional.for_method("aa-ig", Config())) == [{"model.ig_steps": 3}, {"model.ig_steps": 10}]
+    assert whole_grid(conditional.for_method("unirex-dlm-p", Config())) == [
         {"model.head": "linear"},
         {"model.head": "mlp-2048-2", "loss.plaus_margin": 0.1},
         {"model.head": "mlp-2048-2", "loss.plaus_margin": 0.2},
     ]
-    assert conditional.for_method("unirex-slm-p", Config()).grid() == [{}]
+    assert whole_grid(conditional.for_method("unirex-slm-p", Config())) == [{}]
 
 
 @pytest.mark.parametrize(("head", "size"), [("linear", 1), ("mlp-2048-2", 2)])
@@ -73,7 +74,7 @@ def test_a_fixed_key_leaves_and_settles_conditions_on_it(head: str, size: int) -
     smaller, removed = space(CONDITIONS).without({"model.head", "train.epochs"})
     assert removed == ("model.head",)
     fixed = Config().changed({"model.head": head})
-    assert len(smaller.for_method("unirex-dlm-p", fixed).grid()) == size
+    assert smaller.for_method("unirex-dlm-p", fixed).grid_size == size
 
 
 @pytest.mark.parametrize(
@@ -121,12 +122,11 @@ def test_nonsense_is_refused_in_one_line(text: str, message: str) -> None:
 
 
 def test_lists_are_values_too() -> None:
-    grid = (
-        space("parameters: {loss.top_k_percents: {choice: [[10], [20, 50]]}}")
-        .for_method("unirex-aa-f", Config())
-        .grid()
-    )
-    assert grid == [{"loss.top_k_percents": [10]}, {"loss.top_k_percents": [20, 50]}]
+    lists = space("parameters: {loss.top_k_percents: {choice: [[10], [20, 50]]}}").for_method("unirex-aa-f", Config())
+    assert whole_grid(lists) == [
+        {"loss.top_k_percents": [10]},
+        {"loss.top_k_percents": [20, 50]},
+    ]
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_the_shipped_spaces_are_valid_and_as_large_as_they_say(name: str, pytest
     assert config.sweep.methods is not None
     spaces = {method: checked.for_method(method, config) for method in config.sweep.methods}
     if name in SIZES:
-        assert {method: len(space.grid()) for method, space in spaces.items()} == SIZES[name]
+        assert {method: space.grid_size for method, space in spaces.items()} == SIZES[name]
     if name == "all-methods":
         assert set(spaces) == {method for method in METHODS if METHODS[method].in_global_nrg} - {"unirex-slm-p"}
 
@@ -183,7 +183,8 @@ def test_the_shipped_spaces_are_valid_and_as_large_as_they_say(name: str, pytest
 def test_the_ablation_of_losses_never_drops_both(pytestconfig: pytest.Config) -> None:
     shipped = load_space(pytestconfig.rootpath / "search_spaces" / "ablation-faithfulness-losses.yaml")
     config = build_config(shipped.presets)
-    grid = [config.changed(c).loss for c in shipped.checked(config).for_method("unirex-slm-fp", config).grid()]
+    of_method = shipped.checked(config).for_method("unirex-slm-fp", config)
+    grid = [config.changed(c).loss for c in whole_grid(of_method)]
     assert [(loss.comp_weight, loss.suff_weight) for loss in grid] == [(0.5, 0), (0, 0.5), (0.5, 0.5)]
 
 
@@ -193,3 +194,38 @@ def test_the_former_name_of_a_key_is_read() -> None:
     )
     first, second = space(parameters % "train.stream").parameters
     assert (first.key, list(second.when)) == ("train.activation_checkpointing", ["train.activation_checkpointing"])
+
+
+VALUES = st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True).map(tuple)
+
+
+@st.composite
+def conditional_spaces(draw: st.DrawFn) -> MethodSpace:
+    """Choices, some of which exist at some values of earlier ones only."""
+    parameters: list[Parameter] = []
+    for number in range(draw(st.integers(0, 5))):
+        earlier = draw(st.lists(st.sampled_from(parameters), max_size=2, unique_by=id)) if parameters else []
+        when = {other.key: draw(VALUES) for other in earlier}
+        parameters.append(Parameter(key=f"p{number}", kind="choice", values=draw(VALUES), when=when))
+    return MethodSpace(method="aa-ig", parameters=tuple(parameters))
+
+
+@given(conditional_spaces())
+def test_grid_points_are_those_of_a_grid_that_is_built(conditional: MethodSpace) -> None:
+    built: list[dict] = [{}]
+    for parameter in conditional.parameters:
+        built = [
+            {**chosen, **extra}
+            for chosen in built
+            for extra in ([{parameter.key: v} for v in parameter.values] if parameter.applies(chosen) else [{}])
+        ]
+    assert whole_grid(conditional) == built
+
+
+def test_a_large_grid_is_counted_and_not_built() -> None:
+    choices = tuple(range(100))
+    large = MethodSpace(
+        method="aa-ig", parameters=tuple(Parameter(key=f"p{n}", kind="choice", values=choices) for n in range(6))
+    )
+    assert large.grid_size == 10**12
+    assert list(large.grid_point(10**12 - 2).values()) == [99, 99, 99, 99, 99, 98]

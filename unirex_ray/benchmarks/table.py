@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 
 from unirex_ray.benchmarks.data import measure_data
 from unirex_ray.benchmarks.engine import Workload, measure_engine
+from unirex_ray.benchmarks.search import measure_search
 from unirex_ray.benchmarks.trial import TrialCost, measure_trial
 from unirex_ray.config import Config
 from unirex_ray.data.load import load_corpus
@@ -59,6 +60,27 @@ def trial_table(configs: Mapping[str, Config]) -> ReportTable:
         scores={"Total": [f"{cost.total:.2f}" for cost in costs.values()]},
         raw={part.capitalize(): [f"{getattr(cost, part):.2f}" for cost in costs.values()] for part in parts},
         records=[{"method": method, "total": cost.total, **asdict(cost)} for method, cost in costs.items()],
+    )
+
+
+def search_table(sizes: Iterable[int] = (10, 100, 1000, 10_000)) -> ReportTable:
+    """One row per number of trials that have ended: what the driver of a sweep costs.
+
+    Args:
+        sizes: numbers of trials.
+    """
+    costs = [measure_search(size) for size in sizes]
+    return ReportTable(
+        title="A sweep's driver, in ms (lower is better)",
+        lead={"Trials": [f"{cost.trials:,}" for cost in costs]},
+        scores={
+            "Suggestion": [f"{cost.suggestion_ms:.1f}" for cost in costs],
+            "Next": [f"{cost.next_ms:.2f}" for cost in costs],
+            "Report at a rung": [f"{cost.report_ms:.1f}" for cost in costs],
+            "Compare": [f"{cost.compare_ms:.1f}" for cost in costs],
+        },
+        raw={},
+        records=[asdict(cost) for cost in costs],
     )
 
 

@@ -9,9 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS, STANDARD_ERRORS, Desideratum
+
+Array = NDArray[np.float64]
 
 Weights = tuple[float, float, float]
 """Weights of FNRG, PNRG and TNRG in CNRG: at least 0, not all 0."""
@@ -43,30 +49,54 @@ class Population:
     """Scores of all members of Z.
 
     Attributes:
+        members: names, in the order of the arrays.
+        gains: NRG of each raw metric, by its key [members].
+        fnrg, pnrg, tnrg, cnrg: as in `Scores` [members]; pnrg is None where it is no part of CNRG.
         constant: keys of the metrics on which all members are equal, so that every member gets 0.0 there.
         noise: of the other metrics, those whose range over the members is below twice their standard error over
             instances, so that every member gets 0.0 there as well: the range and the standard error, by key.
-        plausibility: whether PNRG is part of CNRG.
     """
 
-    scores: Mapping[str, Scores]
+    members: tuple[str, ...]
+    gains: Mapping[str, Array]
+    fnrg: Array
+    pnrg: Array | None
+    tnrg: Array
+    cnrg: Array
     constant: tuple[str, ...]
-    plausibility: bool
     noise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    @property
+    def plausibility(self) -> bool:
+        """Whether PNRG is part of CNRG."""
+        return self.pnrg is not None
 
-def relative_gain(values: Mapping[str, float], *, higher_is_better: bool) -> dict[str, float]:
+    @cached_property
+    def scores(self) -> Mapping[str, Scores]:
+        """Everything by member."""
+        return {
+            member: Scores(
+                relative={key: float(gain[index]) for key, gain in self.gains.items()},
+                fnrg=float(self.fnrg[index]),
+                pnrg=None if self.pnrg is None else float(self.pnrg[index]),
+                tnrg=float(self.tnrg[index]),
+                cnrg=float(self.cnrg[index]),
+            )
+            for index, member in enumerate(self.members)
+        }
+
+
+def relative_gain(values: Array, *, higher_is_better: bool) -> Array:
     """NRG of one raw metric over all members: (z - min)/(max - min), or (max - z)/(max - min) where lower is better.
 
     Returns:
         A value in [0, 1] per member, 1.0 for the best; 0.0 for every member where max = min.
     """
-    if not values:
-        return {}
-    low, high = min(values.values()), max(values.values())
-    if low == high:
-        return dict.fromkeys(values, 0.0)
-    return {name: ((z - low) if higher_is_better else (high - z)) / (high - low) for name, z in values.items()}
+    if len(values) == 0 or np.ptp(values) == 0:
+        return np.zeros_like(values)
+    low, high = values.min(), values.max()
+    gain: Array = ((values - low) if higher_is_better else (high - values)) / (high - low)
+    return gain
 
 
 def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = EQUAL_WEIGHTS) -> Population:
@@ -92,44 +122,57 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
     table = [metric for metric in NRG_METRICS if has_gold or metric.desideratum != "plausibility"]
     used = usable_weights(weights, has_gold=has_gold) if raw else weights
 
-    columns = {metric.key: {member: _value(raw, member, metric.key) for member in raw} for metric in table}
+    columns = {metric.key: _column(raw, metric.key) for metric in table}
     noise = {key: found for key, column in columns.items() if (found := _noise(raw, key, column)) is not None}
     gains = {
-        m.key: dict.fromkeys(raw, 0.0)
+        m.key: np.zeros(len(raw))
         if m.key in noise
         else relative_gain(columns[m.key], higher_is_better=m.higher_is_better)
         for m in table
     }
 
-    def desideratum(member: str, wanted: Desideratum) -> float:
-        parts = [gains[metric.key][member] for metric in table if metric.desideratum == wanted]
-        return math.fsum(parts) / len(parts)
+    def desideratum(wanted: Desideratum) -> Array:
+        of_wanted: Array = np.mean([gains[metric.key] for metric in table if metric.desideratum == wanted], axis=0)
+        return of_wanted
 
-    def score(member: str) -> Scores:
-        fnrg, tnrg = desideratum(member, "faithfulness"), desideratum(member, "task")
-        pnrg = desideratum(member, "plausibility") if has_gold else None
-        weighted = [weight * value for weight, value in zip(used, (fnrg, pnrg or 0.0, tnrg), strict=True)]
-        return Scores(
-            relative={key: gain[member] for key, gain in gains.items()},
-            fnrg=fnrg,
-            pnrg=pnrg,
-            tnrg=tnrg,
-            cnrg=math.fsum(weighted) / math.fsum(used),
-        )
-
+    fnrg, tnrg = desideratum("faithfulness"), desideratum("task")
+    pnrg = desideratum("plausibility") if has_gold else None
+    weighted = [weight * part for weight, part in zip(used, (fnrg, pnrg, tnrg), strict=True) if part is not None]
     return Population(
-        scores={member: score(member) for member in raw},
-        constant=tuple(key for key, column in columns.items() if len(set(column.values())) == 1),
-        plausibility=has_gold,
+        members=tuple(raw),
+        gains=gains,
+        fnrg=fnrg,
+        pnrg=pnrg,
+        tnrg=tnrg,
+        # Rounded once: what is equal in exact arithmetic seldom differs in its last bit.
+        cnrg=np.array([math.fsum(parts) for parts in zip(*weighted, strict=True)], dtype=float) / math.fsum(used),
+        constant=tuple(key for key, column in columns.items() if np.ptp(column) == 0) if raw else (),
         noise=noise,
     )
 
 
-def _noise(raw: Mapping[str, Mapping[str, float]], key: str, column: Mapping[str, float]) -> tuple[float, float] | None:
+def _column(raw: Mapping[str, Mapping[str, float]], key: str) -> Array:
+    """A metric of every member.
+
+    Raises:
+        ValueError: naming a member that lacks it or whose value is not finite.
+    """
+    for member, metrics in raw.items():
+        if key not in metrics:
+            raise ValueError(f"member {member!r} lacks the metric {key!r}, so it cannot be scored")
+    column: Array = np.fromiter((metrics[key] for metrics in raw.values()), dtype=float, count=len(raw))
+    if not np.isfinite(column).all():
+        member = next(member for member, value in zip(raw, column, strict=True) if not math.isfinite(value))
+        raise ValueError(f"metric {key!r} of member {member!r} must be finite, but is {raw[member][key]}")
+    return column
+
+
+def _noise(raw: Mapping[str, Mapping[str, float]], key: str, column: Array) -> tuple[float, float] | None:
     """Range and largest standard error of a metric that varies by less than its noise; else None."""
-    errors = [metrics[error] for metrics in raw.values() if (error := STANDARD_ERRORS[key].key) in metrics]
-    spread = max(column.values(), default=0.0) - min(column.values(), default=0.0)
-    if not errors or spread == 0:
+    error = STANDARD_ERRORS[key].key
+    errors = [metrics[error] for metrics in raw.values() if error in metrics]
+    spread = float(np.ptp(column)) if errors else 0.0
+    if spread == 0:
         return None
     largest = max(errors)
     return (spread, largest) if spread < 2 * largest else None
@@ -156,15 +199,6 @@ def mean_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def std_over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Standard deviation over seeds, divided by n - 1, of every metric that all have; nan for one seed."""
     return {key: _std(column) for key, column in _columns(rows).items()}
-
-
-def _value(raw: Mapping[str, Mapping[str, float]], member: str, key: str) -> float:
-    if key not in raw[member]:
-        raise ValueError(f"member {member!r} lacks the metric {key!r}, so it cannot be scored")
-    value = float(raw[member][key])
-    if not math.isfinite(value):
-        raise ValueError(f"metric {key!r} of member {member!r} must be finite, but is {value}")
-    return value
 
 
 def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -158,7 +158,7 @@ def prepare_corpus(plan: SweepPlan, corpus: Corpus) -> tuple[str, ...]:
 def _budget(sweep: SweepConfig, space: MethodSpace) -> int:
     """What the user asks for, or else the whole grid or the default; at most what the space has."""
     grid = sweep.searcher == "grid"
-    size = len(space.grid()) if grid or space.finite else math.inf
+    size = space.grid_size if grid or space.finite else math.inf
     return int(min(size, sweep.configurations or (size if grid else DEFAULT_BUDGET)))
 
 

@@ -7,16 +7,23 @@ resumed by building the schedule again from the records in a store.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from operator import itemgetter
 from typing import Any
 
 from unirex_ray.analysis.selection import configurations
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import TrialMetrics, nrg_metrics
-from unirex_ray.sweep.searcher import ScoredConfiguration, Searcher, StoppedConfiguration, StudyHistory
+from unirex_ray.sweep.searcher import (
+    ScoredConfiguration,
+    Searcher,
+    StoppedConfiguration,
+    StudyHistory,
+    TriedConfiguration,
+)
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
 
 
@@ -56,6 +63,25 @@ class SweepExtent:
         return trial_name(self.sweep_id, method, configuration, seed)
 
 
+@dataclass
+class _Study:
+    """A method's trials, kept so that no step of a schedule looks at all of them; follows from the records alone.
+
+    Attributes:
+        trials: by configuration and seed.
+        open: configurations of which a seed may still have to start.
+        tried: each configuration as its searcher sees it, without its score.
+        stale: configurations of which `tried` is out of date.
+        reached: dev metrics at each rung of the first seeds that have reached it and have not failed, by trial.
+    """
+
+    trials: dict[int, dict[int, TrialRecord]] = field(default_factory=dict)
+    open: set[int] = field(default_factory=set)
+    tried: dict[int, tuple[str, TriedConfiguration]] = field(default_factory=dict)
+    stale: set[int] = field(default_factory=set)
+    reached: dict[int, dict[str, dict[str, float]]] = field(default_factory=lambda: defaultdict(dict))
+
+
 class Schedule:
     """Emits every trial of a sweep once.
 
@@ -80,7 +106,8 @@ class Schedule:
         self._searchers = searchers
         self._warm_start = warm_start or {}
         self._records: dict[str, TrialRecord] = {}
-        self._parameters: dict[str, dict[int, Mapping[str, Any]]] = {method: {} for method in extent.budgets}
+        self._studies = {method: _Study() for method in extent.budgets}
+        self._first_seeds_running: set[str] = set()
         self._exhausted: set[str] = set()
         for record in records:
             self._remember(record)
@@ -102,10 +129,7 @@ class Schedule:
             self._remember(TrialRecord(spec=spec, status="running"))
             return spec
         more_seeds = self._extent.rungs and len(self._extent.seeds) > 1
-        first = self._extent.seeds[0]
-        if more_seeds and any(r.status == "running" and r.spec.seed == first for r in self._records.values()):
-            return Signal.WAIT
-        return Signal.DONE
+        return Signal.WAIT if more_seeds and self._first_seeds_running else Signal.DONE
 
     def on_report(self, trial_id: str, epoch: int, metrics: TrialMetrics) -> TrialRecord:
         """A trial reported an epoch's losses and dev metrics.
@@ -143,23 +167,40 @@ class Schedule:
         return record if record.status != "running" else self._remember(replace(record, status="failed", reason=reason))
 
     def _remember(self, record: TrialRecord) -> TrialRecord:
-        self._records[record.spec.trial_id] = record
-        self._parameters[record.spec.method][record.spec.configuration] = record.spec.parameters
+        spec, first = record.spec, self._extent.seeds[0]
+        self._records[spec.trial_id] = record
+        study = self._studies[spec.method]
+        trials = study.trials.setdefault(spec.configuration, {})
+        trials[spec.seed] = record
+        study.stale.add(spec.configuration)
+        lost = self._extent.rungs and first in trials and trials[first].status in ("stopped", "failed")
+        if lost or all(seed in trials for seed in self._extent.seeds):
+            study.open.discard(spec.configuration)
+        else:
+            study.open.add(spec.configuration)
+        if spec.seed == first:
+            running = record.status == "running"
+            (self._first_seeds_running.add if running else self._first_seeds_running.discard)(spec.trial_id)
+            for epoch in self._extent.rungs:
+                if record.status == "failed":
+                    study.reached[epoch].pop(spec.trial_id, None)
+                elif epoch in record.history:
+                    study.reached[epoch][spec.trial_id] = nrg_metrics(record.history[epoch].dev)
         return record
 
     def _missing_seed(self, method: str) -> TrialSpec | None:
-        first = self._extent.seeds[0]
-        for index, parameters in sorted(self._parameters[method].items()):
-            opener = self._records.get(self._extent.trial_id(method, index, first))
-            survived = opener is not None and opener.status == "completed"
+        study, first = self._studies[method], self._extent.seeds[0]
+        for index in sorted(study.open):
+            trials = study.trials[index]
+            survived = first in trials and trials[first].status == "completed"
             for seed in self._extent.seeds if survived or not self._extent.rungs else (first,):
-                if self._extent.trial_id(method, index, seed) not in self._records:
-                    return self._spec(method, index, seed, parameters)
+                if seed not in trials:
+                    return self._spec(method, index, seed, next(iter(trials.values())).spec.parameters)
         return None
 
     def _suggestion(self) -> TrialSpec | None:
-        for method in sorted(self._extent.budgets, key=lambda m: len(self._parameters[m])):
-            suggested = self._parameters[method]
+        for method in sorted(self._extent.budgets, key=lambda m: len(self._studies[m].trials)):
+            suggested = self._studies[method].trials
             if method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
                 continue
             # After a kill, a number in between may be missing: it comes first.
@@ -176,40 +217,38 @@ class Schedule:
         return TrialSpec(trial_id=trial_id, method=method, configuration=index, seed=seed, parameters=parameters)
 
     def _history(self, method: str) -> StudyHistory:
-        population = list(self._warm_start.get(method, ()))
-        running: list[Mapping[str, Any]] = []
-        stopped: list[StoppedConfiguration] = []
-        failed: list[Mapping[str, Any]] = []
+        study = self._studies[method]
+        for index in study.stale:
+            study.tried[index] = self._tried(method, index)
+        study.stale.clear()
         rungs = {epoch: self._rung_scores(method, epoch) for epoch in self._extent.rungs}
-        of_method = [record for record in self._records.values() if record.spec.method == method]
-        for configuration in configurations(of_method, seeds=self._extent.seeds).get(method, ()):
-            statuses = {record.status for record in configuration.records}
-            if configuration.complete:
-                # Without standard errors: a search follows differences within noise as well.
-                metrics = nrg_metrics(configuration.mean("dev"))
-                population.append(ScoredConfiguration(parameters=configuration.parameters, metrics=metrics))
-            elif "failed" in statuses:
-                failed.append(configuration.parameters)
-            elif "stopped" in statuses:
-                first = self._extent.trial_id(method, configuration.index, self._extent.seeds[0])
-                epoch = max(epoch for epoch, scores in rungs.items() if first in scores)
-                cnrg = rungs[epoch][first]
-                stopped.append(StoppedConfiguration(parameters=configuration.parameters, epoch=epoch, cnrg=cnrg))
-            else:
-                running.append(configuration.parameters)
-        return StudyHistory(population=population, running=running, stopped=stopped, failed=failed)
+        by_kind: dict[str, list[Any]] = {"population": list(self._warm_start.get(method, ()))}
+        for _, (kind, tried) in sorted(study.tried.items(), key=itemgetter(0)):
+            by_kind.setdefault(kind, []).append(tried)
+        at_last_rung = [rungs[stopped.epoch][stopped.trial_id] for stopped in by_kind.get("stopped", ())]
+        return StudyHistory(**by_kind, stopped_cnrg=at_last_rung)
+
+    def _tried(self, method: str, index: int) -> tuple[str, TriedConfiguration]:
+        """A configuration, and the part of a `StudyHistory` that it belongs to."""
+        trials = self._studies[method].trials[index].values()
+        (configuration,) = configurations(trials, seeds=self._extent.seeds)[method]
+        if configuration.complete:
+            # Without standard errors: a search follows differences within noise as well.
+            metrics = nrg_metrics(configuration.mean("dev"))
+            return "population", ScoredConfiguration(parameters=configuration.parameters, metrics=metrics)
+        statuses = {record.status for record in configuration.records}
+        if "stopped" in statuses and "failed" not in statuses:
+            trial_id = self._extent.trial_id(method, index, self._extent.seeds[0])
+            epoch = max(epoch for epoch, reached in self._studies[method].reached.items() if trial_id in reached)
+            stopped = StoppedConfiguration(parameters=configuration.parameters, epoch=epoch, trial_id=trial_id)
+            return "stopped", stopped
+        kind = "failed" if "failed" in statuses else "running"
+        return kind, TriedConfiguration(parameters=configuration.parameters)
 
     def _rung_scores(self, method: str, epoch: int) -> dict[str, float]:
         """CNRG at a rung of all first seeds of a method that have reached it, by trial."""
-        reached = {
-            record.spec.trial_id: nrg_metrics(record.history[epoch].dev)
-            for record in self._records.values()
-            if record.spec.method == method
-            and record.spec.seed == self._extent.seeds[0]
-            and epoch in record.history
-            and record.status != "failed"
-        }
-        return {name: s.cnrg for name, s in score_population(reached, self._extent.weights).scores.items()}
+        population = score_population(self._studies[method].reached[epoch], self._extent.weights)
+        return dict(zip(population.members, population.cnrg.tolist(), strict=True))
 
     def _judge(self, record: TrialRecord, epoch: int) -> TrialRecord:
         scores = self._rung_scores(record.spec.method, epoch)

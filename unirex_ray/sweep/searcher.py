@@ -1,19 +1,24 @@
 """Searchers: which configuration of a method to try next. The only module that imports optuna.
 
-A searcher keeps nothing between suggestions: each one follows from the seed, the method, the suggestion's index and
-the history of the method's study. So a resumed sweep suggests what the undisturbed one would have.
+A suggestion follows from the seed, the method, the suggestion's index and the history of the method's study alone: what
+a searcher keeps between suggestions saves time and changes none. So a resumed sweep suggests what the undisturbed one
+would have.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from itertools import chain
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
@@ -24,36 +29,58 @@ from unirex_ray.sweep.space import MethodSpace, Parameter, Parameters
 
 SearcherKind = Literal["tpe", "grid", "random", "pareto"]
 
+MOST_KNOWN = 1000
+"""Results that TPE takes into account: of more, a tenth of these are the best ones, the others the latest."""
 _ATTEMPTS = 16
 """Draws before a searcher looks for an unseen configuration in another way."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
+def identity(parameters: Mapping[str, Any]) -> str:
+    """Text that is equal for equal configurations."""
+    return json.dumps(parameters, sort_keys=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class ScoredConfiguration:
+class TriedConfiguration:
+    """A configuration that was suggested before.
+
+    Attributes:
+        identity: see `identity`, from which it is filled in.
+    """
+
+    parameters: Mapping[str, Any]
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in the identity."""
+        if not self.identity:
+            object.__setattr__(self, "identity", identity(self.parameters))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredConfiguration(TriedConfiguration):
     """A configuration all of whose seeds completed.
 
     Attributes:
         metrics: raw dev metrics by key without split (`auprc`), averaged over seeds.
     """
 
-    parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoppedConfiguration:
+class StoppedConfiguration(TriedConfiguration):
     """A configuration that lost at a rung.
 
     Attributes:
         epoch: of the last rung that it reached.
-        cnrg: there, among all configurations that have reached it by now; higher is better.
+        trial_id: of the trial that was judged there.
     """
 
-    parameters: Mapping[str, Any]
     epoch: int
-    cnrg: float
+    trial_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +91,20 @@ class StudyHistory:
         population: those with scores.
         running: those that may still get scores.
         stopped: those that lost at a rung.
+        stopped_cnrg: what each of these had at its last rung, among all configurations that have reached it by now;
+            higher is better.
         failed: those without scores for another reason.
     """
 
     population: Sequence[ScoredConfiguration] = ()
-    running: Sequence[Mapping[str, Any]] = ()
+    running: Sequence[TriedConfiguration] = ()
     stopped: Sequence[StoppedConfiguration] = ()
-    failed: Sequence[Mapping[str, Any]] = ()
+    stopped_cnrg: Sequence[float] = ()
+    failed: Sequence[TriedConfiguration] = ()
 
     def seen(self) -> set[str]:
         """Identity of every configuration that was suggested before."""
-        scored = [configuration.parameters for configuration in self.population]
-        stopped = [configuration.parameters for configuration in self.stopped]
-        return {identity(parameters) for parameters in [*scored, *stopped, *self.running, *self.failed]}
+        return {tried.identity for tried in (*self.population, *self.stopped, *self.running, *self.failed)}
 
 
 class Searcher(Protocol):
@@ -84,11 +112,6 @@ class Searcher(Protocol):
 
     def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """The configuration with number `index` (from 0), different from all earlier ones; None without one."""
-
-
-def identity(parameters: Mapping[str, Any]) -> str:
-    """Text that is equal for equal configurations."""
-    return json.dumps(parameters, sort_keys=True)
 
 
 def make_searcher(
@@ -118,14 +141,20 @@ class GridSearcher:
     """
 
     def __init__(self, space: MethodSpace, budget: int, seed: int) -> None:
-        grid = space.grid()
+        self._space, self._next = space, 0
+        everything = range(space.grid_size)
         rng = random.Random(_derived_seed(seed, space.method))
-        self._chosen = [grid[index] for index in sorted(rng.sample(range(len(grid)), min(budget, len(grid))))]
+        self._numbers = everything if budget >= len(everything) else sorted(rng.sample(everything, budget))
 
     def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
         seen = history.seen()
-        return next((dict(parameters) for parameters in self._chosen if identity(parameters) not in seen), None)
+        while self._next < len(self._numbers):
+            parameters = self._space.grid_point(self._numbers[self._next])
+            if identity(parameters) not in seen:
+                return parameters
+            self._next += 1
+        return None
 
 
 class RandomSearcher:
@@ -153,8 +182,7 @@ def population_cnrg(weights: Weights) -> Objective:
 
     def objective(population: Sequence[ScoredConfiguration]) -> tuple[list[Direction], list[list[float]]]:
         raw = {str(number): scored.metrics for number, scored in enumerate(population)}
-        scores = score_population(raw, weights).scores
-        return ["maximize"], [[scores[name].cnrg] for name in raw]
+        return ["maximize"], score_population(raw, weights).cnrg[:, None].tolist()
 
     return objective
 
@@ -167,27 +195,58 @@ def raw_metrics(population: Sequence[ScoredConfiguration]) -> tuple[list[Directi
 
 
 class OptunaSearcher:
-    """TPE on a new study for every suggestion, in which all configurations have their present values."""
+    """TPE on a new study for every suggestion, in which the configurations have their present values."""
 
     def __init__(self, space: MethodSpace, seed: int, startup: int, objective: Objective) -> None:
         self._space, self._seed, self._startup, self._objective = space, seed, startup, objective
+        self._trials: dict[str, optuna.trial.FrozenTrial] = {}
 
     def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
         directions, values = self._objective(history.population)
+        trials = self._known_trials(history, directions, values)
 
         def draw(seed: int) -> Parameters:
-            study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
-            for scored, value in zip(history.population, values, strict=True):
-                self._add(study, scored.parameters, TrialState.COMPLETE, value)
-            for stopped in history.stopped if len(directions) == 1 else ():
-                # TPE ranks them behind the completed ones: by their rung, then by what they had there.
-                self._add(study, stopped.parameters, TrialState.PRUNED, reached={stopped.epoch: stopped.cnrg})
-            for parameters in history.running:
-                self._add(study, parameters, TrialState.RUNNING)
+            study = optuna.create_study(storage=_History(trials), directions=directions, sampler=self._sampler(seed))
             return _sample(self._space, study)
 
         return _first_unseen(self._space, self._seed, index, history, draw)
+
+    def _known_trials(
+        self, history: StudyHistory, directions: Sequence[Direction], values: list[list[float]]
+    ) -> list[optuna.trial.FrozenTrial]:
+        """What a study is made of: `MOST_KNOWN` of those with results, and all that are running."""
+        scored = list(zip(history.population, values, strict=True))
+        # TPE ranks them behind the completed ones: by their rung, then by what they had there.
+        of_stopped = zip(history.stopped, history.stopped_cnrg, strict=True)
+        stopped = list(of_stopped) if len(directions) == 1 else []
+        if len(scored) + len(stopped) > MOST_KNOWN:
+            scored, stopped = _most_telling(scored, stopped, directions)
+        trials = [self._trial(each, TrialState.COMPLETE) for each, _ in scored]
+        for trial, (_, value) in zip(trials, scored, strict=True):
+            trial.values = value
+        for each, cnrg in stopped:
+            trial = self._trial(each, TrialState.PRUNED)
+            trial.intermediate_values = {each.epoch: cnrg}
+            trials.append(trial)
+        trials += [self._trial(each, TrialState.RUNNING) for each in history.running]
+        for number, trial in enumerate(trials, start=1):
+            trial.number = number
+        return trials
+
+    def _trial(self, tried: TriedConfiguration, state: TrialState) -> optuna.trial.FrozenTrial:
+        known = self._trials.get(tried.identity)
+        if known is not None and known.state == state:
+            return known
+        used = [parameter for parameter in self._space.parameters if parameter.key in tried.parameters]
+        trial = create_trial(
+            state=state,
+            params={parameter.key: _to_optuna(parameter, tried.parameters[parameter.key]) for parameter in used},
+            distributions={parameter.key: _distribution(parameter) for parameter in used},
+            values=[0.0] if state == TrialState.COMPLETE else None,
+        )
+        self._trials[tried.identity] = trial
+        return trial
 
     def _sampler(self, seed: int) -> optuna.samplers.TPESampler:
         with warnings.catch_warnings():
@@ -196,38 +255,62 @@ class OptunaSearcher:
                 n_startup_trials=self._startup, multivariate=True, group=True, constant_liar=True, seed=seed
             )
 
-    def _add(
-        self,
-        study: optuna.Study,
-        parameters: Mapping[str, Any],
-        state: TrialState,
-        values: list[float] | None = None,
-        reached: dict[int, float] | None = None,
-    ) -> None:
-        used = [parameter for parameter in self._space.parameters if parameter.key in parameters]
-        study.add_trial(
-            create_trial(
-                state=state,
-                params={parameter.key: _to_optuna(parameter, parameters[parameter.key]) for parameter in used},
-                distributions={parameter.key: _distribution(parameter) for parameter in used},
-                values=values,
-                intermediate_values=reached,
-            )
-        )
+
+class _History(optuna.storages.InMemoryStorage):
+    """A study's storage that shows trials without taking copies of them, which would take most of a suggestion.
+
+    Args:
+        trials: numbered from 1; the trial that is asked for has number 0.
+    """
+
+    def __init__(self, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
+        super().__init__()
+        self._history = trials
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[optuna.trial.FrozenTrial]:
+        """See optuna's."""
+        asked = super().get_all_trials(study_id, deepcopy, states)
+        return [trial for trial in self._history if states is None or trial.state in states] + asked
+
+
+_Scored = list[tuple[ScoredConfiguration, list[float]]]
+_Stopped = list[tuple[StoppedConfiguration, float]]
+
+
+def _most_telling(scored: _Scored, stopped: _Stopped, directions: Sequence[Direction]) -> tuple[_Scored, _Stopped]:
+    """`MOST_KNOWN` results in the order given: the best tenth (by the mean of their ranks; completed
+    ones before stopped ones), and the latest, completed ones before stopped ones."""
+    signs = np.array([1.0 if direction == "minimize" else -1.0 for direction in directions])
+    losses = signs * np.array([value for _, value in scored]).reshape(-1, len(directions))
+    order = losses.argsort(axis=0, kind="stable").argsort(axis=0).sum(axis=1).argsort(kind="stable")
+    best = [scored[index][0] for index in order[: MOST_KNOWN // 10]]
+    behind = nlargest(MOST_KNOWN // 10 - len(best), stopped, key=lambda each: (each[0].epoch, each[1]))
+    kept = {each.identity for each in (*best, *(each for each, _ in behind))}
+    for each, _ in chain(reversed(scored), reversed(stopped)):
+        if len(kept) == MOST_KNOWN:
+            break
+        kept.add(each.identity)
+    return [pair for pair in scored if pair[0].identity in kept], [pair for pair in stopped if pair[0].identity in kept]
 
 
 def _first_unseen(
     space: MethodSpace, seed: int, index: int, history: StudyHistory, draw: Callable[[int], Parameters]
 ) -> Parameters | None:
+    """What is drawn, or a configuration at random where only what was seen before is drawn."""
     seen = history.seen()
-    for attempt in range(_ATTEMPTS):
-        parameters = draw(_derived_seed(seed, space.method, index, attempt))
-        if identity(parameters) not in seen:
-            return parameters
-    if not space.finite:
+    size = space.grid_size if space.finite else math.inf
+    if len(seen) < size * (1 - 1 / _ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            parameters = draw(_derived_seed(seed, space.method, index, attempt))
+            if identity(parameters) not in seen:
+                return parameters
+    if math.isinf(size):
         return None
-    unseen = [parameters for parameters in space.grid() if identity(parameters) not in seen]
-    return random.Random(_derived_seed(seed, space.method, index, _ATTEMPTS)).choice(unseen) if unseen else None
+    first = random.Random(_derived_seed(seed, space.method, index, _ATTEMPTS)).randrange(space.grid_size)
+    points = (space.grid_point((first + step) % space.grid_size) for step in range(space.grid_size))
+    return next((parameters for parameters in points if identity(parameters) not in seen), None)
 
 
 def _derived_seed(*parts: object) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -78,25 +80,56 @@ class MethodSpace:
         """Whether every parameter is a choice."""
         return all(parameter.kind == "choice" for parameter in self.parameters)
 
-    def grid(self) -> list[Parameters]:
-        """Every configuration once, the last parameter varying fastest; one empty configuration without parameters.
+    @cached_property
+    def grid_size(self) -> int:
+        """How many configurations there are: 1, an empty one, without parameters.
 
         Raises:
             UserError: where a parameter is a range.
         """
-        configurations: list[Parameters] = [{}]
         for parameter in self.parameters:
             if parameter.kind != "choice":
                 raise UserError(
                     f"a grid needs choices, but {parameter.key!r} is {parameter.kind} {list(parameter.values)}; "
                     "list its values as choice, or use --sweep.searcher=random or tpe"
                 )
-            configurations = [
-                {**chosen, **extra}
-                for chosen in configurations
-                for extra in ([{parameter.key: v} for v in parameter.values] if parameter.applies(chosen) else [{}])
-            ]
-        return configurations
+        return self._count(0, {})
+
+    def grid_point(self, number: int) -> Parameters:
+        """The configuration with a number below `grid_size`; the last parameter varies fastest."""
+        chosen: Parameters = {}
+        for index, parameter in enumerate(self.parameters):
+            if not parameter.applies(chosen):
+                continue
+            for value in parameter.values:
+                size = self._count(index + 1, {**chosen, parameter.key: value})
+                if number < size:
+                    chosen[parameter.key] = value
+                    break
+                number -= size
+        return chosen
+
+    def _count(self, first: int, chosen: Parameters) -> int:
+        """How many ways there are to choose the parameters from `first` on."""
+        conditions = {key for parameter in self.parameters[first:] for key in parameter.when}
+        deciding = {key: value for key, value in chosen.items() if key in conditions}
+        known = self._counts.get(place := (first, json.dumps(deciding, sort_keys=True)))
+        if known is not None:
+            return known
+        if first == len(self.parameters):
+            count = 1
+        elif not (parameter := self.parameters[first]).applies(chosen):
+            count = self._count(first + 1, chosen)
+        elif any(parameter.key in later.when for later in self.parameters[first + 1 :]):
+            count = sum(self._count(first + 1, {**deciding, parameter.key: value}) for value in parameter.values)
+        else:
+            count = len(parameter.values) * self._count(first + 1, chosen)
+        self._counts[place] = count
+        return count
+
+    @cached_property
+    def _counts(self) -> dict[tuple[int, str], int]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
