@@ -220,3 +220,73 @@ def test_the_rungs_of_a_resumed_trial_are_kept_without_the_tags_of_its_run(judge
     assert record.run_id is not None
     verdict = "rung.1: CNRG 0.0000 at epoch 1: rank 1 of 1, the best 1 go on\n"
     assert sweep.runs[record.run_id]["artifacts"].get("rungs.txt") == (verdict if judged else None)
+
+
+ORDER = ("aa-ig", "aa-grad", "l2e", "fresh", "sgt", "a2r")
+
+
+def sharing(concurrency: int, methods: tuple[str, ...] = ORDER) -> Driver:
+    plan = SweepExtent(sweep_id="s1", budgets=dict.fromkeys(methods, 1), seeds=(0,))
+    sweep = RecordingSweep()
+    return Driver(
+        Schedule(plan, dict.fromkeys(methods, Counting())),
+        sweep,
+        Screen(sweep.events),  # type: ignore[arg-type]
+        resolve=resolve,
+        folder=lambda trial_id: f"trials/{trial_id}",
+        shared="stages",
+        tags={},
+        concurrency=concurrency,
+    )
+
+
+def started(driver: Driver) -> list[str]:
+    """Methods of all trials that start now."""
+    found = []
+    while isinstance(job := driver.suggest(), TrialJob):
+        found.append(job.config.method)
+    return found
+
+
+def trial_of(method: str) -> str:
+    return f"s1-{method}-0000-s0"
+
+
+def test_one_trial_trains_what_many_need_and_others_fill_the_places() -> None:
+    driver = sharing(3)
+    assert started(driver) == ["aa-ig", "sgt", "a2r"]
+    driver.on_message(trial_of("sgt"), result())
+    driver.on_exit(trial_of("sgt"))
+    # Nothing is left but trials that wait.
+    assert started(driver) == ["aa-grad"]
+    driver.on_message(trial_of("aa-ig"), result())
+    driver.on_exit(trial_of("aa-ig"))
+    driver.on_message(trial_of("a2r"), result())
+    driver.on_exit(trial_of("a2r"))
+    assert started(driver) == ["l2e", "fresh"]
+
+
+def in_stage(stage: str) -> EpochDone:
+    return EpochDone(epoch=1, metrics=TrialMetrics(dev=HALVES), stage=stage)
+
+
+@pytest.mark.parametrize(
+    ("messages", "next_ones"),
+    [
+        ([in_stage("task-model")], ["a2r"]),
+        ([in_stage("task-model"), in_stage("")], ["fresh"]),
+        ([result()], ["fresh"]),
+        ([TrialFailed(reason="diverged")], ["fresh", "a2r"]),
+    ],
+    ids=["still in it", "behind it", "at its end", "failed in it"],
+)
+def test_a_shared_stage_is_free_when_its_trial_has_left_it(messages: list, next_ones: list[str]) -> None:
+    driver = sharing(2, ("l2e", "sgt", "fresh", "a2r"))
+    assert started(driver) == ["l2e", "sgt"]
+    for message in messages:
+        driver.on_message(trial_of("l2e"), message)
+    if isinstance(messages[-1], TrialFailed):
+        driver.on_exit(trial_of("l2e"))
+    driver.on_message(trial_of("sgt"), result())
+    driver.on_exit(trial_of("sgt"))
+    assert started(driver) == next_ones

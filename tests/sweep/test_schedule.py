@@ -267,3 +267,30 @@ def test_a_larger_extent_adds_trials_and_repeats_none(kind: str, order: int, kil
     }
     assert len(grown.store) == 2 * len(configurations) == 2 * (3 + 4 + 4)  # AA (IG) has three
     assert len({(method, text) for (method, _), text in configurations.items()}) == len(configurations)
+
+
+def test_a_trial_that_would_wait_lets_the_next_one_pass() -> None:
+    budgets = {"aa-ig": 1, "aa-grad": 1, "sgt": 2}
+    extent = SweepExtent(sweep_id="w", budgets=budgets, seeds=(0,))
+    rates = parse_space({"parameters": {"train.learning_rate": {"choice": [1e-5, 2e-5]}}}, "s")
+    space = {m: make_searcher("grid", rates.for_method(m, Config()), budget=2) for m in budgets}
+    schedule = Schedule(extent, space)
+
+    def emitted(*waiting: str) -> tuple[str, int]:
+        spec = schedule.next(lambda spec: spec.method in waiting)
+        return spec.method, spec.configuration
+
+    assert emitted() == ("aa-ig", 0)
+    assert emitted("aa-grad") == ("sgt", 0)
+    # Its turn is not lost, and where all others would wait as well, it starts.
+    assert emitted("sgt") == ("aa-grad", 0)
+    assert emitted("sgt") == ("sgt", 1)
+    # Interrupted trials go first, in the same way.
+    again = Schedule(extent, space, schedule.records)
+    assert [again.next(lambda spec: spec.method == "aa-ig").method for _ in range(4)] == [
+        "aa-grad",
+        "sgt",
+        "sgt",
+        "aa-ig",
+    ]
+    assert again.next() is Signal.DONE

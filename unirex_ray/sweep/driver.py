@@ -15,6 +15,7 @@ from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, OpenSweep
+from unirex_ray.training.shared import shared_stage, what_it_learns
 from unirex_ray.training.state import TrialResult
 
 
@@ -73,6 +74,8 @@ class Driver:
         self._concurrency = concurrency
         self._resumed = {record.spec.trial_id for record in schedule.records}
         self._live: dict[str, tuple[TrialSpec, float]] = {}
+        # By what a stage learns: the trial that trains it for all that need it, None once it has been trained.
+        self._trainers: dict[str, str | None] = {}
         self._ended: set[str] = set()
         self._seconds: dict[str, dict[str, float]] = {}
         self.timings: dict[str, Timing] = {}
@@ -82,10 +85,12 @@ class Driver:
         if len(self._live) >= self._concurrency:
             return Signal.WAIT
         started = time.perf_counter()
-        spec = self._schedule.next()
+        spec = self._schedule.next(self._would_wait)
         if isinstance(spec, Signal):
             return spec
         config = self._resolve(spec)
+        if (stage := shared_stage(config)) is not None:
+            self._trainers.setdefault(what_it_learns(config, stage), spec.trial_id)
         method = get_method(spec.method)
         flat = {key: value for key, value in config.flat().items() if method.reads(key)}
         tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
@@ -94,9 +99,24 @@ class Driver:
         self._display.started(spec)
         return TrialJob(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
 
+    def _would_wait(self, spec: TrialSpec) -> bool:
+        """Whether a running trial trains the stage that this one begins with."""
+        config = self._resolve(spec)
+        stage = shared_stage(config)
+        return stage is not None and self._trainers.get(what_it_learns(config, stage)) is not None
+
+    def _release(self, spec: TrialSpec, message: Message) -> None:
+        """Let others take over the stage that a trial trained for them, where its report is from behind that stage."""
+        first, *later = get_method(spec.method).stages
+        reports_later_stage = isinstance(message, EpochDone) and later and message.stage != first.name
+        if isinstance(message, TrialResult) or reports_later_stage:
+            trained = [stage for stage, trainer in self._trainers.items() if trainer == spec.trial_id]
+            self._trainers |= dict.fromkeys(trained)
+
     def on_message(self, trial_id: str, message: Message) -> bool:
         """A trial reported; returns whether it continues."""
         spec, _ = self._live[trial_id]
+        self._release(spec, message)
         if isinstance(message, EpochDone) and message.stage:
             # An earlier stage has no scores that a rung could judge.
             self._sweep.log_epoch(trial_id, message.epoch, message.metrics, stage=message.stage)
@@ -128,6 +148,8 @@ class Driver:
     def on_exit(self, trial_id: str) -> None:
         """A trial left the cluster."""
         _, started = self._live.pop(trial_id)
+        # A stage that it did not get to the end of is left to the next one.
+        self._trainers = {stage: trainer for stage, trainer in self._trainers.items() if trainer != trial_id}
         if trial_id not in self._seconds:
             # Does nothing to a trial that has ended already.
             self._end(self._schedule.on_fail(trial_id, "ended without a result"))

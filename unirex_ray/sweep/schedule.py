@@ -7,10 +7,11 @@ resumed by building the schedule again from the records in a store.
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -85,8 +86,9 @@ class _Study:
 class Schedule:
     """Emits every trial of a sweep once.
 
-    Methods take turns, so that all studies grow alike. Without rungs, all seeds of a configuration are emitted before
-    the method's next configuration; with rungs, its first seed, and the others once that one has completed.
+    Methods take turns, so that all studies grow alike; a trial that would wait for another one lets the next one pass.
+    Without rungs, all seeds of a configuration are emitted before the method's next configuration; with rungs, its
+    first seed, and the others once that one has completed.
 
     Args:
         searchers: by method.
@@ -113,20 +115,26 @@ class Schedule:
             self._remember(record)
         methods = list(extent.budgets)
         running = [record.spec for record in self._records.values() if record.status == "running"]
-        self._interrupted = deque(sorted(running, key=lambda s: (s.configuration, methods.index(s.method), s.seed)))
+        in_order = sorted(running, key=lambda spec: (spec.configuration, methods.index(spec.method), spec.seed))
+        self._interrupted = {spec.trial_id: spec for spec in in_order}
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:
         """The records of all trials so far."""
         return tuple(self._records.values())
 
-    def next(self) -> TrialSpec | Signal:
-        """The trial to start next; it counts as running from now on."""
-        if self._interrupted:
-            return self._interrupted.popleft()
-        spec = next(filter(None, map(self._missing_seed, self._extent.budgets)), None) or self._suggestion()
-        if spec is not None:
-            self._remember(TrialRecord(spec=spec, status="running"))
+    def next(self, waits: Callable[[TrialSpec], bool] = lambda spec: False) -> TrialSpec | Signal:
+        """The trial to start next; it counts as running from now on.
+
+        Args:
+            waits: whether a trial would wait for another one; it starts when there is none that would not.
+        """
+        candidates = self._candidates()
+        first = next(candidates, None)
+        if first is not None:
+            spec = next((spec for spec in chain([first], candidates) if not waits(spec)), first)
+            self._interrupted.pop(spec.trial_id, None)
+            self._remember(self._records.get(spec.trial_id) or TrialRecord(spec=spec, status="running"))
             return spec
         more_seeds = self._extent.rungs and len(self._extent.seeds) > 1
         return Signal.WAIT if more_seeds and self._first_seeds_running else Signal.DONE
@@ -198,7 +206,12 @@ class Schedule:
                     return self._spec(method, index, seed, next(iter(trials.values())).spec.parameters)
         return None
 
-    def _suggestion(self) -> TrialSpec | None:
+    def _candidates(self) -> Iterator[TrialSpec]:
+        """What could start, in the order of precedence; no method is asked twice for a configuration."""
+        if self._interrupted:
+            yield from list(self._interrupted.values())
+            return
+        yield from filter(None, map(self._missing_seed, self._extent.budgets))
         for method in sorted(self._extent.budgets, key=lambda m: len(self._studies[m].trials)):
             suggested = self._studies[method].trials
             if method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
@@ -209,8 +222,7 @@ class Schedule:
             if parameters is None:
                 self._exhausted.add(method)
                 continue
-            return self._spec(method, index, self._extent.seeds[0], parameters)
-        return None
+            yield self._spec(method, index, self._extent.seeds[0], parameters)
 
     def _spec(self, method: str, index: int, seed: int, parameters: Mapping[str, Any]) -> TrialSpec:
         trial_id = self._extent.trial_id(method, index, seed)

@@ -13,9 +13,9 @@ from typing import IO
 
 import torch
 
-from unirex_ray.config import config_hash
+from unirex_ray.config import Config, config_hash
 from unirex_ray.files import try_lock
-from unirex_ray.methods import Stage
+from unirex_ray.methods import Stage, get_method
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import TrialSetup
@@ -31,9 +31,7 @@ def train_or_adopt(trainer: StageTrainer) -> None:
         TrainingError: see `StageTrainer.train`.
     """
     folder, setup, state = trainer.runtime.shared, trainer.setup, trainer.state
-    # Rungs compare trials epoch by epoch, so that each has to train a stage that they judge.
-    judged_by_rungs = trainer.is_last and setup.config.sweep.rungs
-    if folder is None or judged_by_rungs or not trainer.stage.shared:
+    if folder is None or trainer.stage is not shared_stage(setup.config):
         trainer.train()
         return
     started = time.perf_counter()
@@ -47,11 +45,23 @@ def train_or_adopt(trainer: StageTrainer) -> None:
             trainer.adopt(*shared)
 
 
+def shared_stage(config: Config) -> Stage | None:
+    """The stage that a trial trains for others of its sweep as well, or takes over from one of them."""
+    first, *later = get_method(config.method).stages
+    # Rungs compare trials epoch by epoch, so that each has to train a stage that they judge.
+    judged_by_rungs = not later and config.sweep.rungs
+    return first if first.shared and not judged_by_rungs else None
+
+
+def what_it_learns(config: Config, stage: Stage) -> str:
+    """Text that is the same for stages that learn the same from the same data."""
+    design = {key: value for key, value in asdict(stage.design).items() if stage.uses_scores or key != "extractor"}
+    return json.dumps([config_hash(config, stage.learns_from), stage.criteria, design], sort_keys=True)
+
+
 def stage_identity(setup: TrialSetup, stage: Stage) -> str:
     """16 hex digits, the same for stages that learn the same from the same data."""
-    design = {key: value for key, value in asdict(stage.design).items() if stage.uses_scores or key != "extractor"}
-    learned = [config_hash(setup.config, stage.learns_from), stage.criteria, design]
-    text = json.dumps([*learned, setup.encoded.digest], sort_keys=True)
+    text = json.dumps([*json.loads(what_it_learns(setup.config, stage)), setup.encoded.digest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
