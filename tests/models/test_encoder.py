@@ -8,12 +8,13 @@ from helpers.families import save_family
 from helpers.marks import slow
 from helpers.tiny import FAMILIES, MAX_LENGTH, encode, tiny_config, tiny_corpus, whole_batch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModel, BertConfig, BertModel
 
 from unirex_ray.config import ModelConfig
 from unirex_ray.errors import UserError
 from unirex_ray.models import encoder as module
-from unirex_ray.models.encoder import embedded_folder, encoder_version, load_encoder, load_tokenizer
+from unirex_ray.models.encoder import Encoder, embedded_folder, encoder_version, load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 
@@ -236,3 +237,35 @@ def test_an_encoders_version_is_that_of_its_content(encoders, tmp_path):
     save_file({**weights, name: weights[name] + 1}, tmp_path / "copy" / "model.safetensors", {"format": "pt"})
     assert encoder_version(copy) != encoder_version(one)
     assert encoder_version(ModelConfig()) == "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+
+
+class Kernels(TorchDispatchMode):
+    """Notes whether attention was fused."""
+
+    def __init__(self):
+        super().__init__()
+        self.fused = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.fused += "scaled_dot_product_flash" in str(function)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "learns", "width", "fused"),
+    [(True, True, 128, False), (True, True, 129, True), (True, False, 128, True), (False, True, 128, True)],
+)
+def test_bf16_steps_on_short_texts_do_without_fused_attention(bf16, learns, width, fused):
+    """Its backward pass on a CPU takes as long as all else in them."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    settings = BertConfig(**sizes, vocab_size=100, max_position_embeddings=160)
+    encoder = Encoder(BertModel(settings), settings).eval()
+    ids = torch.randint(5, 100, (2, width))
+    with Kernels() as kernels, torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        encoder(
+            input_ids=ids,
+            position_ids=torch.arange(width).expand(2, -1),
+            token_types=torch.zeros_like(ids),
+            attention_mask=None,
+        )
+    assert (kernels.fused > 0) == fused

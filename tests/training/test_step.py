@@ -25,6 +25,7 @@ from unirex_ray.data.batching import collate
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.errors import UserError
 from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.runtime import LocalRuntime
@@ -314,3 +315,27 @@ def test_a_parameter_without_gradient_anywhere_keeps_none(tmp_path):
         assert first.grad.tolist() == [11.0, 22.0]
         assert second.grad.tolist() == [1.0, 1.0, 1.0]
         assert third.grad is None
+
+
+@pytest.mark.parametrize(
+    ("family", "method"), [("bert", "unirex-slm-fp"), ("roberta", "unirex-aa-fp"), *slow(("roberta", "unirex-dlm-fp"))]
+)
+def test_sparse_gradients_of_the_word_embeddings_are_the_dense_ones(encoders, tmp_path, family, method):
+    """Of one step in several passes and micro-batches, second-order gradients among them."""
+    config = tiny_config(encoders[family], method=method, model__dropout=0.0, train__micro_batch_size=3)
+    trainer = first_stage(config, tiny_corpus((12, 3, 3)), LocalRuntime(tmp_path))
+    tables = [module.word_embeddings for module in trainer.model.modules() if isinstance(module, Encoder)]
+    assert all(table.sparse for table in tables)
+    instances = [3, 1, 7, 10]
+    sparse_losses = trainer.learner.gradients(instances)
+    sparse = [parameter.grad.clone() for parameter in trainer.learner.parameters]
+    assert all(grad.layout == torch.strided for grad in sparse)
+    for table in tables:
+        table.sparse = False
+    losses = trainer.learner.gradients(instances)
+    assert sparse_losses == losses
+    assert relative_difference(sparse, [parameter.grad for parameter in trainer.learner.parameters]) < 1e-6
+    (table,) = tables if method != "unirex-dlm-fp" else tables[:1]
+    assert table.weight.grad.abs().sum() > 0
+    if table.padding_idx is not None:
+        assert table.weight.grad[table.padding_idx].abs().sum() == 0
