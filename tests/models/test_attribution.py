@@ -8,7 +8,13 @@ from torch import Tensor
 
 from unirex_ray.data.batching import Batch
 from unirex_ray.data.encoded import SpecialTokens
-from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off, gauss_legendre
+from unirex_ray.models.attribution import (
+    attribute,
+    captum_integrated_gradients,
+    convergence_delta,
+    dropout_off,
+    gauss_legendre,
+)
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan
 
@@ -45,6 +51,8 @@ def test_captum_gives_the_same(encoders, trained, family, pair, steps):
     batch = whole_batch(split, tokens)
     classes = torch.tensor([0, 1, 1, 0])
     scores = attribute(model, batch, classes, "ig", ForwardPlan(), steps=steps)
+    of_the_batch = captum_integrated_gradients(model, batch, classes, steps=steps)
+    assert float((scores - of_the_batch).abs().max()) < 1e-5 * max(1.0, float(scores.abs().max()))
     with dropout_off(model):
         for row in range(4):
             ids, types = rows_of(batch, family, row)

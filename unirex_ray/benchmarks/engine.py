@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,7 @@ from unirex_ray.data.batching import Batch, collate
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.methods import Stage, get_method
 from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
-from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.attribution import attribute, captum_integrated_gradients, dropout_off
 from unirex_ray.models.encoder import load_encoder, load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel, build_stage
 from unirex_ray.models.task_model import TaskModel
@@ -76,15 +77,19 @@ class EngineResult:
         plain_step_s, plain_prediction_s: median seconds of forward + backward on a batch padded to its longest
             instance, and of the logits of all evaluated instances in such batches, in the same precision.
         step, evaluation: median ratios of UNIREX's seconds to them; lower is better.
+        attribution, captum_attribution: the same of IG, and of IG by Captum, to a plain step; lower is better; None
+            where the extractor is another one.
         logits_difference, loss_difference: largest absolute difference of dropped to masked, fp32, no dropout.
         gradient_difference: norm of the difference, relative to the norm of the masked gradient.
     """
 
     stage: str
     plain_step_s: float
-    step: float
+    step: float | None
     plain_prediction_s: float
-    evaluation: float
+    evaluation: float | None
+    attribution: float | None
+    captum_attribution: float | None
     logits_difference: float
     loss_difference: float
     gradient_difference: float
@@ -162,6 +167,18 @@ class _StageBenchmark:
             for start in range(0, count, size):
                 plain_logits(self.plain_model, self.batch(self.evaluated, range(start, min(start + size, count))))
 
+    def attribution(self, instances: Sequence[int]) -> None:
+        """IG of a batch."""
+        batch = self.batch(self.train, instances)
+        with self._autocast():
+            attribute(self.model.task_model, batch, batch.labels, "ig", self.plan, steps=self.config.model.ig_steps)
+
+    def captum_attribution(self, instances: Sequence[int]) -> None:
+        """The same by Captum."""
+        batch = self.batch(self.train, instances)
+        with self._autocast():
+            captum_integrated_gradients(self.model.task_model, batch, batch.labels, steps=self.config.model.ig_steps)
+
     def _autocast(self) -> torch.autocast:
         device = self.runtime.device
         return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(self.config.train, device))
@@ -184,6 +201,8 @@ def _measure_stage(
         step=_ratio(seconds["step"], seconds["plain_step"]),
         plain_prediction_s=statistics.median(seconds["plain_prediction"]),
         evaluation=_ratio(seconds["evaluation"], seconds["plain_prediction"]),
+        attribution=_ratio(seconds["attribution"], seconds["plain_step"]),
+        captum_attribution=_ratio(seconds["captum_attribution"], seconds["plain_step"]),
         logits_difference=logits_difference,
         loss_difference=loss_difference,
         gradient_difference=gradient_difference,
@@ -230,7 +249,8 @@ def _interleaved_seconds(benchmark: _StageBenchmark, runs: int) -> dict[str, lis
     evaluator = make_evaluator(model, benchmark.encoded, benchmark.config, benchmark.plan, benchmark.runtime)
     model.train()
     benchmark.plain_model.train()
-    seconds: dict[str, list[float]] = {"plain_step": [], "step": [], "plain_prediction": [], "evaluation": []}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    attributes = benchmark.stage.design.extractor == "aa-ig"
     for run in tqdm(range(runs + 1), desc="interleaved runs", disable=None):
         instances = range(run * size, (run + 1) * size)
         actions: dict[str, Callable[[], object]] = {
@@ -239,6 +259,9 @@ def _interleaved_seconds(benchmark: _StageBenchmark, runs: int) -> dict[str, lis
             "plain_prediction": benchmark.plain_prediction,
             "evaluation": partial(evaluator, benchmark.evaluated),
         }
+        if attributes:
+            actions["attribution"] = partial(benchmark.attribution, instances)
+            actions["captum_attribution"] = partial(benchmark.captum_attribution, instances)
         for name, action in actions.items():
             elapsed = _seconds(action, benchmark.runtime.device)
             if run:  # the first run warms up
@@ -325,5 +348,8 @@ def _seconds(action: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _ratio(seconds: list[float], plain_seconds: list[float]) -> float:
+def _ratio(seconds: list[float], plain_seconds: list[float]) -> float | None:
+    """Median of the runs' ratios; None for what was not run."""
+    if not seconds:
+        return None
     return statistics.median(a / b for a, b in zip(seconds, plain_seconds, strict=True))

@@ -27,15 +27,17 @@ def engine_table(configs: Mapping[str, Config], workloads: Mapping[str, Workload
         for result in measure_engine(config, workload, runs=runs)
     ]
     return ReportTable(
-        title="Cost of a step, of plain fine-tuning, and of evaluation, of plain prediction (lower is better)",
+        title="Steps and IG as multiples of plain fine-tuning, evaluation of plain prediction (lower is better)",
         lead={
             "Method": [method for method, _, _ in results],
             "Stage": [result.stage for _, _, result in results],
             "Lengths": [workload for _, workload, _ in results],
         },
         scores={
-            "Step": [f"{result.step:.2f}x" for _, _, result in results],
-            "Evaluation": [f"{result.evaluation:.2f}x" for _, _, result in results],
+            "Step": [_times(result.step) for _, _, result in results],
+            "Evaluation": [_times(result.evaluation) for _, _, result in results],
+            "IG": [_times(result.attribution) for _, _, result in results],
+            "IG by Captum": [_times(result.captum_attribution) for _, _, result in results],
             "Logits differ": [f"{result.logits_difference:.1e}" for _, _, result in results],
             "Loss differs": [f"{result.loss_difference:.1e}" for _, _, result in results],
             "Gradient differs": [f"{result.gradient_difference:.1e}" for _, _, result in results],
@@ -94,3 +96,7 @@ def data_table(config: Config, instances: int) -> ReportTable:
         raw={"Files (MB)": [f"{cost.megabytes:.1f}"], "Peak memory (GB)": [f"{cost.peak_gb:.2f}"]},
         records=[asdict(cost)],
     )
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"
