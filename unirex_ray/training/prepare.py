@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, TrainConfig
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.encoded import EncodedCorpus
 from unirex_ray.data.schema import Corpus
@@ -16,6 +19,7 @@ from unirex_ray.models.acceptance import Acceptance, accept_encoder
 from unirex_ray.models.encoder import Encoder, check_vocabulary, load_encoder, load_tokenizer
 
 _LENGTH_STEP = 32  # tokens
+_BF16_UNITS = ("amx_bf16", "avx512_bf16")
 
 
 def check_method(config: Config, corpus: Corpus) -> None:
@@ -50,7 +54,8 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     """Tokenise a corpus and try out its encoder, before the trials that will find both in the cache.
 
     Returns:
-        What is worth telling: the corpus' own notes, how many inputs are cut, and how the encoder was accepted.
+        What is worth telling: the corpus' own notes, how many inputs are cut, which precision was chosen and why, how
+        the encoder was accepted.
 
     Raises:
         UserError: as a trial would, for an encoder that cannot be found or used, or is asked for more than it has.
@@ -58,7 +63,21 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     encoded = prepared_corpus(config, corpus)
     acceptance = accepted_encoder(config, encoded)
     check_perturbation(config, acceptance)
-    return (*encoded.notes, f"encoder {config.model.encoder}: {acceptance.describe()}")
+    encoder = f"encoder {config.model.encoder}: {acceptance.describe()}"
+    return (*encoded.notes, *choice_of_precision(config.train), encoder)
+
+
+def choice_of_precision(train: TrainConfig) -> tuple[str, ...]:
+    """What `train.precision = auto` stands for, and why, in one line; nothing where the user chose."""
+    if train.precision != "auto":
+        return ()
+    if train.gpu:
+        return ("train.precision=auto: bf16, as on every GPU",)
+    # torch 2.6 does not tell what the CPU can do.
+    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    unit = next((unit for unit in _BF16_UNITS if has.get(unit)), None)
+    faster = f"; this machine's CPU has {unit}, with which --train.precision=bf16 is faster" if unit else ""
+    return (f"train.precision=auto: fp32, as on every CPU{faster}",)
 
 
 def accepted_encoder(config: Config, encoded: EncodedCorpus) -> Acceptance:
