@@ -13,11 +13,9 @@ import sys
 import torch
 
 from unirex_ray.benchmarks.engine import WORKLOADS
-from unirex_ray.benchmarks.table import data_table, engine_table, search_table, trial_table
+from unirex_ray.benchmarks.table import configs_by_method, data_table, engine_table, search_table, trial_table
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, exit_on_user_error
-from unirex_ray.methods import METHODS
 from unirex_ray.report.table import console
 
 _OF_THE_ENGINE = ("seed", "gpu", "threads", "precision", "token_budget", "activation_checkpointing")
@@ -38,8 +36,8 @@ def main() -> None:
     parser.add_argument("--lengths", choices=WORKLOADS, help="engine: texts as long as this corpus'; default: each.")
     parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
-    methods = tuple(METHODS) if tree.get("method") == "all" else (build_config(tree).method,)
-    config, *_ = (configs := {method: build_config(tree, {"method": method}) for method in methods}).values()
+    configs = configs_by_method(tree)
+    config = next(iter(configs.values()))
     if options.runs < 5 or options.instances < 3:
         raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
@@ -52,7 +50,8 @@ def main() -> None:
         table = trial_table(configs) if what == "trial" else data_table(config, options.instances)
     if not options.json:
         return table.print(console())
-    print(json.dumps({"encoder": config.model.encoder, "threads": torch.get_num_threads(), "results": table.records}))
+    machine = {} if what == "search" else {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
+    print(json.dumps({**machine, "results": table.records}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import pytest
 from helpers.tiny import tiny_config
 
-from unirex_ray.benchmarks.engine import Workload, measure_engine
+from unirex_ray.benchmarks.engine import Workload, _StageBenchmark, measure_engine
 from unirex_ray.benchmarks.table import engine_table
 from unirex_ray.models.task_model import TaskModel
 
@@ -9,10 +9,15 @@ WORKLOAD = Workload(batch=4, evaluated=6, mean=12, deviation=3, least=6, most=20
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_methods_costs_are_told_and_dropping_is_exact(encoders, precision):
+def test_a_methods_costs_are_told_and_dropping_is_exact(encoders, monkeypatch, precision):
+    taken = []
+    for name in ("attribution", "captum_attribution"):
+        run = getattr(_StageBenchmark, name)
+        monkeypatch.setattr(_StageBenchmark, name, lambda *a, name=name, run=run: (taken.append(name), run(*a))[1])
     config = tiny_config(encoders["bert"], method="unirex-aa-f", train__precision=precision)
     (result,) = measure_engine(config, WORKLOAD, runs=1)
     assert min(result.step, result.evaluation, result.attribution, result.captum_attribution) > 0
+    assert taken == 2 * ["attribution", "captum_attribution"]  # once to warm up
     # In fp32 whatever the precision that is measured.
     assert result.logits_difference < 1e-5
     assert result.loss_difference < 1e-5

@@ -4,7 +4,7 @@ from unirex_ray.benchmarks.search import SearchCost, measure_search
 from unirex_ray.benchmarks.table import search_table
 
 
-@pytest.mark.parametrize("trials", [1, 2, 3, 10, 41])
+@pytest.mark.parametrize("trials", [2, 4, 10, 42])
 def test_a_sweep_goes_on_from_any_number_of_trials(trials):
     cost = measure_search(trials)
     assert cost.trials == trials

@@ -53,7 +53,7 @@ ABLATIONS = ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv")
 ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS)
 WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS)
 FAST = ("fresh-p", "unirex-slm-fp")
-"""One of each kind; the tests of the others are slow."""
+"""A pipeline and a joint method; the tests of the others are slow."""
 PIPELINES = ("fresh", "fresh-p", "a2r", "a2r-p")
 KEYS = ("loss", "task_score", "accuracy", "macro_f1", "comprehensiveness", "sufficiency", "csd", "auprc", "token_f1")
 

@@ -252,14 +252,21 @@ class Kernels(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("bf16", "learns", "width", "fused"),
-    [(True, True, 128, False), (True, True, 129, True), (True, False, 128, True), (False, True, 128, True)],
+    ("bf16", "learns", "dropout", "width", "fused"),
+    [
+        (True, True, 0.0, 128, False),
+        (True, True, 0.0, 129, True),
+        (True, False, 0.0, 128, True),
+        (False, True, 0.0, 128, True),
+        (True, True, 0.1, 129, False),  # as torch has it
+    ],
 )
-def test_bf16_steps_on_short_texts_do_without_fused_attention(bf16, learns, width, fused):
-    """Its backward pass on a CPU takes as long as all else in them."""
+def test_gradients_in_bf16_on_short_texts_do_without_fused_attention(bf16, learns, dropout, width, fused):
+    """Its backward pass on a CPU takes as long as all else."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
-    settings = BertConfig(**sizes, vocab_size=100, max_position_embeddings=160)
-    encoder = Encoder(BertModel(settings), settings).eval()
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    settings = BertConfig(**sizes, **rates, vocab_size=100, max_position_embeddings=160)
+    encoder = Encoder(BertModel(settings), settings).train()
     ids = torch.randint(5, 100, (2, width))
     with Kernels() as kernels, torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         encoder(

@@ -222,6 +222,7 @@ def test_the_rungs_of_a_resumed_trial_are_kept_without_the_tags_of_its_run(judge
     assert sweep.runs[record.run_id]["artifacts"].get("rungs.txt") == (verdict if judged else None)
 
 
+RATE = {"train.learning_rate": 1e-5}
 ORDER = ("aa-ig", "aa-grad", "l2e", "fresh", "sgt", "a2r")
 
 
@@ -290,3 +291,16 @@ def test_a_shared_stage_is_free_when_its_trial_has_left_it(messages: list, next_
     driver.on_message(trial_of("sgt"), result())
     driver.on_exit(trial_of("sgt"))
     assert started(driver) == next_ones
+
+
+def test_where_a_trial_fails_in_a_shared_stage_one_that_waited_trains_it() -> None:
+    driver = sharing(2, ("l2e", "fresh", "aa-ig", "sgt"))
+    assert started(driver) == ["l2e", "sgt"]
+    driver.on_message(trial_of("sgt"), result())
+    driver.on_exit(trial_of("sgt"))
+    assert started(driver) == ["fresh"]  # nothing else is left, so it waits in its place
+    driver.on_message(trial_of("l2e"), TrialFailed(reason="diverged"))
+    driver.on_exit(trial_of("l2e"))
+    assert driver._would_wait(TrialSpec(trial_id="t", method="aa-ig", configuration=0, seed=0, parameters=RATE))
+    driver.on_message(trial_of("fresh"), in_stage(""))
+    assert not driver._would_wait(TrialSpec(trial_id="t", method="aa-ig", configuration=0, seed=0, parameters=RATE))

@@ -112,7 +112,8 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert kept == ["-aa-ig-0002-s0", "-sgt-0002-s0"]
     assert not (outcome.output / "stages").exists()
 
-    encoder, protocol, first, *lines = console.export_text().splitlines()
+    precision, encoder, protocol, first, *lines = console.export_text().splitlines()
+    assert precision.startswith("train.precision=auto: fp32, as on every CPU")
     assert ": tried on 32 tokens, hidden and padding tokens change nothing; losses drop them" in encoder
     assert protocol.startswith("protocol ")
     assert "reviews, 24/12/12 instances (train/dev/test); encoder " in protocol

@@ -55,6 +55,7 @@ class World:
     concurrency: int
     rng: random.Random
     fails: Callable[[TrialSpec], bool] = lambda spec: False
+    waits: Callable[[TrialSpec], bool] = lambda spec: False
     store: dict[str, TrialRecord] = field(default_factory=dict)
     emitted: list[TrialSpec] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
@@ -67,7 +68,7 @@ class World:
         events = 0
         while not done or live:
             while not done and len(live) < self.concurrency:
-                spec = schedule.next()
+                spec = schedule.next(self.waits)
                 if spec is Signal.WAIT:
                     assert live, "waiting for nothing"
                     break
@@ -133,7 +134,10 @@ KILLS = st.lists(st.integers(0, 60), max_size=4)
 def test_kill_and_resume_loses_nothing_and_repeats_nothing(
     kind: str, most: int, data: st.DataObject, kills: list[int], order: int
 ) -> None:
-    killed = world(kind, data.draw(st.integers(1, most)), order=order)
+    waiting = data.draw(st.sets(st.tuples(st.sampled_from(METHODS), st.sampled_from((0, 1)))))
+    killed = world(
+        kind, data.draw(st.integers(1, most)), order=order, waits=lambda spec: (spec.method, spec.seed) in waiting
+    )
     for kill in kills:
         killed.run(kill_after=kill)
     assert killed.run()
@@ -294,3 +298,13 @@ def test_a_trial_that_would_wait_lets_the_next_one_pass() -> None:
         "aa-ig",
     ]
     assert again.next() is Signal.DONE
+
+
+def test_a_configuration_gets_all_its_seeds_before_the_next_one_although_one_of_them_waits() -> None:
+    space = parse_space(SPACE, "s").for_method("unirex-slm-p", Config())
+    extent = SweepExtent(sweep_id="w", budgets={"unirex-slm-p": 2}, seeds=(0, 1, 2))
+    schedule = Schedule(extent, {"unirex-slm-p": make_searcher("grid", space, budget=2)})
+    emitted = []
+    while isinstance(spec := schedule.next(lambda spec: (spec.configuration, spec.seed) == (0, 1)), TrialSpec):
+        emitted.append((spec.configuration, spec.seed))
+    assert emitted == [(0, 0), (0, 2), (0, 1), (1, 0), (1, 1), (1, 2)]

@@ -4,7 +4,6 @@ from hashlib import sha256
 import optuna
 import pytest
 from helpers.grid import whole_grid
-from helpers.marks import slow
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
@@ -12,7 +11,7 @@ from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.sweep.searcher import (
-    MOST_KNOWN,
+    MAX_RESULTS,
     OptunaSearcher,
     ScoredConfiguration,
     StoppedConfiguration,
@@ -85,8 +84,8 @@ def assert_in_space(space: MethodSpace, parameters: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS[:3], *slow("pareto")])
-@pytest.mark.parametrize("lag", [0, *slow(3)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lag", [0, 3])
 def test_contract_on_choices(kind: str, lag: int) -> None:
     space = method_space(CHOICES)
     suggested = run(kind, space, budget=50, lag=lag)
@@ -128,9 +127,7 @@ def test_stopped_and_failed_configurations_are_not_tried_again(kind: str) -> Non
     searcher = make_searcher(kind, space, budget=18)
     first, second = run(kind, space, budget=2)
     stopped = StoppedConfiguration(parameters=first, epoch=2, trial_id="t")
-    third = searcher.suggest(
-        2, StudyHistory(stopped=[stopped], stopped_cnrg=[0.5], failed=[TriedConfiguration(parameters=second)])
-    )
+    third = searcher.suggest(2, StudyHistory(stopped=[(stopped, 0.5)], failed=[TriedConfiguration(parameters=second)]))
     assert third not in (None, first, second)
 
 
@@ -147,7 +144,7 @@ def test_tpe_learns_from_what_stopped_configurations_had_at_their_rung() -> None
             StoppedConfiguration(parameters={"train.warmup": warmup}, epoch=2, trial_id="t") for warmup in warmups
         ]
         cnrg = [1 - abs(warmup - best) for warmup in warmups]
-        history = StudyHistory(population=scored, stopped=stopped, stopped_cnrg=cnrg)
+        history = StudyHistory(population=scored, stopped=list(zip(stopped, cnrg, strict=True)))
         suggested = [searcher.suggest(index, history) for index in range(20)]
         return sum(parameters["train.warmup"] for parameters in suggested) / len(suggested)
 
@@ -239,7 +236,7 @@ def fresh_suggestion(space: MethodSpace, history: StudyHistory, seed: int, index
 
     for scored, (value,) in zip(history.population, population_cnrg((1, 1, 1))(history.population)[1], strict=True):
         add(scored, TrialState.COMPLETE, value=value)
-    for stopped, cnrg in zip(history.stopped, history.stopped_cnrg, strict=True):
+    for stopped, cnrg in history.stopped:
         add(stopped, TrialState.PRUNED, intermediate_values={stopped.epoch: cnrg})
     for running in history.running:
         add(running, TrialState.RUNNING)
@@ -259,8 +256,10 @@ def random_history(scored: int, stopped: int, running: int, seed: int = 0) -> St
     points = [parameters() for _ in range(scored)]
     return StudyHistory(
         population=[ScoredConfiguration(parameters=p, metrics=metrics_of(p)) for p in points],
-        stopped=[StoppedConfiguration(parameters=parameters(), epoch=n % 3, trial_id="t") for n in range(stopped)],
-        stopped_cnrg=[rng.random() for _ in range(stopped)],
+        stopped=[
+            (StoppedConfiguration(parameters=parameters(), epoch=n % 3, trial_id="t"), rng.random())
+            for n in range(stopped)
+        ],
         running=[TriedConfiguration(parameters=parameters()) for _ in range(running)],
     )
 
@@ -277,23 +276,69 @@ def test_tpe_suggests_what_a_study_with_every_trial_would(sizes: tuple[int, int,
         assert searcher.suggest(index, history) == fresh_suggestion(space, history, 7, index, startup=10)
 
 
-@pytest.mark.slow
-def test_of_many_results_the_best_and_the_latest_are_taken_into_account() -> None:
-    many = random_history(MOST_KNOWN + 500, 0, 3)
-    values = [value for (value,) in population_cnrg((1, 1, 1))(many.population)[1]]
-    best = sorted(range(len(values)), key=lambda number: -values[number])[: MOST_KNOWN // 10]
-    latest = [number for number in reversed(range(len(values))) if number not in best][: MOST_KNOWN - len(best)]
-    told: list[StudyHistory] = []
+def told_to_tpe(kind: str, history: StudyHistory) -> list[dict]:
+    """Parameters of the trials of a study, in order."""
+    told: list[list[dict]] = []
 
     class Watched(OptunaSearcher):
-        def _known_trials(self, *arguments: object) -> list:
-            trials = super()._known_trials(*arguments)
+        def _study_trials(self, *arguments: object) -> list:
+            trials = super()._study_trials(*arguments)
             told.append([trial.params for trial in trials])
             return trials
 
-    Watched(method_space(PLANE), 0, 10, population_cnrg((1, 1, 1))).suggest(0, many)
-    kept = [many.population[number].parameters for number in sorted([*best, *latest])]
-    assert told == [[*kept, *(tried.parameters for tried in many.running)]]
+    objective = population_cnrg((1, 1, 1)) if kind == "tpe" else raw_metrics
+    Watched(method_space(PLANE), 0, 10, objective).suggest(0, history)
+    (only,) = told
+    return only
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scored", "stopped", "latest_scored", "latest_stopped"),
+    [
+        (MAX_RESULTS + 500, 0, 900, 0),
+        (1000, 2000, 300, 600),  # of the 900 that are not the best, in proportion
+        (50, 2000, 0, 900),  # all 50 are among the best
+        (1500, 20, 888, 12),
+        (940, 65, 840, 60),  # all of the scored ones
+    ],
+)
+def test_of_many_results_the_best_and_the_latest_are_taken_into_account(
+    scored: int, stopped: int, latest_scored: int, latest_stopped: int
+) -> None:
+    many = random_history(scored, stopped, 3)
+    values = [value for (value,) in population_cnrg((1, 1, 1))(many.population)[1]]
+
+    def chosen(order: list[int], best: int, latest: int) -> list[int]:
+        kept = order[:best]
+        others = [number for number in range(len(order)) if number not in kept]
+        return sorted([*kept, *(others[-latest:] if latest else [])])
+
+    best = min(100, scored)
+    by_value = sorted(range(scored), key=lambda number: -values[number])
+    by_rung = sorted(range(stopped), key=lambda n: (-many.stopped[n][0].epoch, -many.stopped[n][1]))
+    expected = [
+        *(many.population[n].parameters for n in chosen(by_value, best, latest_scored)),
+        *(many.stopped[n][0].parameters for n in chosen(by_rung, 100 - best, latest_stopped)),
+        *(running.parameters for running in many.running),
+    ]
+    assert len(expected) == MAX_RESULTS + 3
+    assert told_to_tpe("tpe", many) == expected
+
+
+@pytest.mark.slow
+def test_of_several_objectives_the_mean_rank_tells_the_best() -> None:
+    many = random_history(MAX_RESULTS + 500, 7, 0)
+    told = told_to_tpe("pareto", many)
+    assert len(told) == MAX_RESULTS
+    ranks = [0] * len(many.population)
+    for metric in NRG_METRICS:
+        sign = -1 if metric.higher_is_better else 1
+        order = sorted(range(len(ranks)), key=lambda n: sign * many.population[n].metrics[metric.key])
+        for rank, number in enumerate(order):
+            ranks[number] += rank
+    best = sorted(range(len(ranks)), key=lambda number: ranks[number])[:100]
+    assert all(many.population[number].parameters in told for number in best)
 
 
 def test_the_last_of_a_space_are_found() -> None:

@@ -229,3 +229,6 @@ def test_a_large_grid_is_counted_and_not_built() -> None:
     )
     assert large.grid_size == 10**12
     assert list(large.grid_point(10**12 - 2).values()) == [99, 99, 99, 99, 99, 98]
+    for number in (-1, 10**12):
+        with pytest.raises(IndexError, match=f"points 0 to 999999999999, but got {number}"):
+            large.grid_point(number)

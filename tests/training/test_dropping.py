@@ -135,7 +135,6 @@ def test_dropped_equals_masked_for_any_scores(trained, family, problem, kind):
             assert_same(losses_and_gradients(with_given, split, batch, plan, config, ("loss",)), reference)
 
 
-@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(problem=problems())
 @pytest.mark.parametrize("extractor", ["slm", *slow("dlm", "aa-ig")])
@@ -180,7 +179,7 @@ def test_dropped_equals_masked_for_the_embedded_encoder_after_training(embedded,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extractor", ["slm", *slow("dlm", "aa-ig")])
+@pytest.mark.parametrize("extractor", ["slm", "dlm", "aa-ig"])
 @pytest.mark.parametrize("drop", [True, False])
 def test_streaming_changes_nothing_with_dropout_on(encoders, trained, extractor, drop):
     config = tiny_config(encoders["bert"])

@@ -92,7 +92,7 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
 
 def first_identity(config: Config, corpus: Corpus) -> str:
     setup = prepare_trial(config, corpus, torch.device("cpu"))
-    return stage_identity(setup, setup.method.stages[0])
+    return stage_identity(setup.config, setup.method.stages[0], setup.encoded.digest)
 
 
 @pytest.mark.slow

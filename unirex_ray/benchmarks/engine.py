@@ -85,9 +85,9 @@ class EngineResult:
 
     stage: str
     plain_step_s: float
-    step: float | None
+    step: float
     plain_prediction_s: float
-    evaluation: float | None
+    evaluation: float
     attribution: float | None
     captum_attribution: float | None
     logits_difference: float
@@ -194,6 +194,7 @@ def _measure_stage(
     disable_malloc_trim()
     benchmark = _stage_benchmark(config, stage, model, workload, runs=runs)
     seconds = _interleaved_seconds(benchmark, runs)
+    attributes = "attribution" in seconds
     logits_difference, loss_difference, gradient_difference = _differences(benchmark)
     return EngineResult(
         stage=stage.name,
@@ -201,8 +202,8 @@ def _measure_stage(
         step=_ratio(seconds["step"], seconds["plain_step"]),
         plain_prediction_s=statistics.median(seconds["plain_prediction"]),
         evaluation=_ratio(seconds["evaluation"], seconds["plain_prediction"]),
-        attribution=_ratio(seconds["attribution"], seconds["plain_step"]),
-        captum_attribution=_ratio(seconds["captum_attribution"], seconds["plain_step"]),
+        attribution=_ratio(seconds["attribution"], seconds["plain_step"]) if attributes else None,
+        captum_attribution=_ratio(seconds["captum_attribution"], seconds["plain_step"]) if attributes else None,
         logits_difference=logits_difference,
         loss_difference=loss_difference,
         gradient_difference=gradient_difference,
@@ -250,7 +251,6 @@ def _interleaved_seconds(benchmark: _StageBenchmark, runs: int) -> dict[str, lis
     model.train()
     benchmark.plain_model.train()
     seconds: dict[str, list[float]] = defaultdict(list)
-    attributes = benchmark.stage.design.extractor == "aa-ig"
     for run in tqdm(range(runs + 1), desc="interleaved runs", disable=None):
         instances = range(run * size, (run + 1) * size)
         actions: dict[str, Callable[[], object]] = {
@@ -259,7 +259,7 @@ def _interleaved_seconds(benchmark: _StageBenchmark, runs: int) -> dict[str, lis
             "plain_prediction": benchmark.plain_prediction,
             "evaluation": partial(evaluator, benchmark.evaluated),
         }
-        if attributes:
+        if benchmark.stage.design.extractor == "aa-ig":
             actions["attribution"] = partial(benchmark.attribution, instances)
             actions["captum_attribution"] = partial(benchmark.captum_attribution, instances)
         for name, action in actions.items():
@@ -348,8 +348,5 @@ def _seconds(action: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _ratio(seconds: list[float], plain_seconds: list[float]) -> float | None:
-    """Median of the runs' ratios; None for what was not run."""
-    if not seconds:
-        return None
+def _ratio(seconds: list[float], plain_seconds: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(seconds, plain_seconds, strict=True))

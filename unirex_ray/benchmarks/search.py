@@ -1,4 +1,4 @@
-"""What the driver of a sweep costs beside its trials, at any number of them."""
+"""What a sweep's schedule and searcher cost, at any number of trials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCost:
-    """Median milliseconds of the driver, lower is better.
+    """Median milliseconds of a sweep's schedule and searcher, lower is better.
 
     Attributes:
         trials: that have ended, half of them completed and the others stopped at a rung.
@@ -45,7 +45,11 @@ class SearchCost:
 
 
 def measure_search(trials: int) -> SearchCost:
-    """Drive a sweep on from a number of trials with made-up results."""
+    """Go on with a sweep of made-up results.
+
+    Args:
+        trials: that have ended, an even number.
+    """
     draw = random.Random(0)
     seeds = (0, 1)
     extent = SweepExtent(sweep_id="benchmark", budgets={_METHOD: trials + _RUNS}, seeds=seeds, rungs=(_RUNG,))
@@ -53,14 +57,16 @@ def measure_search(trials: int) -> SearchCost:
     searcher = make_searcher("tpe", MethodSpace(method=_METHOD, parameters=parameters), budget=trials + _RUNS)
     schedule = Schedule(extent, {_METHOD: searcher}, list(_ended(extent, trials, draw)))
     seconds: dict[str, list[float]] = {"suggestion": [], "next": [], "report": [], "compare": []}
-    for _ in range(_RUNS):
+    for run in range(_RUNS):
         first = _timed(seconds["suggestion"], schedule.next)
         assert isinstance(first, TrialSpec)
-        best = _metrics(draw, lift=1.0)  # goes on at the rung, so that its other seed is due
-        _timed(seconds["report"], partial(schedule.on_report, first.trial_id, _RUNG, best))
+        best = _metrics(draw, lift=1.0 + run)
+        at_rung = _timed(seconds["report"], partial(schedule.on_report, first.trial_id, _RUNG, best))
+        assert at_rung.status == "running"  # so that its other seed is due
         schedule.on_complete(first.trial_id, best)
         second = _timed(seconds["next"], schedule.next)
         assert isinstance(second, TrialSpec)
+        assert (first.seed, second.seed) == seeds
         schedule.on_complete(second.trial_id, best)
         _timed(seconds["compare"], lambda: rank_variants(configurations(schedule.records, seeds=seeds)[_METHOD]))
     medians = {f"{name}_ms": 1000 * statistics.median(values) for name, values in seconds.items()}

@@ -9,9 +9,16 @@ from unirex_ray.benchmarks.data import measure_data
 from unirex_ray.benchmarks.engine import Workload, measure_engine
 from unirex_ray.benchmarks.search import measure_search
 from unirex_ray.benchmarks.trial import TrialCost, measure_trial
-from unirex_ray.config import Config
+from unirex_ray.config import Config, Tree, build_config
 from unirex_ray.data.load import load_corpus
+from unirex_ray.methods import METHODS
 from unirex_ray.report.table import ReportTable, method_label
+
+
+def configs_by_method(tree: Tree) -> dict[str, Config]:
+    """The configuration of the tree's method, or of every method where it names `all`."""
+    methods = METHODS if tree.get("method") == "all" else (build_config(tree).method,)
+    return {method: build_config(tree, {"method": method}) for method in methods}
 
 
 def engine_table(configs: Mapping[str, Config], workloads: Mapping[str, Workload], *, runs: int) -> ReportTable:
@@ -66,14 +73,14 @@ def trial_table(configs: Mapping[str, Config]) -> ReportTable:
 
 
 def search_table(sizes: Iterable[int] = (10, 100, 1000, 10_000)) -> ReportTable:
-    """One row per number of trials that have ended: what the driver of a sweep costs.
+    """One row per number of trials that have ended: what the next step of a sweep costs its driver.
 
     Args:
-        sizes: numbers of trials.
+        sizes: even numbers of trials.
     """
     costs = [measure_search(size) for size in sizes]
     return ReportTable(
-        title="A sweep's driver, in ms (lower is better)",
+        title="A sweep's schedule and searcher, in ms (lower is better)",
         lead={"Trials": [f"{cost.trials:,}" for cost in costs]},
         scores={
             "Suggestion": [f"{cost.suggestion_ms:.1f}" for cost in costs],

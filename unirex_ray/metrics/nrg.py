@@ -44,7 +44,7 @@ class Scores:
     cnrg: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Population:
     """Scores of all members of Z.
 
@@ -144,7 +144,7 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
         fnrg=fnrg,
         pnrg=pnrg,
         tnrg=tnrg,
-        # Rounded once: what is equal in exact arithmetic seldom differs in its last bit.
+        # The sum is rounded once, whatever the order of its terms.
         cnrg=np.array([math.fsum(parts) for parts in zip(*weighted, strict=True)], dtype=float) / math.fsum(used),
         constant=tuple(key for key, column in columns.items() if np.ptp(column) == 0) if raw else (),
         noise=noise,

@@ -82,7 +82,15 @@ def attribute(
 
 
 def captum_integrated_gradients(task_model: TaskModel, batch: Batch, classes: Tensor, *, steps: int) -> Tensor:
-    """IG as Captum computes it, on the padded batch: the reference in benchmarks; as `attribute` without a head."""
+    """IG as Captum computes it, on the padded batch: what `attribute` with "ig" is measured against.
+
+    Args:
+        classes: whose logit to attribute [R].
+        steps: S.
+
+    Returns:
+        Scores [R, T], summed over the hidden dimension; 0 on padding, CLS and SEP.
+    """
     ids, rows = batch.input_ids, torch.arange(batch.rows, device=batch.lengths.device)
     inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=False)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)

@@ -15,7 +15,7 @@ from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, OpenSweep
-from unirex_ray.training.shared import shared_stage, what_it_learns
+from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
 
 
@@ -74,8 +74,9 @@ class Driver:
         self._concurrency = concurrency
         self._resumed = {record.spec.trial_id for record in schedule.records}
         self._live: dict[str, tuple[TrialSpec, float]] = {}
-        # By what a stage learns: the trial that trains it for all that need it, None once it has been trained.
-        self._trainers: dict[str, str | None] = {}
+        # The stage that each live trial shares with others, and those of which there are weights by now.
+        self._sharing: dict[str, str] = {}
+        self._trained: set[str] = set()
         self._ended: set[str] = set()
         self._seconds: dict[str, dict[str, float]] = {}
         self.timings: dict[str, Timing] = {}
@@ -90,7 +91,7 @@ class Driver:
             return spec
         config = self._resolve(spec)
         if (stage := shared_stage(config)) is not None:
-            self._trainers.setdefault(what_it_learns(config, stage), spec.trial_id)
+            self._sharing[spec.trial_id] = stage_identity(config, stage)
         method = get_method(spec.method)
         flat = {key: value for key, value in config.flat().items() if method.reads(key)}
         tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
@@ -100,23 +101,22 @@ class Driver:
         return TrialJob(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
 
     def _would_wait(self, spec: TrialSpec) -> bool:
-        """Whether a running trial trains the stage that this one begins with."""
+        """Whether running trials are about to train the stage that this one begins with."""
         config = self._resolve(spec)
         stage = shared_stage(config)
-        return stage is not None and self._trainers.get(what_it_learns(config, stage)) is not None
+        return stage is not None and stage_identity(config, stage) in {*self._sharing.values()} - self._trained
 
-    def _release(self, spec: TrialSpec, message: Message) -> None:
-        """Let others take over the stage that a trial trained for them, where its report is from behind that stage."""
+    def _note_trained(self, spec: TrialSpec, message: Message) -> None:
+        """Others can take over the stage that a trial shares with them, where its report is from behind that stage."""
         first, *later = get_method(spec.method).stages
         reports_later_stage = isinstance(message, EpochDone) and later and message.stage != first.name
-        if isinstance(message, TrialResult) or reports_later_stage:
-            trained = [stage for stage, trainer in self._trainers.items() if trainer == spec.trial_id]
-            self._trainers |= dict.fromkeys(trained)
+        if spec.trial_id in self._sharing and (isinstance(message, TrialResult) or reports_later_stage):
+            self._trained.add(self._sharing[spec.trial_id])
 
     def on_message(self, trial_id: str, message: Message) -> bool:
         """A trial reported; returns whether it continues."""
         spec, _ = self._live[trial_id]
-        self._release(spec, message)
+        self._note_trained(spec, message)
         if isinstance(message, EpochDone) and message.stage:
             # An earlier stage has no scores that a rung could judge.
             self._sweep.log_epoch(trial_id, message.epoch, message.metrics, stage=message.stage)
@@ -148,8 +148,7 @@ class Driver:
     def on_exit(self, trial_id: str) -> None:
         """A trial left the cluster."""
         _, started = self._live.pop(trial_id)
-        # A stage that it did not get to the end of is left to the next one.
-        self._trainers = {stage: trainer for stage, trainer in self._trainers.items() if trainer != trial_id}
+        self._sharing.pop(trial_id, None)
         if trial_id not in self._seconds:
             # Does nothing to a trial that has ended already.
             self._end(self._schedule.on_fail(trial_id, "ended without a result"))

@@ -196,25 +196,25 @@ class Schedule:
                     study.reached[epoch][spec.trial_id] = nrg_metrics(record.history[epoch].dev)
         return record
 
-    def _missing_seed(self, method: str) -> TrialSpec | None:
+    def _missing_seeds(self, method: str) -> Iterator[TrialSpec]:
         study, first = self._studies[method], self._extent.seeds[0]
         for index in sorted(study.open):
             trials = study.trials[index]
             survived = first in trials and trials[first].status == "completed"
             for seed in self._extent.seeds if survived or not self._extent.rungs else (first,):
                 if seed not in trials:
-                    return self._spec(method, index, seed, next(iter(trials.values())).spec.parameters)
-        return None
+                    yield self._spec(method, index, seed, next(iter(trials.values())).spec.parameters)
 
     def _candidates(self) -> Iterator[TrialSpec]:
-        """What could start, in the order of precedence; no method is asked twice for a configuration."""
+        """What could start, in the order of precedence: interrupted trials alone, or due seeds, then suggestions."""
         if self._interrupted:
             yield from list(self._interrupted.values())
             return
-        yield from filter(None, map(self._missing_seed, self._extent.budgets))
+        due = {method: list(self._missing_seeds(method)) for method in self._extent.budgets}
+        yield from chain.from_iterable(due.values())
         for method in sorted(self._extent.budgets, key=lambda m: len(self._studies[m].trials)):
             suggested = self._studies[method].trials
-            if method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
+            if due[method] or method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
                 continue
             # After a kill, a number in between may be missing: it comes first.
             index = next(number for number in range(len(suggested) + 1) if number not in suggested)
@@ -234,11 +234,15 @@ class Schedule:
             study.tried[index] = self._tried(method, index)
         study.stale.clear()
         rungs = {epoch: self._rung_scores(method, epoch) for epoch in self._extent.rungs}
-        by_kind: dict[str, list[Any]] = {"population": list(self._warm_start.get(method, ()))}
+        by_kind: dict[str, list[Any]] = defaultdict(list, population=list(self._warm_start.get(method, ())))
         for _, (kind, tried) in sorted(study.tried.items(), key=itemgetter(0)):
-            by_kind.setdefault(kind, []).append(tried)
-        at_last_rung = [rungs[stopped.epoch][stopped.trial_id] for stopped in by_kind.get("stopped", ())]
-        return StudyHistory(**by_kind, stopped_cnrg=at_last_rung)
+            by_kind[kind].append(tried)
+        return StudyHistory(
+            population=by_kind["population"],
+            running=by_kind["running"],
+            stopped=[(stopped, rungs[stopped.epoch][stopped.trial_id]) for stopped in by_kind["stopped"]],
+            failed=by_kind["failed"],
+        )
 
     def _tried(self, method: str, index: int) -> tuple[str, TriedConfiguration]:
         """A configuration, and the part of a `StudyHistory` that it belongs to."""

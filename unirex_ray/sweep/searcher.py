@@ -1,8 +1,8 @@
 """Searchers: which configuration of a method to try next. The only module that imports optuna.
 
-A suggestion follows from the seed, the method, the suggestion's index and the history of the method's study alone: what
-a searcher keeps between suggestions saves time and changes none. So a resumed sweep suggests what the undisturbed one
-would have.
+A suggestion follows from the seed, the method, the suggestion's index and the history of the method's study alone. The
+history only grows: what a searcher keeps of it saves time and changes no suggestion. So a resumed sweep suggests what
+the undisturbed one would have.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import random
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nlargest
-from itertools import chain
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import optuna
@@ -29,10 +28,12 @@ from unirex_ray.sweep.space import MethodSpace, Parameter, Parameters
 
 SearcherKind = Literal["tpe", "grid", "random", "pareto"]
 
-MOST_KNOWN = 1000
-"""Results that TPE takes into account: of more, a tenth of these are the best ones, the others the latest."""
+MAX_RESULTS = 1000
+"""Results that TPE takes into account: of more, see `_best_and_latest`."""
 _ATTEMPTS = 16
 """Draws before a searcher looks for an unseen configuration in another way."""
+
+_T = TypeVar("_T")
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -44,19 +45,14 @@ def identity(parameters: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TriedConfiguration:
-    """A configuration that was suggested before.
-
-    Attributes:
-        identity: see `identity`, from which it is filled in.
-    """
+    """A configuration that was suggested before."""
 
     parameters: Mapping[str, Any]
-    identity: str = ""
 
-    def __post_init__(self) -> None:
-        """Fill in the identity."""
-        if not self.identity:
-            object.__setattr__(self, "identity", identity(self.parameters))
+    @cached_property
+    def identity(self) -> str:
+        """See the function of this name."""
+        return identity(self.parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +86,20 @@ class StudyHistory:
     Attributes:
         population: those with scores.
         running: those that may still get scores.
-        stopped: those that lost at a rung.
-        stopped_cnrg: what each of these had at its last rung, among all configurations that have reached it by now;
-            higher is better.
+        stopped: those that lost at a rung, each with its CNRG at the last one that it reached, among all configurations
+            that have reached it by now; higher is better.
         failed: those without scores for another reason.
     """
 
     population: Sequence[ScoredConfiguration] = ()
     running: Sequence[TriedConfiguration] = ()
-    stopped: Sequence[StoppedConfiguration] = ()
-    stopped_cnrg: Sequence[float] = ()
+    stopped: Sequence[tuple[StoppedConfiguration, float]] = ()
     failed: Sequence[TriedConfiguration] = ()
 
     def seen(self) -> set[str]:
         """Identity of every configuration that was suggested before."""
-        return {tried.identity for tried in (*self.population, *self.stopped, *self.running, *self.failed)}
+        stopped = (configuration for configuration, _ in self.stopped)
+        return {tried.identity for tried in (*self.population, *stopped, *self.running, *self.failed)}
 
 
 class Searcher(Protocol):
@@ -204,7 +199,7 @@ class OptunaSearcher:
     def suggest(self, index: int, history: StudyHistory) -> Parameters | None:
         """See `Searcher`."""
         directions, values = self._objective(history.population)
-        trials = self._known_trials(history, directions, values)
+        trials = self._study_trials(history, directions, values)
 
         def draw(seed: int) -> Parameters:
             study = optuna.create_study(storage=_History(trials), directions=directions, sampler=self._sampler(seed))
@@ -212,24 +207,23 @@ class OptunaSearcher:
 
         return _first_unseen(self._space, self._seed, index, history, draw)
 
-    def _known_trials(
+    def _study_trials(
         self, history: StudyHistory, directions: Sequence[Direction], values: list[list[float]]
     ) -> list[optuna.trial.FrozenTrial]:
-        """What a study is made of: `MOST_KNOWN` of those with results, and all that are running."""
+        """What a study is made of: at most `MAX_RESULTS` configurations with results, and all that are running."""
         scored = list(zip(history.population, values, strict=True))
         # TPE ranks them behind the completed ones: by their rung, then by what they had there.
-        of_stopped = zip(history.stopped, history.stopped_cnrg, strict=True)
-        stopped = list(of_stopped) if len(directions) == 1 else []
-        if len(scored) + len(stopped) > MOST_KNOWN:
-            scored, stopped = _most_telling(scored, stopped, directions)
-        trials = [self._trial(each, TrialState.COMPLETE) for each, _ in scored]
-        for trial, (_, value) in zip(trials, scored, strict=True):
-            trial.values = value
-        for each, cnrg in stopped:
-            trial = self._trial(each, TrialState.PRUNED)
-            trial.intermediate_values = {each.epoch: cnrg}
-            trials.append(trial)
-        trials += [self._trial(each, TrialState.RUNNING) for each in history.running]
+        stopped = list(history.stopped) if len(directions) == 1 else []
+        if len(scored) + len(stopped) > MAX_RESULTS:
+            scored, stopped = _best_and_latest(scored, stopped, directions)
+        trials = []
+        for configuration, value in scored:
+            trials.append(self._trial(configuration, TrialState.COMPLETE))
+            trials[-1].values = value
+        for loser, cnrg in stopped:
+            trials.append(self._trial(loser, TrialState.PRUNED))
+            trials[-1].intermediate_values = {loser.epoch: cnrg}
+        trials += [self._trial(running, TrialState.RUNNING) for running in history.running]
         for number, trial in enumerate(trials, start=1):
             trial.number = number
         return trials
@@ -279,26 +273,33 @@ _Scored = list[tuple[ScoredConfiguration, list[float]]]
 _Stopped = list[tuple[StoppedConfiguration, float]]
 
 
-def _most_telling(scored: _Scored, stopped: _Stopped, directions: Sequence[Direction]) -> tuple[_Scored, _Stopped]:
-    """`MOST_KNOWN` results in the order given: the best tenth (by the mean of their ranks; completed
-    ones before stopped ones), and the latest, completed ones before stopped ones."""
+def _best_and_latest(scored: _Scored, stopped: _Stopped, directions: Sequence[Direction]) -> tuple[_Scored, _Stopped]:
+    """`MAX_RESULTS` of them in their order: the best tenth, and of both the latest, in proportion to their numbers.
+
+    The best completed ones are those with the lowest mean rank over the objectives; stopped ones come behind them.
+    """
     signs = np.array([1.0 if direction == "minimize" else -1.0 for direction in directions])
     losses = signs * np.array([value for _, value in scored]).reshape(-1, len(directions))
     order = losses.argsort(axis=0, kind="stable").argsort(axis=0).sum(axis=1).argsort(kind="stable")
-    best = [scored[index][0] for index in order[: MOST_KNOWN // 10]]
-    behind = nlargest(MOST_KNOWN // 10 - len(best), stopped, key=lambda each: (each[0].epoch, each[1]))
-    kept = {each.identity for each in (*best, *(each for each, _ in behind))}
-    for each, _ in chain(reversed(scored), reversed(stopped)):
-        if len(kept) == MOST_KNOWN:
-            break
-        kept.add(each.identity)
-    return [pair for pair in scored if pair[0].identity in kept], [pair for pair in stopped if pair[0].identity in kept]
+    best = set(order[: MAX_RESULTS // 10].tolist())
+    by_rung = sorted(range(len(stopped)), key=lambda index: (-stopped[index][0].epoch, -stopped[index][1]))
+    best_stopped = set(by_rung[: MAX_RESULTS // 10 - len(best)])
+    rest = MAX_RESULTS - len(best) - len(best_stopped)
+    share = round(rest * len(scored) / (len(scored) + len(stopped)))
+    share = min(max(share, rest - (len(stopped) - len(best_stopped))), len(scored) - len(best))
+    return _latest(scored, best, share), _latest(stopped, best_stopped, rest - share)
+
+
+def _latest(results: list[_T], kept: set[int], more: int) -> list[_T]:
+    """Those that are kept, and so many more, the latest ones."""
+    others = [index for index in range(len(results)) if index not in kept]
+    return [results[index] for index in sorted({*kept, *others[len(others) - more :]})]
 
 
 def _first_unseen(
     space: MethodSpace, seed: int, index: int, history: StudyHistory, draw: Callable[[int], Parameters]
 ) -> Parameters | None:
-    """What is drawn, or a configuration at random where only what was seen before is drawn."""
+    """What is drawn; where that was seen before, the first unseen point behind a random one of the grid."""
     seen = history.seen()
     size = space.grid_size if space.finite else math.inf
     if len(seen) < size * (1 - 1 / _ATTEMPTS):

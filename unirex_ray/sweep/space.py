@@ -96,7 +96,14 @@ class MethodSpace:
         return self._count(0, {})
 
     def grid_point(self, number: int) -> Parameters:
-        """The configuration with a number below `grid_size`; the last parameter varies fastest."""
+        """The configuration with this number; the last parameter varies fastest.
+
+        Raises:
+            IndexError: for a number that is not in [0, `grid_size`).
+            UserError: as `grid_size`.
+        """
+        if not 0 <= number < self.grid_size:
+            raise IndexError(f"the grid has points 0 to {self.grid_size - 1}, but got {number}")
         chosen: Parameters = {}
         for index, parameter in enumerate(self.parameters):
             if not parameter.applies(chosen):
@@ -113,9 +120,9 @@ class MethodSpace:
         """How many ways there are to choose the parameters from `first` on."""
         conditions = {key for parameter in self.parameters[first:] for key in parameter.when}
         deciding = {key: value for key, value in chosen.items() if key in conditions}
-        known = self._counts.get(place := (first, json.dumps(deciding, sort_keys=True)))
-        if known is not None:
-            return known
+        key = first, json.dumps(deciding, sort_keys=True)
+        if key in self._counts:
+            return self._counts[key]
         if first == len(self.parameters):
             count = 1
         elif not (parameter := self.parameters[first]).applies(chosen):
@@ -124,7 +131,7 @@ class MethodSpace:
             count = sum(self._count(first + 1, {**deciding, parameter.key: value}) for value in parameter.values)
         else:
             count = len(parameter.values) * self._count(first + 1, chosen)
-        self._counts[place] = count
+        self._counts[key] = count
         return count
 
     @cached_property

@@ -100,9 +100,9 @@ class Learner:
         for part in micro_batches(own_share, train.micro_batch_size):
             terms = self._losses("train", part, counts, config)
             terms["loss"].backward()  # type: ignore[no-untyped-call]
+            densify_gradients(self.parameters)
             for name, term in terms.items():
                 losses[name] = losses.get(name, 0) + term.detach().double()
-        densify_gradients(self.parameters)
         reduce_gradients(self.parameters, self.runtime)
         return losses
 

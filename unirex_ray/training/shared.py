@@ -18,7 +18,6 @@ from unirex_ray.files import try_lock
 from unirex_ray.methods import Stage, get_method
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime
-from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.stage import StageTrainer
 
 _POLL_SECONDS = 0.5
@@ -35,7 +34,8 @@ def train_or_adopt(trainer: StageTrainer) -> None:
         trainer.train()
         return
     started = time.perf_counter()
-    with stage_lock(trainer.runtime, folder, stage_identity(setup, trainer.stage)) as store:
+    identity = stage_identity(setup.config, trainer.stage, setup.encoded.digest)
+    with stage_lock(trainer.runtime, folder, identity) as store:
         state.wait_s += time.perf_counter() - started
         shared = trainer.files.load_shared(store)
         if shared is None:
@@ -53,15 +53,14 @@ def shared_stage(config: Config) -> Stage | None:
     return first if first.shared and not judged_by_rungs else None
 
 
-def what_it_learns(config: Config, stage: Stage) -> str:
-    """Text that is the same for stages that learn the same from the same data."""
+def stage_identity(config: Config, stage: Stage, digest: str = "") -> str:
+    """16 hex digits, the same for stages that learn the same from the same data.
+
+    Args:
+        digest: of the encoded corpus; left out where there is only one.
+    """
     design = {key: value for key, value in asdict(stage.design).items() if stage.uses_scores or key != "extractor"}
-    return json.dumps([config_hash(config, stage.learns_from), stage.criteria, design], sort_keys=True)
-
-
-def stage_identity(setup: TrialSetup, stage: Stage) -> str:
-    """16 hex digits, the same for stages that learn the same from the same data."""
-    text = json.dumps([*json.loads(what_it_learns(setup.config, stage)), setup.encoded.digest], sort_keys=True)
+    text = json.dumps([config_hash(config, stage.learns_from), stage.criteria, design, digest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
