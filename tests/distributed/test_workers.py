@@ -149,7 +149,9 @@ def test_the_training_job_prints_the_same_with_two_workers(cluster: str, tmp_pat
     output, expected = run(1)
     output_of_two, metrics = run(2)
     assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert [line.split()[0] for line in output.splitlines()] == ["encoder", "epoch", "epoch", "dev:", "test:", "best"]
+    precision, *lines = [line.split()[0] for line in output.splitlines()]
+    assert precision == "train.precision=auto:"
+    assert lines == ["encoder", "epoch", "epoch", "dev:", "test:", "best"]
     assert number.sub("#", output_of_two) == number.sub("#", output)
     printed, printed_by_two = ([float(value) for value in number.findall(text)] for text in (output, output_of_two))
     assert printed_by_two == pytest.approx(printed, rel=1.1e-3, abs=1e-6)  # four digits are printed
