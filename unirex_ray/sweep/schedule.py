@@ -210,11 +210,12 @@ class Schedule:
         if self._interrupted:
             yield from list(self._interrupted.values())
             return
-        due = {method: list(self._missing_seeds(method)) for method in self._extent.budgets}
-        yield from chain.from_iterable(due.values())
+        yield from chain.from_iterable(map(self._missing_seeds, self._extent.budgets))
         for method in sorted(self._extent.budgets, key=lambda m: len(self._studies[m].trials)):
             suggested = self._studies[method].trials
-            if due[method] or method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
+            if method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
+                continue
+            if next(self._missing_seeds(method), None) is not None:
                 continue
             # After a kill, a number in between may be missing: it comes first.
             index = next(number for number in range(len(suggested) + 1) if number not in suggested)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import nlargest
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -282,8 +283,8 @@ def _best_and_latest(scored: _Scored, stopped: _Stopped, directions: Sequence[Di
     losses = signs * np.array([value for _, value in scored]).reshape(-1, len(directions))
     order = losses.argsort(axis=0, kind="stable").argsort(axis=0).sum(axis=1).argsort(kind="stable")
     best = set(order[: MAX_RESULTS // 10].tolist())
-    by_rung = sorted(range(len(stopped)), key=lambda index: (-stopped[index][0].epoch, -stopped[index][1]))
-    best_stopped = set(by_rung[: MAX_RESULTS // 10 - len(best)])
+    wanted = MAX_RESULTS // 10 - len(best)
+    best_stopped = set(nlargest(wanted, range(len(stopped)), key=lambda n: (stopped[n][0].epoch, stopped[n][1])))
     rest = MAX_RESULTS - len(best) - len(best_stopped)
     share = round(rest * len(scored) / (len(scored) + len(stopped)))
     share = min(max(share, rest - (len(stopped) - len(best_stopped))), len(scored) - len(best))
