@@ -1,7 +1,7 @@
 """Measure speed; --method=all: of every method.
 
 engine: a step and an evaluation as multiples of plain fine-tuning and prediction. trial: where a trial's seconds go.
-data: what preparing a corpus of e-SNLI's size costs. search: what a sweep's driver costs at 10 to 10,000 trials.
+data: what preparing a corpus of e-SNLI's size costs. search: what a sweep's schedule and searcher cost.
 """
 
 from __future__ import annotations

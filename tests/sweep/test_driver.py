@@ -86,15 +86,19 @@ def resolve(spec: TrialSpec) -> Config:
 def drive(sweep: RecordingSweep) -> Driver:
     """A driver of two trials with a rung at epoch 1, at which one of two goes on; it continues what is recorded."""
     plan = SweepExtent(sweep_id="s1", budgets={"aa-ig": 2}, seeds=(0,), rungs=(1,), reduction=2)
+    return driver_of(Schedule(plan, {"aa-ig": Counting()}, sweep.trials(history=True)), sweep, 2)
+
+
+def driver_of(schedule: Schedule, sweep: RecordingSweep, concurrency: int) -> Driver:
     return Driver(
-        Schedule(plan, {"aa-ig": Counting()}, sweep.trials(history=True)),
+        schedule,
         sweep,
         Screen(sweep.events),  # type: ignore[arg-type]
         resolve=resolve,
         folder=lambda trial_id: f"trials/{trial_id}",
         shared="stages",
         tags={},
-        concurrency=2,
+        concurrency=concurrency,
     )
 
 
@@ -227,18 +231,9 @@ ORDER = ("aa-ig", "aa-grad", "l2e", "fresh", "sgt", "a2r")
 
 
 def sharing(concurrency: int, methods: tuple[str, ...] = ORDER) -> Driver:
+    """A driver of one configuration of each method, without rungs."""
     plan = SweepExtent(sweep_id="s1", budgets=dict.fromkeys(methods, 1), seeds=(0,))
-    sweep = RecordingSweep()
-    return Driver(
-        Schedule(plan, dict.fromkeys(methods, Counting())),
-        sweep,
-        Screen(sweep.events),  # type: ignore[arg-type]
-        resolve=resolve,
-        folder=lambda trial_id: f"trials/{trial_id}",
-        shared="stages",
-        tags={},
-        concurrency=concurrency,
-    )
+    return driver_of(Schedule(plan, dict.fromkeys(methods, Counting())), RecordingSweep(), concurrency)
 
 
 def started(driver: Driver) -> list[str]:

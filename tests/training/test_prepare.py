@@ -1,10 +1,24 @@
 import pytest
 import torch
-from helpers.tiny import tiny_config, tiny_corpus
+from helpers.tiny import first_stage, tiny_config, tiny_corpus
 
+from unirex_ray.config import Config
+from unirex_ray.data.schema import Corpus
+from unirex_ray.errors import UserError
 from unirex_ray.training.prepare import prepare
+from unirex_ray.training.runtime import LocalRuntime
 
 FP32 = "train.precision=auto: fp32, as on every CPU"
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus((20, 10, 10))
+
+
+@pytest.fixture(scope="module")
+def config(encoders) -> Config:
+    return tiny_config(encoders["bert"])
 
 
 @pytest.mark.parametrize(
@@ -27,3 +41,15 @@ def test_what_auto_stands_for_is_told(encoders, monkeypatch, overrides, units, t
 def test_an_older_torch_does_not_tell_what_the_cpu_can_do(encoders, monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert FP32 in prepare(tiny_config(encoders["bert"]), tiny_corpus((4, 2, 2)))
+
+
+def test_gold_batches_of_one_have_no_room(config, corpus, tmp_path):
+    with pytest.raises(UserError, match=r"data\.gold_percent = 5 .* train\.batch_size = 1 leaves no room"):
+        first_stage(config.changed({"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, LocalRuntime(tmp_path))
+
+
+def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config, corpus, tmp_path):
+    with pytest.raises(UserError, match=r"data\.max_length = 97: .* takes at most 96 tokens"):
+        first_stage(config.changed({"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
+    trainer = first_stage(config.changed({"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
+    assert int(trainer.data["train"].lengths.max()) == 8

@@ -176,11 +176,6 @@ def test_methods_that_learn_from_no_rationale_do_not_read_how_many_there_are(con
     assert trainers[0].learner.epochs.batches(1) == trainers[1].learner.epochs.batches(1)
 
 
-def test_gold_batches_of_one_have_no_room(config, corpus, tmp_path):
-    with pytest.raises(UserError, match=r"data\.gold_percent = 5 .* train\.batch_size = 1 leaves no room"):
-        first_stage(config.changed({"data.gold_percent": 5.0, "train.batch_size": 1}), corpus, Recorder(tmp_path))
-
-
 def test_a_checkpoint_of_another_configuration_or_corpus_is_refused(config, corpus, undisturbed, tmp_path):
     folder, _, _ = undisturbed
     other = config.changed({"loss.comp_weight": 0.5})
@@ -427,10 +422,3 @@ def test_dropout_is_drawn_anew_for_every_step_and_worker(config, corpus, monkeyp
     with pytest.raises(UserError, match=r"has no best\.pt any more"):  # only the first worker writes
         run(config, corpus, second_of_two)
     assert len(seeds) == len(set(seeds)) == 12
-
-
-def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config, corpus, tmp_path):
-    with pytest.raises(UserError, match=r"data\.max_length = 97: .* takes at most 96 tokens"):
-        first_stage(config.changed({"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
-    trainer = first_stage(config.changed({"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
-    assert int(trainer.data["train"].lengths.max()) == 8

@@ -73,7 +73,7 @@ def choice_of_precision(train: TrainConfig) -> tuple[str, ...]:
         return ()
     if train.gpu:
         return ("train.precision=auto: bf16, as on every GPU",)
-    # torch 2.6 does not tell what the CPU can do.
+    # Not every version of torch that is allowed tells what the CPU can do.
     has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     unit = next((unit for unit in _BF16_UNITS if has.get(unit)), None)
     faster = f"; this machine's CPU has {unit}, with which --train.precision=bf16 is faster" if unit else ""
