@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
@@ -260,7 +261,7 @@ def test_scores_that_are_trained_have_the_gradients_of_differences(encoders, tra
     weight = torch.linspace(-1, 1, batch.input_ids.numel()).view_as(batch.input_ids)
 
     def total(learn: bool) -> Tensor:
-        scores = attribute(model, batch, classes, "ig", ForwardPlan(), learn=learn)
+        scores = attribute(model, batch, classes, "ig", ForwardPlan(), learn=np.array([learn] * batch.rows))
         return (weight * scores).sum()
 
     loss = total(True)
@@ -289,9 +290,28 @@ def test_trained_scores_are_the_same_numbers_and_only_ig_has_them(encoders, trai
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((3, 1, 1)).splits["train"])
     batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1])
     plain = attribute(model, batch, classes, "ig", ForwardPlan())
-    learned = attribute(model, batch, classes, "ig", ForwardPlan(), learn=True)
+    learned = attribute(model, batch, classes, "ig", ForwardPlan(), learn=np.ones(batch.rows, bool))
     assert learned.requires_grad
     assert not plain.requires_grad
     assert torch.allclose(learned.detach(), plain, atol=1e-5, rtol=1e-4)
     with pytest.raises(ValueError, match="only scores of 'ig' can be trained, but got algorithm='grad'"):
-        attribute(model, batch, classes, "grad", ForwardPlan(), learn=True)
+        attribute(model, batch, classes, "grad", ForwardPlan(), learn=np.ones(batch.rows, bool))
+
+
+def test_rows_whose_scores_are_trained_keep_their_place_and_the_others_have_no_graph(encoders, trained):
+    model = trained("bert", "slm").task_model
+    split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((5, 1, 1)).splits["train"])
+    batch, classes = whole_batch(split, tokens), torch.tensor([0, 1, 1, 0, 1])
+    learn = np.array([True, False, False, True, False])
+
+    def of_rows(learned: np.ndarray, rows: list[int]) -> tuple[Tensor, list[Tensor]]:
+        scores = attribute(model, batch, classes, "ig", ForwardPlan(), learn=learned)
+        total = sum(scores[row].square().sum() for row in rows)
+        return scores.detach(), list(torch.autograd.grad(total, list(model.parameters()), allow_unused=True))
+
+    every, gradients = of_rows(np.ones(5, bool), [0, 3])
+    some, gradients_of_some = of_rows(learn, [0, 1, 2, 3, 4])
+    assert torch.allclose(some, every, atol=1e-5, rtol=1e-4)
+    for one, other in zip(gradients, gradients_of_some, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, atol=1e-4, rtol=1e-3)

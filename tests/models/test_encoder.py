@@ -276,3 +276,28 @@ def test_gradients_in_bf16_on_short_texts_do_without_fused_attention(bf16, learn
             attention_mask=None,
         )
     assert (kernels.fused > 0) == fused
+
+
+@pytest.mark.parametrize("family", sorted(module._TAKES_PREPARED_MASK))
+def test_a_mask_that_is_prepared_hides_what_the_librarys_own_hides(tmp_path, family):
+    save_family(tmp_path, family)
+    encoder = load_encoder(ModelConfig(encoder=str(tmp_path))).eval()
+    assert encoder._takes_prepared_mask
+    ids = torch.randint(5, 100, (3, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(12) < torch.tensor([12, 5, 9])[:, None]
+    mask[0, 3] = False
+    inputs = {"input_ids": ids, "token_types": torch.zeros_like(ids), "attention_mask": mask}
+
+    def states() -> torch.Tensor:
+        with torch.no_grad():
+            return encoder(**inputs, position_ids=torch.arange(12).expand(3, -1))[0][mask]
+
+    prepared = states()
+    encoder._takes_prepared_mask = False
+    assert torch.equal(prepared, states())
+
+
+@pytest.mark.parametrize("family", ["modernbert", "deberta-v2", "longformer", "big_bird", "mpnet"])
+def test_other_families_get_the_mask_that_they_build_on(tmp_path, family):
+    save_family(tmp_path, family)
+    assert not load_encoder(ModelConfig(encoder=str(tmp_path)))._takes_prepared_mask

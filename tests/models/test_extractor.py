@@ -2,6 +2,7 @@ import copy
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from helpers.marks import slow
@@ -269,7 +270,7 @@ def test_designs_that_make_no_sense_are_refused(encoders):
 def test_pooling_by_a_head_trains_the_head_through_attributions(encoders):
     config = tiny_config(encoders["bert"]).changed({"model.pooling": "mlp"})
     model, batch = RationaleModel(config.model, Design(extractor="aa-ig"), 2), batch_of(encoders["bert"])
-    scores = model.extract(batch, ForwardPlan(), "gold", learn=True).scores
+    scores = model.extract(batch, ForwardPlan(), "gold", learn=np.ones(batch.rows, bool)).scores
     assert scores.shape == batch.input_ids.shape
     scores.sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in model.extractor.parameters() if p.dim() == 2)

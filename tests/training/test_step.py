@@ -36,6 +36,7 @@ from unirex_ray.training.step import (
     loss_terms,
     reduce_gradients,
     sampled_thresholds,
+    trained_parameters,
     weighted_sum,
 )
 
@@ -299,17 +300,30 @@ def test_workers_and_micro_batches_give_the_gradients_of_one_process(
     )
 
 
-def test_a_parameter_without_gradient_anywhere_keeps_none(tmp_path):
+@pytest.mark.parametrize("bucket", [1, 3, 4, 100])
+def test_workers_sum_gradients_in_buckets_and_leave_alone_what_none_trains(tmp_path, monkeypatch, bucket):
+    monkeypatch.setattr("unirex_ray.training.step.BUCKET", bucket)
     group = Group(2, tmp_path)
     workers = [[nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(1))] for _ in "ab"]
     workers[0][0].grad = torch.tensor([1.0, 2.0])
     workers[1][0].grad = torch.tensor([10.0, 20.0])
     workers[1][1].grad = torch.tensor([1.0, 1.0, 1.0])
-    group.run(lambda rank: reduce_gradients(workers[rank], group.runtime(rank)))
+    sizes: list[int] = []
+
+    def work(rank: int) -> None:
+        runtime = group.runtime(rank)
+        trained = trained_parameters(workers[rank], runtime)
+        assert trained == workers[rank][:2]
+        add = runtime.all_reduce
+        runtime.all_reduce = lambda tensor: (sizes.append(tensor.numel()), add(tensor))
+        reduce_gradients(trained, runtime)
+
+    group.run(work)
     for first, second, third in workers:
         assert first.grad.tolist() == [11.0, 22.0]
         assert second.grad.tolist() == [1.0, 1.0, 1.0]
         assert third.grad is None
+    assert sorted(sizes) == ([2, 2, 3, 3] if bucket < 5 else [5, 5])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Batches: which part of them is for which worker, and their tensors.
 
+Whatever a step has to know of a batch before it can go on (lengths, above all) stays in the host's memory, so that no
+step waits for its device.
+
 Shapes: B instances, C choices per instance, R = B * C rows, T tokens of the longest row.
 """
 
@@ -24,9 +27,11 @@ class Batch:
     Attributes:
         input_ids, token_types: [R, T]; `pad_id` and 0 behind the end of a row.
         lengths: tokens per row, CLS included [R].
+        host_lengths: the same, in the host's memory.
         labels: [B].
         gold: gold rationale [R, T], False on special tokens and padding.
         has_gold: [R].
+        host_has_gold: the same, in the host's memory.
         separators: where the row holds a SEP token [R, T].
         ids: of the instances, B of them.
         teacher_scores: importance scores of an earlier stage, 0 on padding [R, T]; None where there are none.
@@ -35,9 +40,11 @@ class Batch:
     input_ids: Tensor
     token_types: Tensor
     lengths: Tensor
+    host_lengths: np.ndarray
     labels: Tensor
     gold: Tensor
     has_gold: Tensor
+    host_has_gold: np.ndarray
     separators: Tensor
     pad_id: int
     choices: int
@@ -62,10 +69,20 @@ class Batch:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                moved[field.name] = (value.pin_memory() if device.type == "cuda" else value).to(
-                    device, non_blocking=True
-                )
+                moved[field.name] = to_device(value, device)
         return replace(self, **moved)
+
+
+def on_device(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
+    """Whole numbers of the host as tensors of the same shapes, in one copy that nobody waits for."""
+    flat = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]).astype(np.int64, copy=False))
+    parts = torch.split(to_device(flat, device), [array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on `device` that nobody waits for."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def collate(split: EncodedSplit, instances: Sequence[int], special_tokens: SpecialTokens) -> Batch:
@@ -84,13 +101,16 @@ def collate(split: EncodedSplit, instances: Sequence[int], special_tokens: Speci
         return out
 
     input_ids = padded(split.input_ids, special_tokens.pad_id, torch.long)
+    has_gold = split.has_gold[rows]
     return Batch(
         input_ids=input_ids,
         token_types=padded(split.token_types, 0, torch.long),
         lengths=lengths,
+        host_lengths=lengths.numpy(),
         labels=split.labels[list(instances)],
         gold=padded(split.gold, 0, torch.bool),
-        has_gold=split.has_gold[rows],
+        has_gold=has_gold,
+        host_has_gold=has_gold.numpy(),
         separators=(input_ids == special_tokens.sep_id) & inside,
         pad_id=special_tokens.pad_id,
         choices=choices,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 from torch import Tensor
 
 from unirex_ray.data.schema import Split, TaskMetric
@@ -51,6 +53,13 @@ class EncodedSplit:
     def lengths(self) -> Tensor:
         """Tokens per row, special tokens included; int64 [rows]."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    @cached_property
+    def gold_per_row(self) -> np.ndarray:
+        """Gold tokens of each row, int64 [rows]."""
+        before = np.concatenate([[0], np.cumsum(self.gold.numpy(), dtype=np.int64)])[self.offsets.numpy()]
+        counts: np.ndarray = before[1:] - before[:-1]
+        return counts
 
     @property
     def truncated(self) -> Tensor:

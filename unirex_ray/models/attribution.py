@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unirex_ray.data.batching import Batch
+from unirex_ray.data.batching import Batch, on_device, to_device
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan, encode_subsets, full_subsets
 
@@ -38,7 +38,7 @@ def attribute(
     *,
     steps: int = 3,
     pool: Callable[[Tensor], Tensor] | None = None,
-    learn: bool = False,
+    learn: np.ndarray | None = None,
 ) -> Tensor:
     """Attribute one logit per row to the word embeddings, and pool over the hidden dimension.
 
@@ -49,16 +49,20 @@ def attribute(
         classes: whose logit to attribute [R] (0 for multi-choice's single scalar).
         steps: S, the integration steps of IG.
         pool: reduces the hidden dimension, [r, t, H] to [r, t]; by default the sum.
-        learn: keep the graph, so that the scores can be trained (second-order gradients; only IG).
+        learn: rows [R], none by default, of which to keep the graph, so that their scores can be trained
+            (second-order gradients; only IG).
 
     Returns:
         Scores [R, T], any real number (`grad`: at least 0), 0 on padding; of IG and DeepLIFT 0 on CLS and SEP as well.
     """
-    if learn and algorithm != "ig":
+    learned = np.zeros(batch.rows, dtype=bool) if learn is None else learn
+    if learned.any() and algorithm != "ig":
         raise ValueError(f"only scores of 'ig' can be trained, but got {algorithm=}")
     logits = _EmbeddedTaskModel(task_model)
 
-    def score(ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor) -> Tensor:
+    def score(
+        ids: Tensor, position_ids: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor, *, learn: bool
+    ) -> Tensor:
         inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=learn)
         target, extra = classes[rows], (position_ids, types, mask)
         if algorithm == "ig":
@@ -74,11 +78,21 @@ def attribute(
 
     copies = {"ig": steps, "deeplift": 2}.get(algorithm, 1)  # of every token in one encoder pass
     narrow = replace(plan, token_budget=max(1, plan.token_budget // copies), drop=True, activation_checkpointing=False)
-    # Fused attention has no second derivative.
-    kernel = sdpa_kernel(SDPBackend.MATH) if learn else nullcontext()
-    with dropout_off(task_model), torch.enable_grad(), kernel:
-        scores = encode_subsets(batch, full_subsets(batch), score, narrow)
-    return scores if learn else scores.detach()
+    parts, order = [], []
+    with dropout_off(task_model), torch.enable_grad():
+        for learns in (False, True):
+            rows = np.flatnonzero(learned == learns)
+            if not len(rows):
+                continue
+            # Fused attention has no second derivative.
+            with sdpa_kernel(SDPBackend.MATH) if learns else nullcontext():
+                scores = encode_subsets(batch, full_subsets(batch, rows), partial(score, learn=learns), narrow)
+            parts.append(scores if learns else scores.detach())
+            order.append(rows)
+    if len(parts) == 1:
+        return parts[0]
+    (inverse,) = on_device(batch.lengths.device, np.argsort(np.concatenate(order)))
+    return torch.cat(parts)[inverse]
 
 
 def captum_integrated_gradients(task_model: TaskModel, batch: Batch, classes: Tensor, *, steps: int) -> Tensor:
@@ -188,7 +202,7 @@ def _integrated_gradients(
 ) -> Tensor:
     """IG per dimension [R, T, H]; one forward and backward pass takes as many steps as the budget allows."""
     device = inputs.device
-    nodes, weights = (torch.tensor(values, device=device)[:, None, None, None] for values in gauss_legendre(steps))
+    nodes, weights = to_device(torch.tensor(gauss_legendre(steps)), device)[..., None, None, None]
     steps_per_pass = max(1, budget // (inputs.shape[0] * inputs.shape[1]))
     mean = torch.zeros_like(inputs)
     for start in range(0, steps, steps_per_pass):

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import (
@@ -141,9 +142,11 @@ def probe_batch(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, card: Mode
         input_ids=input_ids,
         token_types=second.long(),
         lengths=lengths,
+        host_lengths=lengths.numpy(),
         labels=torch.zeros(instances, dtype=torch.long),
         gold=torch.zeros_like(inside),
         has_gold=torch.zeros(len(rows), dtype=torch.bool),
+        host_has_gold=np.zeros(len(rows), dtype=bool),
         separators=torch.zeros_like(inside),
         pad_id=tokenizer.pad_token_id,
         choices=len(rows) // instances,

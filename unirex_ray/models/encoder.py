@@ -37,6 +37,11 @@ _NO_LIMIT = 1 << 20
 _SHORT = 128
 """Tokens of a text up to which a backward pass in bf16 on a CPU is faster without fused attention."""
 _WEIGHTS_AND_SETTINGS = (".safetensors", ".bin", ".json", ".txt", ".model")
+_TAKES_PREPARED_MASK = frozenset(
+    ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "ernie", "data2vec-text", "xmod"]
+)
+"""Families that read one mask [R, 1, T, T] in every layer. Of a mask [R, T] they ask first whether it hides anything,
+for which a GPU has to be waited for."""
 _PER_LAYER = ("layer", "window")
 """In the names of settings that have an entry for each layer, such as ModernBERT's and Longformer's."""
 
@@ -69,6 +74,9 @@ class Encoder(nn.Module):
         self.takes_position_ids = "position_ids" in parameters
         types = getattr(settings, "type_vocab_size", 0) if "token_type_ids" in parameters else 0
         self.token_types: int = types if types > 1 else 0
+        self._takes_prepared_mask = (
+            settings.model_type in _TAKES_PREPARED_MASK and backbone.config._attn_implementation == "sdpa"
+        )
         # Longformer's task models let CLS attend to every token; its plain encoder does not.
         self._takes_global_attention = "global_attention_mask" in parameters
         self.first_position = 0
@@ -123,10 +131,15 @@ class Encoder(nn.Module):
             output = self.backbone(
                 input_ids=input_ids,
                 inputs_embeds=inputs_embeds,
-                attention_mask=None if attention_mask is None else attention_mask.long(),
+                attention_mask=None if attention_mask is None else self._prepared(attention_mask),
                 **optional,
             )
         return output.last_hidden_state, getattr(output, "pooler_output", None) if self.has_pooler else None
+
+    def _prepared(self, mask: Tensor) -> Tensor:
+        if self._takes_prepared_mask:
+            return mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
+        return mask.long()
 
 
 def _attention_kernel(tokens: Tensor) -> AbstractContextManager[None]:

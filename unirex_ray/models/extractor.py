@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unirex_ray.data.batching import Batch
+from unirex_ray.data.batching import Batch, on_device, to_device
 from unirex_ray.models.attribution import Algorithm, attribute, dropout_off
 from unirex_ray.models.encoder import Encoder
 from unirex_ray.models.heads import TokenHead
@@ -47,13 +47,13 @@ class Extractor(Protocol):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """Importance scores, and task logits where the extractor runs the task model on the text.
 
         Args:
             target: the class that attributions explain: gold in training losses, predicted in evaluation.
-            learn: whether a loss trains the scores; attributions build their costly graph only then.
+            learn: rows whose scores a loss trains [R], none by default; attributions build a costly graph for these.
         """
 
 
@@ -77,7 +77,7 @@ class AttributionExtractor(nn.Module):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`."""
         logits = None if target == "gold" else task_model.full_logits(batch, plan)
@@ -132,7 +132,7 @@ class DualExtractor(TokenClassifier):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`."""
         return ExtractorOutput(None, self.token_logits(batch, plan))
@@ -151,7 +151,7 @@ class ImitationExtractor(TokenClassifier):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`."""
         scores = self.token_logits(batch, plan).argmax(-1).float() - IMPORTANCE_CLASSES // 2
@@ -172,7 +172,7 @@ class SharedExtractor(nn.Module):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`."""
 
@@ -195,6 +195,11 @@ class RandomExtractor(nn.Module):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.register_buffer("seed", torch.tensor(seed))  # saved with the weights
+        self._seed = seed
+        self.register_load_state_dict_post_hook(lambda *_: self._read_seed())  # type: ignore[no-untyped-call]
+
+    def _read_seed(self) -> None:
+        self._seed = int(self.seed)
 
     def extract(
         self,
@@ -203,16 +208,16 @@ class RandomExtractor(nn.Module):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`."""
         scores = torch.zeros(batch.input_ids.shape)
-        for row, length in enumerate(batch.lengths.tolist()):
+        for row, length in enumerate(batch.host_lengths.tolist()):
             instance, choice = divmod(row, batch.choices)
-            key = f"{int(self.seed)}/{choice}/{batch.ids[instance]}"
+            key = f"{self._seed}/{choice}/{batch.ids[instance]}"
             generator = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
             scores[row, :length] = torch.from_numpy(generator.standard_normal(length))
-        return ExtractorOutput(None, scores.to(batch.input_ids.device))
+        return ExtractorOutput(None, to_device(scores, batch.input_ids.device))
 
 
 class GoldExtractor(nn.Module):
@@ -229,7 +234,7 @@ class GoldExtractor(nn.Module):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`."""
         scores = (batch.attended & ~batch.gold) if self.inverted else batch.gold
@@ -254,14 +259,14 @@ class SelectionExtractor(nn.Module):
         plan: ForwardPlan,
         target: Target = "predicted",
         *,
-        learn: bool = False,
+        learn: np.ndarray | None = None,
     ) -> ExtractorOutput:
         """See `Extractor`; selects by `batch.teacher_scores`, or by scores of `source` where there are none."""
         scores = batch.teacher_scores
         if scores is None:
             with dropout_off(self.source), torch.no_grad():
                 scores = self.source.scores(batch, plan)  # type: ignore[operator]
-        sizes = selection_sizes(batch.lengths, [self.top_k_percent])[0]
+        (sizes,) = on_device(scores.device, selection_sizes(batch.host_lengths, [self.top_k_percent])[0])
         return ExtractorOutput(None, (token_ranks(scores, batch.lengths) < sizes[:, None]).float())
 
 

@@ -5,7 +5,6 @@ Shapes: R rows, T tokens.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 IMPORTANCE_CLASSES = 5
@@ -32,9 +31,6 @@ def importance_classes(scores: Tensor, attended: Tensor, choices: int = 1) -> Te
         count = selected.sum((1, 2), keepdim=True).clamp(min=1)
         return by_instance.where(selected, 0.0).sum((1, 2), keepdim=True) / count
 
-    classes = torch.full_like(by_instance, IMPORTANCE_CLASSES // 2, dtype=torch.long)
-    classes[positive] = 3
-    classes[positive & (by_instance > mean(positive))] = 4
-    classes[negative] = 1
-    classes[negative & (by_instance < mean(negative))] = 0
-    return classes.view(scores.shape)
+    above = positive.long() + (positive & (by_instance > mean(positive))).long()
+    below = negative.long() + (negative & (by_instance < mean(negative))).long()
+    return (IMPORTANCE_CLASSES // 2 + above - below).view(scores.shape)

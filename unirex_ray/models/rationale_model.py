@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unirex_ray.config import ModelConfig, TopKPercent
-from unirex_ray.data.batching import Batch
+from unirex_ray.data.batching import Batch, on_device
 from unirex_ray.models.encoder import Encoder, load_encoder
 from unirex_ray.models.extractor import (
     AttributionExtractor,
@@ -129,7 +130,7 @@ class RationaleModel(nn.Module):
         return makers[kind]()
 
     def extract(
-        self, batch: Batch, plan: ForwardPlan, target: Target = "predicted", *, learn: bool = False
+        self, batch: Batch, plan: ForwardPlan, target: Target = "predicted", *, learn: np.ndarray | None = None
     ) -> ExtractorOutput:
         """Importance scores, and task logits on the text where the extractor computes them (see `Extractor`)."""
         extractor: Extractor = self.extractor  # type: ignore[assignment]
@@ -194,7 +195,8 @@ class RationaleModel(nn.Module):
         ranks = token_ranks(extracted.scores, batch.lengths)
         unseen = ExtractorOutput(None, extracted.scores)
         logits = []
-        for number, sizes in enumerate(selection_sizes(batch.lengths, top_k_percents)):
+        (all_sizes,) = on_device(ranks.device, selection_sizes(batch.host_lengths, top_k_percents))
+        for number, sizes in enumerate(all_sizes):
             padded = replace(batch, input_ids=batch.input_ids.masked_fill(ranks < sizes[:, None], batch.pad_id))
             full = self.full_logits(padded, unseen, top_k_percents, plan)
             logits.append(full[number if len(full) > 1 else 0])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unirex_ray.data.batching import Batch
+from unirex_ray.data.batching import Batch, on_device
 from unirex_ray.models.top_k import keep_complement, keep_rationale, selection_sizes, token_ranks
 
 Positions = Literal["original", "fresh"]
@@ -26,7 +26,7 @@ Positions = Literal["original", "fresh"]
 
 @dataclass(frozen=True)
 class TokenSubsets:
-    """Subsets of the tokens of a batch's rows.
+    """Subsets of the tokens of a batch's rows. How many tokens each keeps is known on the host, which are is not.
 
     Attributes:
         rows: the row of the batch that each subset belongs to [V].
@@ -34,9 +34,9 @@ class TokenSubsets:
         lengths: number of kept tokens [V].
     """
 
-    rows: Tensor
+    rows: np.ndarray
     kept: Tensor
-    lengths: Tensor
+    lengths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,12 @@ class ForwardPlan:
     activation_checkpointing: bool = False
 
 
-def full_subsets(batch: Batch) -> TokenSubsets:
-    """Every row as it is."""
-    return TokenSubsets(torch.arange(batch.rows, device=batch.lengths.device), batch.attended, batch.lengths)
+def full_subsets(batch: Batch, rows: np.ndarray | None = None) -> TokenSubsets:
+    """Rows as they are: all of them, or those of the given numbers [V]."""
+    if rows is None:
+        return TokenSubsets(np.arange(batch.rows), batch.attended, batch.host_lengths)
+    (numbers,) = on_device(batch.lengths.device, rows)
+    return TokenSubsets(rows, batch.attended[numbers], batch.host_lengths[rows])
 
 
 @dataclass(frozen=True)
@@ -83,47 +86,41 @@ def perturbed_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int
     Returns:
         Subsets with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
     """
-    distinct = _distinct_selections(batch, scores, top_k_percents)
-    row, size, rank, length = distinct.row, distinct.size, distinct.rank, batch.lengths[distinct.row]
-    kept = torch.cat([keep_complement(rank, size, length), keep_rationale(rank, size)])
-    subsets = TokenSubsets(torch.cat([row, row]), kept, torch.cat([length - size, size + 1]))
-    return PerturbedSubsets(subsets, torch.stack([distinct.index, distinct.index + len(row)]))
+    row, size, index = _distinct_selections(batch.host_lengths, top_k_percents)
+    length = batch.host_lengths[row]
+    rows, sizes, lengths, both = on_device(scores.device, row, size, length, np.stack([index, index + len(row)]))
+    ranks = token_ranks(scores, batch.lengths)[rows]
+    kept = torch.cat([keep_complement(ranks, sizes, lengths), keep_rationale(ranks, sizes)])
+    subsets = TokenSubsets(np.concatenate([row, row]), kept, np.concatenate([length - size, size + 1]))
+    return PerturbedSubsets(subsets, both)
 
 
 def rationale_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedSubsets:
     """r^(k) of every threshold, as `perturbed_subsets`; the index is [K, R]."""
-    distinct = _distinct_selections(batch, scores, top_k_percents)
-    kept = keep_rationale(distinct.rank, distinct.size)
-    return PerturbedSubsets(TokenSubsets(distinct.row, kept, distinct.size + 1), distinct.index)
+    row, size, index = _distinct_selections(batch.host_lengths, top_k_percents)
+    rows, sizes, indices = on_device(scores.device, row, size, index)
+    kept = keep_rationale(token_ranks(scores, batch.lengths)[rows], sizes)
+    return PerturbedSubsets(TokenSubsets(row, kept, size + 1), indices)
 
 
 def empty_subsets(batch: Batch) -> TokenSubsets:
     """Every row without its text: CLS alone."""
     kept = torch.zeros_like(batch.attended)
     kept[:, 0] = True
-    return TokenSubsets(torch.arange(batch.rows, device=kept.device), kept, kept.sum(1))
+    return TokenSubsets(np.arange(batch.rows), kept, np.ones(batch.rows, dtype=np.int64))
 
 
-@dataclass(frozen=True)
-class _Selections:
-    """Distinct selections of a batch: row [V], size [V], ranks of the row's tokens [V, T]; index as above [K, R]."""
-
-    row: Tensor
-    size: Tensor
-    rank: Tensor
-    index: Tensor
-
-
-def _distinct_selections(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> _Selections:
-    sizes = selection_sizes(batch.lengths, top_k_percents)
-    ranks = token_ranks(scores, batch.lengths)
+def _distinct_selections(
+    lengths: np.ndarray, top_k_percents: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row [V] and size [V] of each distinct selection, and the selection of each threshold and row [K, R]."""
+    sizes = selection_sizes(lengths, top_k_percents)
     # Thresholds that select equally many tokens of a row share the selection of the first of them.
-    first = (sizes[:, None] == sizes[None, :]).int().argmax(dim=1)
-    thresholds = torch.arange(len(sizes), device=sizes.device)
-    threshold, row = (first == thresholds[:, None]).nonzero(as_tuple=True)
-    index = torch.zeros_like(sizes)
-    index[threshold, row] = torch.arange(len(row), device=sizes.device)
-    return _Selections(row, sizes[threshold, row], ranks[row], index.gather(0, first))
+    first = (sizes[:, None] == sizes[None, :]).argmax(axis=1)
+    threshold, row = np.nonzero(first == np.arange(len(sizes))[:, None])
+    index = np.zeros_like(sizes)
+    index[threshold, row] = np.arange(len(row))
+    return row, sizes[threshold, row], np.take_along_axis(index, first, axis=0)
 
 
 def encode_subsets(
@@ -145,46 +142,32 @@ def encode_subsets(
         The entries in the order of the subsets [V, ...].
     """
     drop = plan.drop or positions == "fresh"
-    lengths = subsets.lengths.tolist()  # the only synchronisation with the device
-    widths = lengths if drop else batch.lengths[subsets.rows].tolist()
-    outputs, order = [], []
-    for bucket in _buckets(widths, plan):
-        members = torch.tensor(bucket, device=subsets.rows.device)
-        rows, kept = subsets.rows[members], subsets.kept[members]
-        width = widths[bucket[-1]]
-        if drop:
-            columns = kept.int().argsort(dim=1, descending=True, stable=True)[:, :width]
-            mask = torch.arange(width, device=rows.device) < subsets.lengths[members][:, None]
-        else:
-            columns = torch.arange(width, device=rows.device).expand(len(members), -1)
-            mask = kept[:, :width]
-        original = positions == "original"
-        position_ids = columns if original else torch.arange(width, device=rows.device).expand_as(columns)
-        padded = any(lengths[subset] < width for subset in bucket)
-        arguments = (
-            batch.input_ids[rows].gather(1, columns).masked_fill(~mask, batch.pad_id)
-            if drop
-            else batch.input_ids[rows][:, :width],
-            position_ids.masked_fill(~mask, 0) if drop else position_ids,
-            batch.token_types[rows].gather(1, columns),
-            mask if padded else None,
-            rows,
-        )
+    widths = subsets.lengths if drop else batch.host_lengths[subsets.rows]
+    order = np.argsort(widths, kind="stable")
+    cuts = cut_by_length(tuple(widths[order].tolist()), plan.pass_cost, plan.token_budget)
+    lengths, width = subsets.lengths[order], batch.input_ids.shape[1]
+    by_length, rows, kept_tokens, inverse = on_device(
+        subsets.kept.device, order, subsets.rows[order], lengths, np.argsort(order)
+    )
+    kept, column = subsets.kept[by_length], torch.arange(width, device=rows.device).expand(len(order), -1)
+    ids, types, position_ids = batch.input_ids[rows], batch.token_types[rows], column
+    if drop:
+        kept_first = kept.int().argsort(dim=1, descending=True, stable=True)
+        kept = column < kept_tokens[:, None]
+        ids = ids.gather(1, kept_first).masked_fill(~kept, batch.pad_id)
+        types = types.gather(1, kept_first)
+        position_ids = (kept_first if positions == "original" else column).masked_fill(~kept, 0)
+    outputs = []
+    for start, end in zip((0, *cuts[:-1]), cuts, strict=True):
+        longest = int(widths[order[end - 1]])
+        padded = bool((lengths[start:end] < longest).any())
+        part = slice(start, end), slice(longest)
+        arguments = (ids[part], position_ids[part], types[part], kept[part] if padded else None, rows[start:end])
         if plan.activation_checkpointing and torch.is_grad_enabled():
             outputs.append(checkpoint(encode, *arguments, use_reentrant=False))
         else:
             outputs.append(encode(*arguments))
-        order += bucket
-    inverse = torch.empty(len(order), dtype=torch.long)
-    inverse[order] = torch.arange(len(order))
-    return torch.cat(outputs)[inverse.to(subsets.rows.device)]
-
-
-def _buckets(lengths: Sequence[int], plan: ForwardPlan) -> list[list[int]]:
-    """Indices of the subsets of each sub-batch, by rising length."""
-    order = np.argsort(np.asarray(lengths), kind="stable").tolist()
-    cuts = cut_by_length(tuple(lengths[index] for index in order), plan.pass_cost, plan.token_budget)
-    return [order[start:end] for start, end in zip((0, *cuts[:-1]), cuts, strict=True)]
+    return torch.cat(outputs)[inverse]
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,8 @@ def selection_size(candidates: int, top_k_percent: int) -> int:
     return min(candidates, max(1, rounded))
 
 
-def selection_sizes(lengths: Tensor, top_k_percents: Sequence[int]) -> Tensor:
-    """Sizes of the top-k% rationales.
+def selection_sizes(lengths: np.ndarray, top_k_percents: Sequence[int]) -> np.ndarray:
+    """Sizes of the top-k% rationales, computed on the host.
 
     Args:
         lengths: tokens per row, CLS included [R].
@@ -28,12 +29,11 @@ def selection_sizes(lengths: Tensor, top_k_percents: Sequence[int]) -> Tensor:
     Returns:
         Whole numbers [K, R].
     """
-    candidates = lengths.long() - 1
-    percents = torch.tensor(list(top_k_percents), device=lengths.device)[:, None]
-    product = candidates[None] * percents
-    quotient, remainder = product // 100, product % 100
-    rounded = quotient + ((remainder > 50) | ((remainder == 50) & (quotient % 2 == 1))).long()
-    return torch.minimum(rounded.clamp(min=1), candidates[None])
+    candidates = lengths.astype(np.int64)[None] - 1
+    quotient, remainder = np.divmod(candidates * np.asarray(top_k_percents)[:, None], 100)
+    rounded = quotient + ((remainder > 50) | ((remainder == 50) & (quotient % 2 == 1)))
+    sizes: np.ndarray = np.minimum(np.maximum(rounded, 1), candidates)
+    return sizes
 
 
 def token_ranks(scores: Tensor, lengths: Tensor) -> Tensor:

@@ -265,8 +265,8 @@ def score_split(model: RationaleModel, split: EncodedSplit, setup: TrialSetup, r
 def _plausibility(batch: Batch, scores: Tensor) -> Sums:
     """AUPRC and token F1, each in [0, 1], over the rows with gold."""
     columns = np.zeros((2, batch.rows))
-    values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.lengths.tolist()
-    for row in batch.has_gold.nonzero().flatten().tolist():
+    values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.host_lengths.tolist()
+    for row in batch.host_has_gold.nonzero()[0].tolist():
         s, g = values[row, : lengths[row]], gold[row, : lengths[row]]
         columns[:, row] = plausibility.auprc(s, g), plausibility.token_f1(s, g)
     auprc, token_f1 = torch.from_numpy(columns)

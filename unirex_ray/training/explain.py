@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from unirex_ray.data.batching import collate
+from unirex_ray.data.batching import collate, on_device
 from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 from unirex_ray.data.highlight import HighlightedInstance, highlight_row
 from unirex_ray.data.instance import Instance
@@ -59,7 +59,7 @@ def explain_instances(
             # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
             probabilities = torch.softmax(class_logits(full, batch.choices).double(), -1).mean(0)
             scores = extracted.scores
-            sizes = selection_sizes(batch.lengths, [top_k_percent])[0]
+            (sizes,) = on_device(device, selection_sizes(batch.host_lengths, [top_k_percent])[0])
             selected = token_ranks(scores, batch.lengths) < sizes[:, None]
             for index, number in enumerate(numbers):
                 instance, predicted = instances[number], int(probabilities[index].argmax())

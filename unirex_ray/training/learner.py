@@ -31,6 +31,7 @@ from unirex_ray.training.step import (
     loss_terms,
     reduce_gradients,
     sampled_thresholds,
+    trained_parameters,
     use_sparse_word_gradients,
     weighted_sum,
 )
@@ -65,6 +66,7 @@ class Learner:
         self.bf16 = uses_bf16(setup.config.train, runtime.device)
         use_sparse_word_gradients(model, runtime.device)
         train = setup.config.train
+        self._trained: list[torch.nn.Parameter] = []
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
@@ -103,7 +105,10 @@ class Learner:
             densify_gradients(self.parameters)
             for name, term in terms.items():
                 losses[name] = losses.get(name, 0) + term.detach().double()
-        reduce_gradients(self.parameters, self.runtime)
+        if self.runtime.world > 1:
+            # Which they are follows from the stage's losses, so that its first step tells.
+            self._trained = self._trained or trained_parameters(self.parameters, self.runtime)
+            reduce_gradients(self._trained, self.runtime)
         return losses
 
     def _losses(self, split: Split, part: list[int], counts: GlobalCounts, config: LossConfig) -> dict[str, Tensor]:

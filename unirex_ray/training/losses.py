@@ -101,7 +101,7 @@ def imitation_loss(token_logits: Tensor, classes: Tensor, counted: Tensor) -> Te
     return terms.view_as(classes).masked_fill(~counted, 0.0).sum(1)
 
 
-def plausibility_bce(scores: Tensor, gold: Tensor, counted: Tensor, positive_weight: float | Tensor) -> Tensor:
+def plausibility_bce(scores: Tensor, gold: Tensor, counted: Tensor, positive_weight: float) -> Tensor:
     """Binary cross entropy of scores against gold tokens, summed over a row's counted tokens.
 
     Args:
@@ -113,7 +113,7 @@ def plausibility_bce(scores: Tensor, gold: Tensor, counted: Tensor, positive_wei
     Returns:
         Sums [R], at least 0; 0 for rows without counted tokens. The caller divides by the number of counted tokens.
     """
-    weight = torch.as_tensor(positive_weight, dtype=scores.dtype, device=scores.device)
+    weight = scores.new_full((), positive_weight)
     terms = F.binary_cross_entropy_with_logits(scores, gold.to(scores.dtype), pos_weight=weight, reduction="none")
     return terms.masked_fill(~counted, 0.0).sum(1)
 

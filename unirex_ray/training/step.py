@@ -6,7 +6,7 @@ sum to the batch's loss, however the batch is split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +37,9 @@ from unirex_ray.training.losses import (
 )
 from unirex_ray.training.runtime import Runtime
 
+BUCKET = 8_000_000
+"""Numbers that workers sum in one call: enough for the network, and little beside the gradients themselves."""
+
 
 @dataclass(frozen=True)
 class GlobalCounts:
@@ -59,17 +62,11 @@ class GlobalCounts:
 
 def global_counts(split: EncodedSplit, instances: Sequence[int]) -> GlobalCounts:
     """Count over the global batch of these instances."""
-    tokens = gold_rows = gold_tokens = positives = 0
-    for instance in instances:
-        for row in range(instance * split.choices, (instance + 1) * split.choices):
-            start, end = int(split.offsets[row]), int(split.offsets[row + 1])
-            tokens += end - start
-            if split.has_gold[row]:
-                gold_rows += 1
-                gold_tokens += end - start
-                positives += int(split.gold[start:end].sum())
-    weight = (gold_tokens - positives) / positives if positives else 1.0
-    return GlobalCounts(len(instances), tokens, gold_rows, gold_tokens, weight)
+    rows = (np.asarray(instances)[:, None] * split.choices + np.arange(split.choices)).ravel()
+    lengths, has_gold, positives = split.lengths.numpy()[rows], split.has_gold.numpy()[rows], split.gold_per_row[rows]
+    gold_tokens, gold = int(lengths[has_gold].sum()), int(positives.sum())
+    weight = (gold_tokens - gold) / gold if gold else 1.0
+    return GlobalCounts(len(instances), int(lengths.sum()), int(has_gold.sum()), gold_tokens, weight)
 
 
 def sampled_thresholds(config: LossConfig, seed: Sequence[int]) -> LossConfig:
@@ -106,7 +103,10 @@ class LossContext:
         self._needs_scores = model.design.predicts_from == "rationale" or any(
             name in _NEEDS_SCORES for name in criteria
         )
-        self._learn = any(name in _TRAINS_SCORES for name in criteria)
+        trained_by = [name for name in criteria if name in _TRAINS_SCORES]
+        self._learn = np.full(batch.rows, bool(trained_by))
+        if trained_by == ["plaus"] and "task" in criteria:  # a part without gold still trains something
+            self._learn &= batch.host_has_gold
 
     @cached_property
     def extracted(self) -> ExtractorOutput:
@@ -260,14 +260,28 @@ def densify_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
             parameter.grad = parameter.grad.to_dense()
 
 
-def reduce_gradients(parameters: Sequence[torch.nn.Parameter], runtime: Runtime) -> None:
-    """Sum gradients over workers in one call; where no worker has a gradient, it stays None."""
-    if runtime.world == 1:
-        return
+def trained_parameters(parameters: Sequence[torch.nn.Parameter], runtime: Runtime) -> list[torch.nn.Parameter]:
+    """Those that have a gradient on some worker."""
     has_gradient = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=runtime.device)
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([has_gradient, *(grad.reshape(-1) for grad in grads)])
-    runtime.all_reduce(flat)
-    grad_counts, *sums = torch.split(flat, [len(parameters), *(parameter.numel() for parameter in parameters)])
-    for parameter, total, workers in zip(parameters, sums, grad_counts.tolist(), strict=True):
-        parameter.grad = total.view_as(parameter) if workers > 0 else None
+    runtime.all_reduce(has_gradient)
+    return [parameter for parameter, workers in zip(parameters, has_gradient.tolist(), strict=True) if workers > 0]
+
+
+def reduce_gradients(parameters: Sequence[torch.nn.Parameter], runtime: Runtime) -> None:
+    """Sum gradients over workers, a bucket of parameters at a time; one that a worker lacks counts as 0 there."""
+    for bucket in _buckets(parameters):
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket])
+        runtime.all_reduce(flat)
+        for parameter, total in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
+            parameter.grad = total.view_as(parameter)
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Runs of parameters of `BUCKET` numbers at most, or of a single larger one."""
+    bucket: list[torch.nn.Parameter] = []
+    for parameter in parameters:
+        if bucket and sum(p.numel() for p in bucket) + parameter.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    yield bucket
