@@ -216,6 +216,27 @@ def test_a_trial_that_is_stopped_at_a_rung() -> None:
     assert sweep.job().trial_id == "s1-aa-ig-0002-s0"
 
 
+def test_a_stopped_trial_that_goes_on_is_running_again_and_ends_again(clock: Clock) -> None:
+    sweep = Sweep(rungs=(1,), budget=4, concurrency=4)
+    trials = [sweep.job().trial_id for _ in range(4)]
+    for trial_id, value in zip(trials, (0.5, 0.4, 0.1, 0.2), strict=True):
+        sweep.driver.on_message(trial_id, epoch(1, value))
+    second = trials[1]
+    for trial_id in trials[1:]:
+        sweep.driver.on_exit(trial_id)
+    assert sweep.job().trial_id == second  # the best two of four go on by now
+    record = sweep.record(second)
+    assert (record.status, record.reason) == ("running", None)
+    assert sweep.screen.lines[-1] == ("started", second)
+    sweep.driver.on_message(second, result())
+    sweep.driver.on_exit(second)
+    assert sweep.record(second).status == "completed"
+    assert sweep.screen.lines[-1] == ("completed", second)
+    assert second not in sweep.driver.timings  # what it did before it was stopped is in its seconds
+    verdict = "CNRG 0.7500 at epoch 1: rank 2 of 4, the best 2 go on"  # (0.4 - 0.1) / (0.5 - 0.1)
+    assert sweep.run(second)["artifacts"]["rungs.txt"] == f"rung.1: {verdict}\n"
+
+
 NAN = float("nan")
 Fail = Callable[[Driver, str], object]
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unirex_ray.config import Config
-from unirex_ray.metrics.table import NRG_METRICS, STANDARD_ERRORS, TrialMetrics
+from unirex_ray.metrics.nrg import score_population
+from unirex_ray.metrics.table import NRG_METRICS, STANDARD_ERRORS, TrialMetrics, nrg_metrics
 from unirex_ray.sweep.schedule import Schedule, Signal, SweepExtent
 from unirex_ray.sweep.searcher import StudyHistory, identity, make_searcher
 from unirex_ray.sweep.space import parse_space
@@ -59,6 +60,7 @@ class World:
     store: dict[str, TrialRecord] = field(default_factory=dict)
     emitted: list[TrialSpec] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
+    promoted: Counter[str] = field(default_factory=Counter)
 
     def run(self, kill_after: int | None = None) -> bool:
         """Go on from the store until the sweep is done (True) or the driver is killed (False)."""
@@ -79,7 +81,9 @@ class World:
                     return False  # killed after the suggestion, before the store knew
                 live[spec.trial_id] = (spec, 0)
                 self.emitted.append(spec)
-                self.store.setdefault(spec.trial_id, TrialRecord(spec=spec, status="running"))
+                known = self.store.get(spec.trial_id, TrialRecord(spec=spec, status="running"))
+                self.promoted[spec.trial_id] += known.status == "stopped"
+                self.store[spec.trial_id] = replace(known, status="running", reason=None)
                 events += 1
             if not live:
                 continue
@@ -162,7 +166,7 @@ def test_with_rungs_only_survivors_run_their_other_seeds(
     for kill in kills:
         run.run(kill_after=kill)
     assert run.run()
-    assert set(run.ended.values()) == {1}
+    assert all(run.ended[trial_id] == 1 + run.promoted[trial_id] for trial_id in run.store)
     records = {(r.spec.method, r.spec.configuration, r.spec.seed): r for r in run.store.values()}
     for (method, index, seed), record in records.items():
         assert record.status in ("completed", "stopped")
@@ -172,6 +176,18 @@ def test_with_rungs_only_survivors_run_their_other_seeds(
             assert record.status == "completed"
     firsts = Counter(method for method, _, seed in records if seed == 3)
     assert firsts == {"aa-ig": 3, "unirex-dlm-p": 4, "unirex-slm-fp": 4}
+    # Whatever the order of events, none that is among the best of its rung in the end has been left behind.
+    for method in METHODS:
+        for epoch in extent.rungs:
+            of_rung = {
+                r.spec.trial_id: nrg_metrics(r.history[epoch].dev)
+                for r in run.store.values()
+                if (r.spec.method, r.spec.seed) == (method, 3) and epoch in r.history
+            }
+            scored = score_population(of_rung)
+            kept = math.ceil(len(of_rung) / extent.reduction)
+            best = [trial_id for _, trial_id in sorted(zip(scored.cnrg, scored.members, strict=True))[-kept:]]
+            assert all(run.store[trial_id].history.keys() - range(1, epoch + 1) for trial_id in best)
 
 
 @pytest.mark.parametrize("rungs", [(), (1,)])
@@ -223,6 +239,39 @@ def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
     again = TrialMetrics(dev={"auprc": 0.0})
     assert schedule.on_report(specs[3].trial_id, 2, again).status == "running"  # judged once
     assert schedule.on_complete(specs[1].trial_id, again).status == "stopped"  # too late
+
+
+def test_a_stopped_trial_goes_on_when_nothing_else_is_left_and_it_is_among_the_best_by_now() -> None:
+    extent = SweepExtent(sweep_id="w", budgets={"unirex-dlm-p": 5}, seeds=(0, 1), rungs=(1, 2), reduction=2)
+    schedule = build(extent, "grid")
+
+    def report(spec: TrialSpec, epoch: int, value: float) -> str:
+        dev = {metric.key: value if metric.higher_is_better else 0.5 for metric in NRG_METRICS}
+        return schedule.on_report(spec.trial_id, epoch, TrialMetrics(dev=dev)).status
+
+    first, second = schedule.next(), schedule.next()
+    assert (report(first, 1, 0.5), report(second, 1, 0.4)) == ("running", "stopped")
+    third, fourth = schedule.next(), schedule.next()  # before anybody is promoted
+    assert (report(third, 1, 0.1), report(fourth, 1, 0.2)) == ("stopped", "stopped")
+    fifth = schedule.next()
+    assert fifth.configuration == 4
+    assert schedule.next() == second
+    record = next(record for record in schedule.records if record.spec == second)
+    assert (record.status, record.reason) == ("running", None)
+    # FNRG 0.375 with sufficiency constant, PNRG and TNRG 0.75
+    assert record.tags == {"rung.1": "CNRG 0.6250 at epoch 1: rank 2 of 4, the best 2 go on"}
+    assert schedule.next() is Signal.WAIT  # the fifth may yet move the scale
+    assert report(fifth, 1, 0.0) == "stopped"
+    assert schedule.next() == fourth  # three of five
+    assert report(second, 1, 0.0) == "running"  # it was judged there, and keeps what it had
+    assert (report(first, 2, 0.5), report(fourth, 2, 0.1), report(second, 2, 0.0)) == ("running", "stopped", "stopped")
+    assert schedule.next() == fourth  # two of three; the second one stays where it lost last
+    schedule.on_complete(first.trial_id, dev_metrics(first, 4))
+    assert schedule.next().seed == 1
+    again = build(extent, "grid", schedule.records)
+    assert {spec.trial_id for spec in (again.next(), again.next())} == {fourth.trial_id, "w-unirex-dlm-p-0000-s1"}
+    schedule.on_complete(fourth.trial_id, dev_metrics(fourth, 4))
+    assert (schedule.next().trial_id, schedule.next()) == ("w-unirex-dlm-p-0003-s1", Signal.DONE)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -54,7 +54,7 @@ class _LineDisplay:
     def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
         self._console = console
         self._total = extent.most_trials
-        self._ended = sum(record.status != "running" for record in earlier)
+        self._ended = {record.spec.trial_id for record in earlier if record.status != "running"}
 
     def __enter__(self) -> Self:
         return self
@@ -65,18 +65,20 @@ class _LineDisplay:
         pass
 
     def started(self, spec: TrialSpec) -> None:
-        self._line("start", spec, parameters_text(spec.parameters))
+        goes_on = spec.trial_id in self._ended
+        self._ended.discard(spec.trial_id)
+        self._line("goes on" if goes_on else "start", spec, parameters_text(spec.parameters))
 
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics.dev)}".strip())
 
     def ended(self, record: TrialRecord) -> None:
-        self._ended += 1
+        self._ended.add(record.spec.trial_id)
         self._line(record.status, record.spec, record.reason or _dev(record.metrics.dev))
 
     def _line(self, event: str, spec: TrialSpec, text: str) -> None:
         trial = f"{spec.method} {spec.configuration:04d} s{spec.seed}"
-        line = f"{time.strftime('%H:%M:%S')} [{self._ended}/{self._total}] {trial:<24} {event:<9} {text}"
+        line = f"{time.strftime('%H:%M:%S')} [{len(self._ended)}/{self._total}] {trial:<24} {event:<9} {text}"
         self._console.print(line, markup=False, soft_wrap=True)
 
 
@@ -91,7 +93,7 @@ class _Running:
 class _LiveDisplay:
     def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
         self._extent = extent
-        self._counts = Counter((record.spec.method, record.status) for record in earlier)
+        self._ended = {record.spec.trial_id: record for record in earlier if record.status != "running"}
         self._running: dict[str, _Running] = {}
         self._console = console
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
@@ -106,6 +108,7 @@ class _LiveDisplay:
         self._live.__exit__(kind, error, trace)
 
     def started(self, spec: TrialSpec) -> None:
+        self._ended.pop(spec.trial_id, None)  # it was stopped, and is promoted
         self._running[spec.trial_id] = _Running(spec=spec, since=time.monotonic())
 
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
@@ -114,7 +117,7 @@ class _LiveDisplay:
 
     def ended(self, record: TrialRecord) -> None:
         del self._running[record.spec.trial_id]
-        self._counts[record.spec.method, record.status] += 1
+        self._ended[record.spec.trial_id] = record
         if record.status == "failed":
             self._console.print(f"{record.spec.trial_id} failed: {record.reason}", style="red", markup=False)
 
@@ -123,8 +126,9 @@ class _LiveDisplay:
         for header in ("Method", "Done", "Stopped", "Failed", "Running", "Time", "Epoch", "Dev"):
             table.add_column(header)
         running = list(self._running.values())
+        ended = Counter((record.spec.method, record.status) for record in self._ended.values())
         for method, budget in self._extent.budgets.items():
-            counts = [self._counts[method, status] for status in ("completed", "stopped", "failed")]
+            counts = [ended[method, status] for status in ("completed", "stopped", "failed")]
             cells = [method, f"{counts[0]}/{budget * len(self._extent.seeds)}", str(counts[1]), str(counts[2])]
             of_method = [_cells(trial) for trial in running if trial.spec.method == method]
             for trial_cells in of_method or [("",) * 4]:

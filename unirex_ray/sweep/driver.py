@@ -53,8 +53,8 @@ class Driver:
         concurrency: most trials at once.
 
     Attributes:
-        timings: of the trials that this driver ran to their result, in the order in which they ended. Trials that an
-            earlier driver began are left out: they report its seconds as well.
+        timings: of the trials that this driver ran to their result at one go, in the order in which they ended. Trials
+            that were begun before report those seconds as well, and are left out.
     """
 
     def __init__(
@@ -97,6 +97,9 @@ class Driver:
         tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
         self._sweep.open_trial(spec, params=flat, tags=tags)
         self._live[spec.trial_id] = (spec, started)
+        if spec.trial_id in self._ended:  # stopped at a rung, and promoted
+            self._ended.discard(spec.trial_id)
+            self._resumed.add(spec.trial_id)
         self._display.started(spec)
         return TrialJob(trial_id=spec.trial_id, config=config, folder=self._folder(spec.trial_id), shared=self._shared)
 

@@ -42,7 +42,8 @@ class SweepExtent:
     Attributes:
         budgets: most configurations by method, in the order in which methods take turns.
         seeds: values of `train.seed` that every configuration runs, in order.
-        rungs: epochs at which first seeds are compared; empty: nothing is stopped.
+        rungs: epochs at which first seeds are compared; empty: nothing is stopped. A stopped trial goes on when nothing
+            else is left to start, if by then it is among the best of its rung.
         reduction: at a rung, the best 1/reduction of the trials that have reached it continue.
         weights: of FNRG, PNRG and TNRG in CNRG.
     """
@@ -84,7 +85,7 @@ class _Study:
 
 
 class Schedule:
-    """Emits every trial of a sweep once.
+    """Emits every trial of a sweep once, and a stopped one again where it is promoted.
 
     Methods take turns, so that all studies grow alike; a trial that would wait for another one lets the next one pass.
     Without rungs, all seeds of a configuration are emitted before the method's next configuration; with rungs, its
@@ -134,10 +135,13 @@ class Schedule:
         if first is not None:
             spec = next((spec for spec in chain([first], candidates) if not waits(spec)), first)
             self._interrupted.pop(spec.trial_id, None)
-            self._remember(self._records.get(spec.trial_id) or TrialRecord(spec=spec, status="running"))
+            record = self._records.get(spec.trial_id) or TrialRecord(spec=spec, status="running")
+            if record.status == "stopped":
+                record = self._judge(replace(record, status="running", reason=None), self._last_rung(record))
+            self._remember(record)
             return spec
-        more_seeds = self._extent.rungs and len(self._extent.seeds) > 1
-        return Signal.WAIT if more_seeds and self._first_seeds_running else Signal.DONE
+        # A first seed may still entitle its other seeds to start, or a stopped trial to go on.
+        return Signal.WAIT if self._extent.rungs and self._first_seeds_running else Signal.DONE
 
     def on_report(self, trial_id: str, epoch: int, metrics: TrialMetrics) -> TrialRecord:
         """A trial reported an epoch's losses and dev metrics.
@@ -152,7 +156,8 @@ class Schedule:
         judged = (
             epoch in self._extent.rungs and record.spec.seed == self._extent.seeds[0] and epoch not in record.history
         )
-        record = replace(record, history={**record.history, epoch: metrics})
+        # What was reported first stays, as it does in the store.
+        record = replace(record, history={epoch: metrics, **record.history})
         problem = _not_finite(metrics)
         if problem:
             return self._remember(replace(record, status="failed", reason=f"{problem} at epoch {epoch}"))
@@ -206,7 +211,10 @@ class Schedule:
                     yield self._spec(method, index, seed, next(iter(trials.values())).spec.parameters)
 
     def _candidates(self) -> Iterator[TrialSpec]:
-        """What could start, in the order of precedence: interrupted trials alone, or due seeds, then suggestions."""
+        """What could start, in the order of precedence.
+
+        Interrupted trials alone; or due seeds, then suggestions, then stopped trials that are promoted.
+        """
         if self._interrupted:
             yield from list(self._interrupted.values())
             return
@@ -224,6 +232,26 @@ class Schedule:
                 self._exhausted.add(method)
                 continue
             yield self._spec(method, index, self._extent.seeds[0], parameters)
+        yield from chain.from_iterable(map(self._promoted, self._extent.budgets))
+
+    def _promoted(self, method: str) -> Iterator[TrialSpec]:
+        """Stopped trials that are by now among the best that reached their last rung; late rungs and best first."""
+        for epoch in sorted(self._extent.rungs, reverse=True):
+            scores = self._rung_scores(method, epoch)
+            best = sorted(scores, key=lambda trial_id: -scores[trial_id])
+            kept = self._kept(len(scores))
+            for trial_id in best:
+                if scores[trial_id] < scores[best[kept - 1]]:
+                    break
+                record = self._records[trial_id]
+                if record.status == "stopped" and self._last_rung(record) == epoch:
+                    yield record.spec
+
+    def _last_rung(self, record: TrialRecord) -> int:
+        return max(epoch for epoch in self._extent.rungs if epoch in record.history)
+
+    def _kept(self, reached: int) -> int:
+        return math.ceil(reached / self._extent.reduction)
 
     def _spec(self, method: str, index: int, seed: int, parameters: Mapping[str, Any]) -> TrialSpec:
         trial_id = self._extent.trial_id(method, index, seed)
@@ -256,7 +284,7 @@ class Schedule:
         statuses = {record.status for record in configuration.records}
         if "stopped" in statuses and "failed" not in statuses:
             trial_id = self._extent.trial_id(method, index, self._extent.seeds[0])
-            epoch = max(epoch for epoch, reached in self._studies[method].reached.items() if trial_id in reached)
+            epoch = self._last_rung(self._records[trial_id])
             stopped = StoppedConfiguration(parameters=configuration.parameters, epoch=epoch, trial_id=trial_id)
             return "stopped", stopped
         kind = "failed" if "failed" in statuses else "running"
@@ -271,7 +299,7 @@ class Schedule:
         scores = self._rung_scores(record.spec.method, epoch)
         own_score = scores[record.spec.trial_id]
         rank = 1 + sum(score > own_score for score in scores.values())
-        kept = math.ceil(len(scores) / self._extent.reduction)
+        kept = self._kept(len(scores))
         verdict = f"CNRG {own_score:.4f} at epoch {epoch}: rank {rank} of {len(scores)}, the best {kept} go on"
         record = replace(record, tags={**record.tags, f"rung.{epoch}": verdict})
         return record if rank <= kept else replace(record, status="stopped", reason=verdict)

@@ -93,7 +93,8 @@ def fit(
             # A trial that waits for its workers cannot be stopped within its process.
             reuse_actors=placement.worker is None,
             trial_name_creator=lambda trial: trial.config["job"].trial_id,
-            trial_dirname_creator=lambda trial: trial.config["job"].trial_id,
+            # A trial that was stopped and goes on is another one to Tune.
+            trial_dirname_creator=lambda trial: f"{trial.config['job'].trial_id}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=name,
