@@ -8,21 +8,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
 import torch
+from helpers.fake_trainer import train_fake
 from helpers.probe_trainer import BATCH, gradients_file, probe
 from helpers.python_path import TESTS, with_helpers
 from helpers.tiny import relative_difference, tiny_config, tiny_corpus
 from ray import train
 from ray.exceptions import RayActorError
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, build_config
 from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
-from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
-from unirex_ray.distributed.train_runtime import fit_group
+from unirex_ray.distributed.job import EpochDone, Message, TrainFunction, TrialFailed, TrialJob
+from unirex_ray.distributed.train_runtime import GroupPlan, WorkerGroup
 from unirex_ray.metrics.table import (
     BINARY_F1,
     CONVERGENCE_DELTA,
@@ -30,7 +32,6 @@ from unirex_ray.metrics.table import (
     METRICS,
     STANDARD_ERRORS,
     VERDICT,
-    TrialMetrics,
 )
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.state import TrialResult
@@ -56,6 +57,11 @@ def cluster() -> Iterator[str]:
         ray.shutdown()
 
 
+def plan_of(folder: Path, train_function: TrainFunction, **changed: Any) -> GroupPlan:
+    usual = {"corpus": [], "worker": {}, "storage": str(folder / "storage"), "max_failures": 0}
+    return GroupPlan(train_function=train_function, **{**usual, **changed})
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize(("workers", "gold_percent"), [(2, 100.0), (3, 40.0)])
 def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
@@ -76,15 +82,9 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
     assert worker is not None
     job = TrialJob(trial_id=f"probe-{workers}", config=several, folder=str(tmp_path / "group"))
     messages: list[Message] = []
-    result = fit_group(
-        job,
-        [ray.put(corpus)],
-        probe,
-        worker=worker,
-        storage=str(tmp_path / "storage"),
-        max_failures=0,
-        on_message=messages.append,
-    )
+    group = WorkerGroup(plan_of(tmp_path, probe, corpus=[ray.put(corpus)], worker=worker))
+    result = group.train(job, on_message=messages.append)
+    group.close()
     assert isinstance(result, TrialResult), result
     assert result.epoch == workers  # as many as asked for took part
     assert messages == [EpochDone(epoch=1, metrics=result.metrics)]
@@ -110,22 +110,58 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
 def test_a_worker_lost_while_its_group_starts_is_replaced(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, max_failures: int, tries: int
 ) -> None:
-    done = TrialResult(metrics=TrialMetrics(), epoch=1, perturbation="dropped", highlights=())
     fits: list[int] = []
 
-    def fit() -> SimpleNamespace:
+    def fit() -> None:
         fits.append(len(fits))
-        if len(fits) < 3:
-            raise train.ControllerError(cause)
-        return SimpleNamespace(return_value=done)
+        raise train.ControllerError(cause)
 
     monkeypatch.setattr(train_runtime, "TorchTrainer", lambda *_, **__: SimpleNamespace(fit=fit))
     job = TrialJob(trial_id="lost", config=Config(), folder=str(tmp_path))
-    message = fit_group(
-        job, [], probe, worker={}, storage=str(tmp_path), max_failures=max_failures, on_message=lambda _: None
-    )
+    group = WorkerGroup(plan_of(tmp_path, probe, max_failures=max_failures))
+    message = group.train(job, on_message=lambda _: None)
     assert len(fits) == tries
-    assert message == done if tries == 3 else isinstance(message, TrialFailed)
+    assert isinstance(message, TrialFailed)
+
+
+@pytest.mark.ray
+def test_a_group_stays_for_the_next_trial_also_when_the_sweep_stopped_the_one_before(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build_config({"train": {"workers": 2, "epochs": 3}, "data": {"limit": 20}})
+    worker = place(config, node_resources()).worker
+    assert worker is not None
+    corpus = [ray.put(tiny_corpus((4, 4, 4)))]
+    group = WorkerGroup(plan_of(tmp_path, train_fake, corpus=corpus, worker=worker))
+    starts: list[str] = []
+    start = group._start
+    monkeypatch.setattr(group, "_start", lambda settings: (starts.append("start"), start(settings)))
+
+    def job(name: str, margin: float = 1.0) -> TrialJob:
+        changed = config.changed({"loss.comp_margin": margin})
+        return TrialJob(trial_id=name, config=changed, folder=str(tmp_path / name / name))
+
+    epochs: list[int] = []
+
+    def stop(message: Message) -> None:
+        epochs.append(message.epoch)
+        raise SystemExit  # as Tune does in a trial's thread
+
+    with pytest.raises(SystemExit):
+        group.train(job("stopped"), on_message=stop)
+    assert epochs == [1]
+    seen: list[Message] = []
+    failed = group.train(job("failed", margin=66), on_message=seen.append)
+    assert isinstance(failed, TrialFailed)
+    assert "became nan in epoch 1" in failed.reason
+    assert not seen
+    result = group.train(job("completed"), on_message=seen.append)
+    assert isinstance(result, TrialResult)
+    assert [message.epoch for message in seen] == [1, 2, 3]
+    assert starts == ["start"]
+    events = [path.read_text() for path in sorted(tmp_path.rglob("events.txt"))]
+    assert sum(text.count("end") for text in events) == 1  # the stopped one did not go on
+    group.close()
 
 
 @pytest.mark.ray

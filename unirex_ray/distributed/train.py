@@ -10,7 +10,7 @@ from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import connect, node_resources, place
 from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
-from unirex_ray.distributed.train_runtime import fit_group
+from unirex_ray.distributed.train_runtime import GroupPlan, WorkerGroup
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import LocalRuntime, print_epoch
 from unirex_ray.training.state import TrialResult
@@ -37,15 +37,16 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
             print_epoch(message.metrics, message.epoch, message.stage)
 
     with tempfile.TemporaryDirectory() as scratch:
-        message = fit_group(
-            job,
-            [ray.put(corpus)],
-            train_trial,
+        plan = GroupPlan(
+            corpus=[ray.put(corpus)],
+            train_function=train_trial,
             worker=worker,
             storage=scratch,
             max_failures=config.sweep.max_failures,
-            on_message=show,
         )
+        group = WorkerGroup(plan)
+        message = group.train(job, on_message=show)
+        group.close()
     if isinstance(message, TrialFailed):
         raise TrainingError(message.reason)
     if not isinstance(message, TrialResult):

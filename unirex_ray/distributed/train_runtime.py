@@ -1,11 +1,16 @@
-"""Trials with several workers: a Ray Train worker group inside a Tune trial."""
+"""Trials with several workers: a Ray Train worker group inside a Tune actor, which trains one trial after another."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,133 +19,210 @@ import torch.distributed as dist
 from ray import train
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.util.queue import Empty, Queue
 from torch import Tensor
 
-from unirex_ray.distributed.job import MESSAGE, EpochDone, Message, TrainFunction, TrialFailed, TrialJob, reason_of
+from unirex_ray.config import TrainConfig
+from unirex_ray.distributed.job import EpochDone, Message, TrainFunction, TrialFailed, TrialJob, reason_of
 from unirex_ray.distributed.tune_runtime import send, shared_corpus
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.learner import TrainingError
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _END_SECONDS = 0.2, 20.0
+
+
+@ray.remote(num_cpus=0)
+class _Mailbox:
+    """Between the process of a trial and its workers, which are told jobs and answer with messages."""
+
+    def __init__(self) -> None:
+        self._jobs: list[TrialJob | None] = []
+        self._new_job = asyncio.Condition()
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._answers: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def give(self, job: TrialJob | None) -> None:
+        """The next job; None: there are no more."""
+        async with self._new_job:
+            self._jobs.append(job)
+            self._new_job.notify_all()
+
+    async def job(self, number: int) -> TrialJob | None:
+        """Waits until there are so many."""
+        async with self._new_job:
+            await self._new_job.wait_for(lambda: number < len(self._jobs))
+        return self._jobs[number]
+
+    async def say(self, message: Message) -> bool:
+        """Waits for the answer: whether the trial goes on."""
+        await self._messages.put(message)
+        return await self._answers.get()
+
+    async def hear(self) -> Message:
+        """Waits for a message."""
+        return await self._messages.get()
+
+    async def answer(self, goes_on: bool) -> None:
+        """To the message that was heard."""
+        await self._answers.put(goes_on)
+
+
+class _Stopped(Exception):  # noqa: N818 -- nothing is wrong
+    """The sweep stopped the trial."""
 
 
 class TrainRuntime:
     """One worker of a Ray Train group; sums over gloo (CPU) or NCCL (GPU)."""
 
-    def __init__(self, job: TrialJob) -> None:
+    def __init__(self, job: TrialJob, mailbox: Any) -> None:
         self.rank = int(train.get_context().get_world_rank())
         self.world = int(train.get_context().get_world_size())
         self.device: torch.device = get_device()
         self.checkpoints, self.shared = job.checkpoints(), job.shared
+        self._mailbox = mailbox
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Sum `tensor` over all workers, in place."""
         dist.all_reduce(tensor)
 
     def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
-        """Report an epoch's metrics; those of rank 0 count."""
-        train.report({MESSAGE: EpochDone(epoch=epoch, metrics=metrics, stage=stage)})
+        """Send an epoch's metrics, of rank 0, to the sweep; does not return if it stops the trial."""
+        stopped = torch.zeros(1, device=self.device)
+        if self.rank == 0:
+            stopped += not ray.get(self._mailbox.say.remote(EpochDone(epoch=epoch, metrics=metrics, stage=stage)))
+        dist.all_reduce(stopped)
+        if stopped.item():
+            raise _Stopped
 
 
-class _Forward(train.UserCallback):  # type: ignore[misc]
-    """Forwards the reports of rank 0 from Ray Train's controller, which is another process."""
+@dataclass(frozen=True, kw_only=True)
+class GroupPlan:
+    """What every group of a sweep is made of.
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self._queue.put(metrics[0][MESSAGE])
-
-
-def run_on_workers(
-    config: dict[str, Any],
-    *,
-    corpus: list[ray.ObjectRef],
-    train_function: TrainFunction,
-    worker: Mapping[str, float],
-    storage: str,
-    max_failures: int,
-) -> None:
-    """A Tune trial function: train `config["job"]` in a worker group, and forward its reports."""
-    job: TrialJob = config["job"]
-    send(
-        fit_group(
-            job, corpus, train_function, worker=worker, storage=storage, max_failures=max_failures, on_message=send
-        )
-    )
-
-
-def fit_group(
-    job: TrialJob,
-    corpus: list[ray.ObjectRef],
-    train_function: TrainFunction,
-    *,
-    worker: Mapping[str, float],
-    storage: str,
-    max_failures: int,
-    on_message: Callable[[Message], None],
-) -> Message:
-    """Train a job in a Ray Train worker group.
-
-    Args:
+    Attributes:
+        corpus: reference to it, in a list so that Ray does not resolve it.
+        train_function: trains one trial; must be importable by the workers.
         worker: resources of each worker.
-        storage: folder for Ray Train's own files, which are of no use after the trial.
-        max_failures: restarts of the group after the loss of a worker; it continues from the trial's checkpoint.
-        on_message: called with each report of rank 0, in this thread.
-
-    Returns:
-        The trial's result, or why it failed.
+        storage: folder for Ray Train's own files, which are of no use afterwards.
+        max_failures: how often a trial goes on from its checkpoint in a new group after the loss of a worker.
     """
-    # Every report waits until the controller polls its workers.
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)
-    queue = Queue(actor_options={"num_cpus": 0})
-    group = TorchTrainer(
-        _work,
-        train_loop_config={"job": job, "corpus": corpus, "train_function": train_function},
-        torch_config=TorchConfig(backend="nccl" if job.config.train.gpu else "gloo"),
-        scaling_config=train.ScalingConfig(
-            num_workers=job.config.train.workers, use_gpu=job.config.train.gpu, resources_per_worker=dict(worker)
-        ),
-        run_config=train.RunConfig(
-            name=f"train-{job.trial_id}",
-            storage_path=storage,
-            callbacks=[_Forward(queue)],
-            failure_config=train.FailureConfig(max_failures=max_failures),
-        ),
-    )
-    fitting = run_in_thread(lambda: _fit(group, max_failures))
-    while not fitting.done() or not queue.empty():
-        try:
-            on_message(queue.get(timeout=_POLL_SECONDS))
-        except Empty:
-            continue
-    queue.shutdown()
-    try:
-        message: Message = fitting.result().return_value
-    except train.WorkerGroupError as error:
-        worker_error = next(iter(error.worker_failures.values()), error)
-        message = TrialFailed(reason=reason_of(worker_error))
-    except train.TrainingFailedError as error:
-        message = TrialFailed(reason=reason_of(error))
-    return message
+
+    corpus: list[ray.ObjectRef]
+    train_function: TrainFunction
+    worker: Mapping[str, float]
+    storage: str
+    max_failures: int
 
 
-def _fit(group: TorchTrainer, max_failures: int) -> Any:
-    """Ray Train restarts a group that has lost a worker, but gives up where that happens while the group starts."""
-    for tries_left in range(max_failures, -1, -1):
-        try:
-            return group.fit()
-        except train.ControllerError as error:
-            if not tries_left or not isinstance(error.controller_failure, RayActorError):
-                raise
-    raise AssertionError("the last try returns or raises")
+def run_on_workers(config: dict[str, Any], *, plan: GroupPlan) -> None:
+    """A Tune trial function: train `config["job"]` in this process' worker group, and forward its reports."""
+    job: TrialJob = config["job"]
+    if not _group_of_process:
+        _group_of_process.append(WorkerGroup(plan))
+    send(_group_of_process[0].train(job, on_message=send))
+
+
+class WorkerGroup:
+    """A Ray Train worker group that stays when its trial has ended, and takes the next one.
+
+    To start one takes many seconds: each worker is a process that imports everything anew.
+    """
+
+    def __init__(self, plan: GroupPlan) -> None:
+        self._plan = plan
+        self._mailbox: Any = None
+        self._fitting: Future[Any] | None = None
+
+    def train(self, job: TrialJob, *, on_message: Callable[[Message], None]) -> Message:
+        """Train a job with as many workers as it asks for, the same for all jobs of a group.
+
+        Args:
+            on_message: called with each epoch of rank 0, in this thread; what it raises stops the trial.
+
+        Returns:
+            The trial's result, or why it failed.
+        """
+        for tries_left in range(self._plan.max_failures, -1, -1):
+            try:
+                return self._train(job, on_message)
+            except train.TrainingFailedError as error:
+                self.close()
+                if not (tries_left and _is_loss(error)):
+                    return TrialFailed(reason=reason_of(_cause(error)))
+        raise AssertionError("the last try returns")
+
+    def close(self) -> None:
+        """Let the workers go, and wait for their end; another job starts new ones."""
+        if self._mailbox is not None and self._fitting is not None:
+            self._mailbox.give.remote(None)
+            with suppress(TimeoutError):
+                self._fitting.exception(timeout=_END_SECONDS)
+        self._mailbox = self._fitting = None
+
+    def _train(self, job: TrialJob, on_message: Callable[[Message], None]) -> Message:
+        if self._mailbox is None:
+            self._start(job.config.train)
+        self._mailbox.give.remote(job)
+        while True:
+            message = self._hear()
+            goes_on = False
+            try:
+                if not isinstance(message, EpochDone):
+                    return message
+                on_message(message)
+                goes_on = True
+            finally:
+                self._mailbox.answer.remote(goes_on)
+
+    def _hear(self) -> Message:
+        """The next message of the workers.
+
+        Raises:
+            TrainingFailedError: where they are lost.
+        """
+        heard = self._mailbox.hear.remote()
+        assert self._fitting is not None
+        while not ray.wait([heard], timeout=_POLL_SECONDS)[0]:
+            if self._fitting.done():
+                self._fitting.result()
+                raise train.TrainingFailedError("its workers have ended")
+        message: Message = ray.get(heard)
+        return message
+
+    def _start(self, settings: TrainConfig) -> None:
+        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)  # how soon a loss is noticed
+        self._mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
+        plan = self._plan
+        group = TorchTrainer(
+            _serve,
+            train_loop_config={"mailbox": self._mailbox, "corpus": plan.corpus, "train_function": plan.train_function},
+            torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
+            scaling_config=train.ScalingConfig(
+                num_workers=settings.workers, use_gpu=settings.gpu, resources_per_worker=dict(plan.worker)
+            ),
+            run_config=train.RunConfig(name=f"group-{uuid.uuid4().hex[:12]}", storage_path=plan.storage),
+        )
+        self._fitting = run_in_thread(group.fit)
+
+
+_group_of_process: list[WorkerGroup] = []
+"""At most one."""
+
+
+def _is_loss(error: train.TrainingFailedError) -> bool:
+    """Whether another try may succeed: Ray Train itself has retried nothing."""
+    return not isinstance(error, train.ControllerError) or isinstance(error.controller_failure, RayActorError)
+
+
+def _cause(error: train.TrainingFailedError) -> BaseException:
+    lost = error.worker_failures if isinstance(error, train.WorkerGroupError) else {}
+    cause: BaseException = next(iter(lost.values()), error)
+    return cause
 
 
 def run_in_thread(function: Callable[[], Any]) -> Future[Any]:
     """Run in another thread, as only the trial's own thread may report to Tune.
 
-    It is a daemon: when the sweep stops the trial, this process ends, and its workers with it.
+    It is a daemon: when the sweep lets this process go, its workers end with it.
     """
     future: Future[Any] = Future()
 
@@ -154,12 +236,22 @@ def run_in_thread(function: Callable[[], Any]) -> Future[Any]:
     return future
 
 
-def _work(loop: dict[str, Any]) -> Message:
-    job: TrialJob = loop["job"]
-    torch.set_num_threads(job.config.train.threads or 1)
+def _serve(loop: dict[str, Any]) -> None:
+    """A worker: trains one job after another, the same ones as the others of its group."""
+    mailbox, corpus = loop["mailbox"], loop["corpus"]
     train_function: TrainFunction = loop["train_function"]
-    try:
-        return train_function(job.config, shared_corpus(loop["corpus"][0]), TrainRuntime(job))
-    except TrainingError as error:
-        # Every worker raises it in the same step, and would again.
-        return TrialFailed(reason=reason_of(error))
+    for number in itertools.count():
+        job: TrialJob | None = ray.get(mailbox.job.remote(number))
+        if job is None:
+            return
+        torch.set_num_threads(job.config.train.threads or 1)
+        runtime = TrainRuntime(job, mailbox)
+        try:
+            message: Message = train_function(job.config, shared_corpus(corpus[0]), runtime)
+        except _Stopped:
+            continue
+        except TrainingError as error:
+            # Every worker raises it in the same step, and would again.
+            message = TrialFailed(reason=reason_of(error))
+        if runtime.rank == 0:
+            ray.get(mailbox.say.remote(message))

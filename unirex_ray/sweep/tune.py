@@ -21,7 +21,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import Placement
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
-from unirex_ray.distributed.train_runtime import run_on_workers
+from unirex_ray.distributed.train_runtime import GroupPlan, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.schedule import Signal
@@ -75,14 +75,14 @@ def fit(
     if placement.worker is None:
         trainable = tune.with_parameters(run_in_actor, corpus=shared, train_function=train_function)
     else:
-        trainable = tune.with_parameters(
-            run_on_workers,
+        plan = GroupPlan(
             corpus=shared,
             train_function=train_function,
             worker=dict(placement.worker),
             storage=scratch,
             max_failures=max_failures,
         )
+        trainable = tune.with_parameters(run_on_workers, plan=plan)
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(placement.concurrency))
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(placement.trial)),
@@ -90,8 +90,7 @@ def fit(
             search_alg=TuneSearcherAdapter(driver),
             scheduler=TuneSchedulerAdapter(driver),
             num_samples=-1,
-            # A trial that waits for its workers cannot be stopped within its process.
-            reuse_actors=placement.worker is None,
+            reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["job"].trial_id,
             # A trial that was stopped and goes on is another one to Tune.
             trial_dirname_creator=lambda trial: f"{trial.config['job'].trial_id}-{trial.trial_id}",
