@@ -50,7 +50,8 @@ def main() -> None:
         table = trial_table(configs) if what == "trial" else data_table(config, options.instances)
     if not options.json:
         return table.print(console())
-    machine = {} if what == "search" else {"encoder": config.model.encoder, "threads": torch.get_num_threads()}
+    machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads(), "precision": config.train.precision}
+    machine = {} if what == "search" else machine
     print(json.dumps({**machine, "results": table.records}, indent=2))
 
 

@@ -25,16 +25,16 @@ def main() -> None:
     from unirex_ray.report.html import rationale_page
     from unirex_ray.report.table import console
     from unirex_ray.training.learner import TrainingError
-    from unirex_ray.training.prepare import prepare
+    from unirex_ray.training.prepare import choose_precision, prepare
 
-    config = build_config(tree)
+    config, choice = choose_precision(build_config(tree))
     if config.train.threads is None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)
         config = config.changed({"train.threads": threads})
     output = writable_folder(config.output)
     corpus = load_corpus(config.data)
     out = console()
-    for note in prepare(config, corpus):
+    for note in (*choice, *prepare(config, corpus)):
         out.print(note, markup=False, soft_wrap=True)
     try:
         result = train_anywhere(config, corpus)

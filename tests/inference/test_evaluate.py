@@ -61,6 +61,20 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
 
 
 @pytest.mark.slow
+def test_a_model_is_evaluated_in_the_precision_that_it_was_trained_in(swept, config, corpus):
+    folder, _ = swept
+    first, *_ = find_models(folder).models
+    assert first.precision == "fp32"
+    half = replace(first, precision="bf16")
+    settings = [
+        evaluation.settings["train.precision"]
+        for model, asked in ((first, "auto"), (half, "auto"), (half, "fp32"))
+        for evaluation in evaluations([model], corpus, config.changed({"train.precision": asked}))
+    ]
+    assert settings == ["fp32", "bf16", "fp32"]
+
+
+@pytest.mark.slow
 def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
     folder, recorded = swept
     trial_id = "s1-unirex-aa-f-rand-0003-s1"
@@ -71,6 +85,9 @@ def test_other_splits_and_an_exported_folder(swept, config, corpus, tmp_path):
     (tmp_path / "model" / PROVENANCE).write_text(json.dumps(provenance))
     found = find_models(tmp_path / "model")
     assert (found.output, found.tracking_uri) == (tmp_path, None)
+    assert found.models[0].precision == "fp32"
+    (tmp_path / "model" / SETTINGS).write_text(to_yaml(settings.changed({"train.precision": "bf16"})))
+    assert find_models(tmp_path / "model").models[0].precision == "bf16"
     (test,) = evaluations(found.models, corpus, config)
     assert (test.seed, test.method, test.trained_digest) == (1, "unirex-aa-f-rand", "abc")
     for key in ("test/auprc", "test/comprehensiveness", "test/task_score"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.fake_trainer import highlight
 from helpers.memory_store import MemoryStore
 from helpers.tiny import tiny_corpus
@@ -65,6 +66,7 @@ def breaking(error: BaseException) -> Fit:
 def sweep(monkeypatch: pytest.MonkeyPatch, encoders: dict[str, str], tmp_path: Path) -> Callable[..., SweepOutcome]:
     monkeypatch.setattr("unirex_ray.sweep.run.load_corpus", lambda _: tiny_corpus())
     monkeypatch.setattr("unirex_ray.sweep.run.connect", lambda: None)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     monkeypatch.setattr("unirex_ray.sweep.run.node_resources", lambda: [{"CPU": 2.0}])
 
     def run(
@@ -113,7 +115,7 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert not (outcome.output / "stages").exists()
 
     precision, encoder, protocol, first, *lines = console.export_text().splitlines()
-    assert precision.startswith("train.precision=auto: fp32, as on every CPU")
+    assert precision == "train.precision=auto: bf16, as this machine's CPU has avx512_bf16"
     assert ": tried on 32 tokens, hidden and padding tokens change nothing; losses drop them" in encoder
     assert protocol.startswith("protocol ")
     assert "reviews, 24/12/12 instances (train/dev/test); encoder " in protocol
@@ -123,6 +125,29 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert "[0/6] aa-ig 0000 s0            start     learning_rate=1e-05" in lines[0]
     assert "[0/6] aa-ig 0000 s0            epoch 1   Task 0.10  Comp 0.100" in lines[1]
     assert "[6/6] sgt 0002 s0              completed Task 0.30  Comp 0.300  Suff 0.700" in lines[-1]
+
+
+@pytest.mark.parametrize("recorded", ["bf16", "auto"])
+def test_a_sweep_keeps_the_precision_that_it_began_with(
+    sweep: Callable[..., SweepOutcome], monkeypatch: pytest.MonkeyPatch, recorded: str
+) -> None:
+    """On whatever machine it goes on; version 0.1.0 recorded `auto`, and went on with what that meant."""
+    store = MemoryStore()
+    begun = sweep(store)
+    assert begun.settings["train.precision"] == "bf16"
+    assert {run["params"]["train.precision"] for run in store.runs.values()} == {"bf16"}
+    summary = begun.output / "sweep.json"
+    summary.write_text(summary.read_text().replace('"train.precision": "bf16"', f'"train.precision": "{recorded}"'))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    console = Console(record=True, width=200)
+    resumed = sweep(store, resume=True, console=console, changes={"sweep": {"seeds": [0, 1]}})
+    assert resumed.settings["train.precision"] == recorded
+    told = "train.precision=auto: bf16, as this sweep began" in console.export_text()
+    assert told == (recorded == "bf16")
+    assert resumed.best is not None
+    assert resumed.best.train.precision == recorded
+    with pytest.raises(UserError, match=f'train.precision was "{recorded}", now "fp32"'):
+        sweep(store, resume=True, changes={"train": {"precision": "fp32"}, "sweep": {"seeds": [0, 1]}})
 
 
 @pytest.mark.slow

@@ -5,10 +5,8 @@ from helpers.tiny import first_stage, tiny_config, tiny_corpus
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
-from unirex_ray.training.prepare import prepare
+from unirex_ray.training.prepare import choose_precision
 from unirex_ray.training.runtime import LocalRuntime
-
-FP32 = "train.precision=auto: fp32, as on every CPU"
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +20,26 @@ def config(encoders) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "units", "told"),
+    ("overrides", "units", "chosen", "told"),
     [
-        ({}, {"amx_bf16": True, "avx512_bf16": True}, [f"{FP32}; this machine's CPU has amx_bf16"]),
-        ({}, {"amx_bf16": False, "avx512_bf16": True}, [f"{FP32}; this machine's CPU has avx512_bf16"]),
-        ({}, {"avx2": True}, [FP32]),
-        ({"train__gpu": True}, {}, ["train.precision=auto: bf16, as on every GPU"]),
-        ({"train__precision": "fp32"}, {"amx_bf16": True}, []),
-        ({"train__precision": "bf16"}, {}, []),
+        ({}, {"amx_bf16": True, "avx512_bf16": True}, "bf16", ["as this machine's CPU has amx_bf16"]),
+        ({}, {"amx_bf16": False, "avx512_bf16": True}, "bf16", ["as this machine's CPU has avx512_bf16"]),
+        ({}, {"avx2": True}, "fp32", ["as this machine's CPU has none of amx_bf16, avx512_bf16"]),
+        ({"train.gpu": True}, {}, "bf16", ["as on every GPU"]),
+        ({"train.precision": "fp32"}, {"amx_bf16": True}, "fp32", []),
+        ({"train.precision": "bf16"}, {}, "bf16", []),
     ],
 )
-def test_what_auto_stands_for_is_told(encoders, monkeypatch, overrides, units, told):
+def test_auto_takes_the_precision_that_the_hardware_has_and_tells_why(monkeypatch, overrides, units, chosen, told):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
-    notes = prepare(tiny_config(encoders["bert"], **overrides), tiny_corpus((4, 2, 2)))
-    assert [note.partition(", with which")[0] for note in notes if "precision" in note] == told
+    config, notes = choose_precision(Config().changed(overrides))
+    assert config == Config().changed({**overrides, "train.precision": chosen})
+    assert [*notes] == [f"train.precision=auto: {chosen}, {why}" for why in told]
 
 
-def test_an_older_torch_does_not_tell_what_the_cpu_can_do(encoders, monkeypatch):
+def test_an_older_torch_does_not_tell_what_the_cpu_can_do(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert FP32 in prepare(tiny_config(encoders["bert"]), tiny_corpus((4, 2, 2)))
+    assert choose_precision(Config())[0].train.precision == "fp32"
 
 
 def test_gold_batches_of_one_have_no_room(config, corpus, tmp_path):

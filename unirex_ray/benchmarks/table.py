@@ -13,12 +13,13 @@ from unirex_ray.config import Config, Tree, build_config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.methods import METHODS
 from unirex_ray.report.table import ReportTable, method_label
+from unirex_ray.training.prepare import choose_precision
 
 
 def configs_by_method(tree: Tree) -> dict[str, Config]:
     """The configuration of the tree's method, or of every method where it names `all`."""
     methods = METHODS if tree.get("method") == "all" else (build_config(tree).method,)
-    return {method: build_config(tree, {"method": method}) for method in methods}
+    return {method: choose_precision(build_config(tree, {"method": method}))[0] for method in methods}
 
 
 def engine_table(configs: Mapping[str, Config], workloads: Mapping[str, Workload], *, runs: int) -> ReportTable:

@@ -75,7 +75,8 @@ def evaluate(
 ) -> Iterator[Evaluated]:
     """All metrics of each model on a corpus, one model after the other.
 
-    Texts are cut as in training, and never to more than the corpus' own limit.
+    Texts are cut as in training, and never to more than the corpus' own limit; `train.precision = auto` is that of each
+    model's training.
 
     Args:
         label_map: see `match_labels`.
@@ -103,6 +104,8 @@ def _evaluated(
 ) -> Evaluated:
     model, tokenizer = trained.load()
     card = trained.card
+    if config.train.precision == "auto":
+        config = config.changed({"train.precision": trained.precision})
     length = config.data.max_length or min(card.max_length, corpus.max_length or card.max_length)
     encoded = encode_corpus(corpus, tokenizer, max_length=length, cache=config.data.cache)
     data = encoded.splits[split]

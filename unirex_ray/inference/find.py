@@ -37,6 +37,7 @@ class TrainedModel:
         trial_id, seed: of the trial that trained it.
         trained_on, trained_digest: the corpus.
         protocol: hash of the sweep's protocol; None where it is not recorded.
+        precision: that it was trained and evaluated in.
         load: reads weights and tokenizer.
     """
 
@@ -46,6 +47,7 @@ class TrainedModel:
     trained_on: str
     trained_digest: str
     protocol: str | None
+    precision: str
     load: Callable[[], Loaded]
 
     @property
@@ -122,6 +124,7 @@ def _exported(folder: Path, trust_remote_code: bool) -> Models:
         trained_on=config.data.name,
         trained_digest=digest,
         protocol=provenance.get("protocol"),
+        precision=protocol_of(config.flat())["train.precision"],
         load=load,
     )
     output = folder.absolute().parent
@@ -151,7 +154,13 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
     ]
     if not trials:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
-    about = {"trained_on": trained_on, "trained_digest": digest, "protocol": protocol_hash(protocol_of(settings))}
+    protocol = protocol_of(settings)
+    about = {
+        "trained_on": trained_on,
+        "trained_digest": digest,
+        "protocol": protocol_hash(protocol),
+        "precision": protocol.get("train.precision", "auto"),  # it may have been searched
+    }
     models = tuple(_of_trial(folder, trial_id, seed, about, trust_remote_code) for trial_id, seed in trials)
     return Models(models=models, output=folder, tracking_uri=recorded_uri(begun.get("tracking_uri"), folder))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +40,7 @@ from unirex_ray.tracking.store import (
     RunStore,
     resolve_tracking_uri,
 )
+from unirex_ray.training.prepare import choose_precision
 from unirex_ray.training.trial import train_trial
 
 
@@ -71,6 +73,9 @@ def run_sweep(
         console.print(f"not searched, because you set them: {', '.join(plan.fixed)}", markup=False)
     with closing(SweepFolder(config.output)) as folder:
         stored = folder.find(resume=resume)
+        plan, choice = _with_precision(plan, stored)
+        for note in choice:
+            console.print(note, markup=False)
         if resume and stored is None:
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
         corpus = _prepared_corpus(plan, console)
@@ -114,6 +119,17 @@ def run_sweep(
         sweep.finish()
         folder.delete_scratch()
         return outcome
+
+
+def _with_precision(plan: SweepPlan, stored: Mapping[str, Any] | None) -> tuple[SweepPlan, tuple[str, ...]]:
+    """Settle `train.precision = auto` for all trials, wherever they run: as the sweep began, or by this machine."""
+    if stored is None or plan.config.train.precision != "auto":
+        config, choice = choose_precision(plan.config)
+    else:
+        precision = stored["settings"]["train.precision"]
+        config = plan.config.changed({"train.precision": precision})
+        choice = () if precision == "auto" else (f"train.precision=auto: {precision}, as this sweep began",)
+    return replace(plan, config=config), choice
 
 
 def _prepared_corpus(plan: SweepPlan, console: Console) -> Corpus:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from unirex_ray.config import Config, TrainConfig
+from unirex_ray.config import Config
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.encoded import EncodedCorpus
 from unirex_ray.data.schema import Corpus
@@ -54,7 +54,7 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     """Tokenise a corpus and try out its encoder, before the trials that will find both in the cache.
 
     Returns:
-        What is worth telling: the corpus' own notes, how many inputs are cut, which precision was chosen and why, how
+        What is worth telling: the corpus' own notes, how many inputs are cut, how
         the encoder was accepted.
 
     Raises:
@@ -64,20 +64,27 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     acceptance = accepted_encoder(config, encoded)
     check_perturbation(config, acceptance)
     encoder = f"encoder {config.model.encoder}: {acceptance.describe()}"
-    return (*encoded.notes, *choice_of_precision(config.train), encoder)
+    return (*encoded.notes, encoder)
 
 
-def choice_of_precision(train: TrainConfig) -> tuple[str, ...]:
-    """What `train.precision = auto` stands for, and why, in one line; nothing where the user chose."""
-    if train.precision != "auto":
-        return ()
-    if train.gpu:
-        return ("train.precision=auto: bf16, as on every GPU",)
+def choose_precision(config: Config) -> tuple[Config, tuple[str, ...]]:
+    """Settle what `train.precision = auto` stands for on this machine, so that what is recorded says it.
+
+    Returns:
+        The configuration with `fp32` or `bf16`, and one line that tells the choice and why; none where the user chose.
+    """
+    if config.train.precision != "auto":
+        return config, ()
     # Not every version of torch that is allowed tells what the CPU can do.
     has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     unit = next((unit for unit in _BF16_UNITS if has.get(unit)), None)
-    faster = f"; this machine's CPU has {unit}, with which --train.precision=bf16 is faster" if unit else ""
-    return (f"train.precision=auto: fp32, as on every CPU{faster}",)
+    if config.train.gpu:
+        precision, why = "bf16", "as on every GPU"
+    elif unit:
+        precision, why = "bf16", f"as this machine's CPU has {unit}"
+    else:
+        precision, why = "fp32", f"as this machine's CPU has none of {', '.join(_BF16_UNITS)}"
+    return config.changed({"train.precision": precision}), (f"train.precision=auto: {precision}, {why}",)
 
 
 def accepted_encoder(config: Config, encoded: EncodedCorpus) -> Acceptance:

@@ -57,7 +57,10 @@ class Runtime(Protocol):
 
 
 def uses_bf16(train: TrainConfig, device: torch.device) -> bool:
-    """Whether passes run in bf16 autocast: where asked for, and on a GPU unless told otherwise."""
+    """Whether passes run in bf16 autocast: where asked for, and on a GPU unless told otherwise.
+
+    Jobs and sweeps settle `auto` before, by `prepare.choose_precision`; version 0.1.0 recorded it as it was.
+    """
     return train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
 
 
