@@ -214,9 +214,7 @@ class TrainConfig(_Section):
         description="Explain dev after every N epochs, for curves; default: at rungs, and with the best checkpoint.",
     )
     token_budget: int = Field(16384, ge=64, description="Most tokens in one encoder pass.")
-    checkpoint_steps: int | None = Field(
-        None, ge=1, description="Checkpoint every N steps as well as after every epoch."
-    )
+    checkpoint_steps: int | None = Field(None, ge=1, description="Checkpoint every N steps as well as after epochs.")
 
 
 class TrackingConfig(_Section):

@@ -27,7 +27,7 @@ from unirex_ray.models.token_subsets import ForwardPlan, rationale_subsets
 from unirex_ray.models.top_k import selection_size
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.stage import StageTrainer
-from unirex_ray.training.state import TrialFiles, TrialResult
+from unirex_ray.training.state import TrialResult
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum
 from unirex_ray.training.trial import final_result, train_trial
 
@@ -179,7 +179,7 @@ def test_training_lowers_the_objective_of_the_last_stage(
     changes = {"train__epochs": 8, "train__patience": 8, "train__batch_size": 16, "train__learning_rate": 1e-3}
     config, corpus = prepared(method, model__dropout=0.0, **changes)
     # Dev may call for an early epoch; here the last one is to be looked at.
-    monkeypatch.setattr(TrialFiles, "load_best", lambda self, model: None)
+    monkeypatch.setattr(StageTrainer, "load_best", lambda self: None)
     trainer = last_stage(config, corpus, LocalRuntime(tmp_path))
     before = own_objective(trainer)
     trainer.train()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import tiny_config, tiny_corpus
+from helpers.tiny import Group, first_stage, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
-from unirex_ray.training.checkpoint import BEST, LAST, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.stage import StageTrainer
 from unirex_ray.training.state import TrialResult
@@ -101,6 +101,7 @@ def undisturbed(request, encoders, tmp_path_factory) -> Iterator[Undisturbed]:
     corpus, folder = tiny_corpus((14, 7, 5)), tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageTrainer, "evaluate", scripted)
+        patch.setattr("unirex_ray.training.stage.CHECKPOINT_SECONDS", 0.0)
         runtime = Mortal(folder)
         result = run(config, corpus, runtime)
         yield Undisturbed(config, corpus, runtime, result, weights(folder))
@@ -136,6 +137,36 @@ def test_killed_right_after_any_write_a_trial_goes_on_to_the_same_numbers(undist
     for number in range(1, len(written) + 1):
         killed = assert_goes_on(undisturbed, tmp_path / str(number), after=number)
         assert killed.written == written[:number]
+
+
+def test_short_epochs_leave_no_checkpoints_and_a_killed_trial_goes_on_to_the_same_numbers(
+    undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("unirex_ray.training.stage.CHECKPOINT_SECONDS", 60.0)
+    between, last = EPOCHS, 2 * EPOCHS
+    whole = Mortal(tmp_path / "whole")
+    assert lasting(run(undisturbed.config, undisturbed.corpus, whole)) == lasting(undisturbed.result)
+    assert whole.written == [(LAST, between), (BEST, last), (CONFIG, last), (RESULT, last)]
+    assert whole.reports == undisturbed.runtime.reports
+    for number in range(1, 5):
+        for when in ("before", "after"):
+            folder = tmp_path / f"{number} {when}"
+            killed, resumed = Mortal(folder, **{when: number}), Mortal(folder)
+            with pytest.raises(Killed):
+                run(undisturbed.config, undisturbed.corpus, killed)
+            assert lasting(run(undisturbed.config, undisturbed.corpus, resumed)) == lasting(undisturbed.result)
+            assert all(torch.equal(weights(folder)[name], value) for name, value in undisturbed.weights.items())
+            began_anew = (number, when) == (1, "before")
+            assert len(resumed.reports) == (last if began_anew else 0 if (number, when) == (4, "after") else EPOCHS)
+
+
+def test_all_workers_take_the_clock_of_the_first_one(encoders, tmp_path, monkeypatch):
+    config, corpus, group = tiny_config(encoders["bert"]), tiny_corpus((6, 4, 2)), Group(2, tmp_path)
+    trainers = [first_stage(config, corpus, group.runtime(rank)) for rank in range(2)]
+    for seconds, due in ((60.0, False), (0.0, True)):
+        monkeypatch.setattr("unirex_ray.training.stage.CHECKPOINT_SECONDS", seconds)
+        trainers[1]._saved_at = trainers[0]._saved_at + (100.0 if due else -100.0)
+        assert group.run(lambda rank: trainers[rank]._checkpoint_is_due()) == [due, due]
 
 
 def test_killed_between_two_stages_a_trial_goes_on_to_the_same_numbers(undisturbed, tmp_path):

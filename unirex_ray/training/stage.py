@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from unirex_ray.data.encoded import EncodedSplit
@@ -19,6 +20,9 @@ from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.state import Checkpoint, TrialFiles, TrialState, early_stopping
 
+CHECKPOINT_SECONDS = 60.0
+"""What a kill may cost: an epoch leaves a checkpoint where none has been written for so long. To write one of a small
+encoder takes a second or more, which short epochs would pay again and again."""
 _FAITHFULNESS = (COMPREHENSIVENESS, SUFFICIENCY)
 
 
@@ -49,6 +53,10 @@ class StageTrainer:
         }
         self.teacher_scores = teacher_scores
         self.learner = Learner(setup, self.stage, model, self.data, runtime, state)
+        # The best weights that this process has seen; in the trial's folder from the next checkpoint on.
+        self._best: Mapping[str, Tensor] | None = None
+        self._best_is_saved = True
+        self._saved_at = time.monotonic()
 
     def train(self) -> None:
         """Train to the last epoch or to early stopping, from wherever the state stands; then load the best weights.
@@ -74,15 +82,16 @@ class StageTrainer:
             if score > state.best_score:
                 state.best_epoch, state.best_score, state.best_metrics = state.epoch, score, dev
                 state.tied = [_faithfulness(dev)]
-                self.files.save_best(self.model)
+                self._best = {name: value.to("cpu", copy=True) for name, value in self.model.state_dict().items()}
+                self._best_is_saved = False
             elif score == state.best_score:
                 state.tied.append(_faithfulness(dev))
             losses, state.losses = state.losses, {}
             # Reported first: after a kill in between, an epoch is reported twice rather than never.
             self._report(TrialMetrics(train=losses, dev=dev))
-            if not self.has_ended():
+            if not self.has_ended() and self._checkpoint_is_due():
                 self.save()
-        self.files.load_best(self.model)
+        self.load_best()
         if self.is_last and not _faithfulness(state.best_metrics):
             state.best_metrics |= self.evaluate("dev")
             state.tied[0] = _faithfulness(state.best_metrics)
@@ -101,7 +110,7 @@ class StageTrainer:
         self.state.tied = [[]] * tied
         if self.is_last:
             self.state.best_metrics = self.evaluate("dev")
-            self.files.save_best(self.model)
+            self.files.save_best(weights)
             self._report(TrialMetrics(dev=self.state.best_metrics))
 
     def has_ended(self) -> bool:
@@ -126,7 +135,8 @@ class StageTrainer:
         return make_evaluator(self.model, setup.encoded, setup.config, setup.forward_plan, self.runtime)
 
     def save(self) -> None:
-        """Leave a checkpoint from which `stages_from` goes on."""
+        """Leave a checkpoint from which `stages_from` goes on, with the best weights so far beside it."""
+        self._save_best()
         self.files.save_last(
             Checkpoint(
                 state=self.state,
@@ -135,6 +145,29 @@ class StageTrainer:
                 teacher_scores=self.teacher_scores,
             )
         )
+        self._saved_at = time.monotonic()
+
+    def load_best(self) -> None:
+        """Go back to the stage's best weights, and leave those of the last stage in the trial's folder."""
+        if self._best is None:
+            self.files.load_best(self.model)
+            return
+        self.model.load_state_dict(self._best)
+        if self.is_last:
+            self._save_best()
+        self._best = None
+
+    def _save_best(self) -> None:
+        if self._best is not None and not self._best_is_saved:
+            self.files.save_best(self._best)
+            self._best_is_saved = True
+
+    def _checkpoint_is_due(self) -> bool:
+        """As the clock of rank 0 says, for all workers."""
+        overdue = self.runtime.rank == 0 and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        due = torch.tensor([float(overdue)], device=self.runtime.device)
+        self.runtime.all_reduce(due)
+        return bool(due.item())
 
     def _is_explained(self, epoch: int) -> bool:
         """Whether somebody reads an explanation of dev after this epoch of the last stage: a rung, or the user."""

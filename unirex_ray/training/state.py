@@ -180,9 +180,9 @@ class TrialFiles:
             },
         )
 
-    def save_best(self, model: RationaleModel) -> None:
+    def save_best(self, weights: Mapping[str, Tensor]) -> None:
         """Put the best weights so far in place."""
-        self._save(self._store, BEST, {"model": model.state_dict()})
+        self._save(self._store, BEST, {"model": dict(weights)})
 
     def load_best(self, model: RationaleModel) -> None:
         """Give a model the weights that `save_best` wrote last.
