@@ -14,8 +14,8 @@ from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.checkpoint import CheckpointStore
 
-_PASS_COSTS = {False: 64, True: 2048}
-"""What one more encoder pass costs, in tokens, on a CPU and on a GPU."""
+_GPU_PASS_COST, _CPU_PASS_COSTS = 2048, {"fp32": 64, "bf16": 256}
+"""What one more encoder pass costs, in tokens: on a GPU, and by precision on a CPU, where it was measured."""
 
 
 class Runtime(Protocol):
@@ -66,9 +66,10 @@ def uses_bf16(train: TrainConfig, device: torch.device) -> bool:
 
 def forward_plan(train: TrainConfig, device: torch.device, *, drop: bool = True) -> ForwardPlan:
     """How sub-batches are cut on a device."""
+    cpu_cost = _CPU_PASS_COSTS["bf16" if uses_bf16(train, device) else "fp32"]
     return ForwardPlan(
         token_budget=train.token_budget,
-        pass_cost=_PASS_COSTS[device.type == "cuda"],
+        pass_cost=_GPU_PASS_COST if device.type == "cuda" else cpu_cost,
         drop=drop,
         activation_checkpointing=train.activation_checkpointing,
     )
