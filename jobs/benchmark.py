@@ -50,8 +50,8 @@ def main() -> None:
         table = trial_table(configs) if what == "trial" else data_table(config, options.instances)
     if not options.json:
         return table.print(console())
-    machine = {"encoder": config.model.encoder, "threads": torch.get_num_threads(), "precision": config.train.precision}
-    machine = {} if what == "search" else machine
+    about = {"encoder": config.model.encoder, "threads": torch.get_num_threads(), "precision": config.train.precision}
+    machine = {} if what == "search" else about
     print(json.dumps({**machine, "results": table.records}, indent=2))
 
 

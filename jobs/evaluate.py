@@ -14,7 +14,7 @@ from unirex_ray.files import writable_folder
 def main() -> None:
     train = ("train.gpu", "train.precision", "train.threads", "train.token_budget")
     reads, own = ("method", "output", "data.", "tracking.uri", "model.trust_remote_code", *train), "the sweep's"
-    defaults = {"output": own, "tracking.uri": own, "method": "all in the folder"}
+    defaults = {"output": own, "tracking.uri": own, "method": "all in the folder", "train.precision": "each model's"}
     parser = job_parser("evaluate.py", __doc__, reads=reads, leaves=["data.gold"], defaults=defaults)
     what = "Folder of export_best, or a sweep's output: the selected configurations."
     parser.add_argument("--model", dest="folder", required=True, help=what)

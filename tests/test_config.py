@@ -228,16 +228,6 @@ def test_science_changes_the_hash(key, value):
     assert config_hash(Config().changed({key: value})) != config_hash(Config())
 
 
-def test_a_precision_is_hashed_as_auto_where_that_is_what_it_meant():
-    """Version 0.1.0 recorded `auto`: bf16 on a GPU, fp32 elsewhere."""
-
-    def hashed(precision: str, *, gpu: bool) -> str:
-        return config_hash(Config().changed({"train.precision": precision, "train.gpu": gpu}))
-
-    assert hashed("auto", gpu=False) == hashed("fp32", gpu=False) != hashed("bf16", gpu=False)
-    assert hashed("auto", gpu=True) == hashed("bf16", gpu=True) != hashed("fp32", gpu=True)
-
-
 def test_the_hash_is_that_of_the_values_not_of_how_they_were_written():
     assert config_hash(build_config({"train": {"learning_rate": "2e-5"}})) == config_hash(Config())
     assert config_hash(build_config({"loss": {"comp_weight": 1}})) == config_hash(Config())

@@ -450,12 +450,9 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
         reads: which of these keys count; all by default.
     """
     hashed = {present: former for former, present in _FORMER_KEYS.items()}
-    # Version 0.1.0 hashed this way what jobs left to `auto`.
-    usual = "bf16" if config.train.gpu else "fp32"
-    as_hashed = config.changed({"train.precision": "auto"}) if config.train.precision == usual else config
     flat = {
         hashed.get(key, key): value
-        for key, value in as_hashed.flat().items()
+        for key, value in config.flat().items()
         if not key.startswith(_WITHOUT_EFFECT) and reads(key) and not (key in _ADDED_KEYS and value == _ADDED_KEYS[key])
     }
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]

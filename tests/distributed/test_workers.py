@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import ray
@@ -20,7 +22,7 @@ from helpers.tiny import relative_difference, tiny_config, tiny_corpus
 from ray import train
 from ray.exceptions import RayActorError
 
-from unirex_ray.config import Config, build_config
+from unirex_ray.config import Config, TrainConfig, build_config
 from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
 from unirex_ray.distributed.job import EpochDone, Message, TrainFunction, TrialFailed, TrialJob
@@ -107,7 +109,7 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
 @pytest.mark.parametrize(
     ("cause", "max_failures", "tries"), [(RayActorError(), 2, 3), (RayActorError(), 0, 1), (ValueError("no"), 2, 1)]
 )
-def test_a_worker_lost_while_its_group_starts_is_replaced(
+def test_a_group_whose_start_fails_is_started_again_as_often_as_allowed(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, max_failures: int, tries: int
 ) -> None:
     fits: list[int] = []
@@ -122,6 +124,18 @@ def test_a_worker_lost_while_its_group_starts_is_replaced(
     message = group.train(job, on_message=lambda _: None)
     assert len(fits) == tries
     assert isinstance(message, TrialFailed)
+
+
+def test_a_group_that_was_lost_between_two_trials_costs_no_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(settings: TrainConfig) -> None:
+        raise LookupError
+
+    group = WorkerGroup(plan_of(tmp_path, probe, max_failures=0))
+    group._mailbox, group._fitting = MagicMock(), Future()
+    group._fitting.set_exception(train.TrainingFailedError("lost"))
+    monkeypatch.setattr(group, "_start", start)
+    with pytest.raises(LookupError):
+        group.train(TrialJob(trial_id="next", config=Config(), folder=str(tmp_path)), on_message=lambda _: None)
 
 
 @pytest.mark.ray

@@ -158,7 +158,7 @@ def test_rungs_stop_trials_and_free_their_resources(cluster: None, tmp_path: Pat
 
 
 @pytest.mark.ray
-def test_a_stopped_trial_goes_on_where_it_stopped_once_it_is_among_the_best(cluster: None, tmp_path: Path) -> None:
+def test_a_stopped_trial_goes_on_once_it_is_among_the_best(cluster: None, tmp_path: Path) -> None:
     tree = {
         "config": {
             "data": {"limit": 20},

@@ -300,6 +300,33 @@ def test_workers_and_micro_batches_give_the_gradients_of_one_process(
     )
 
 
+@pytest.mark.parametrize("without_gold", [0, 1])
+def test_a_pooling_head_takes_the_same_steps_on_several_workers_whichever_batch_has_no_gold(
+    encoders, tmp_path, without_gold
+):
+    corpus = tiny_corpus((12, 3, 3), gold=0.5)
+    settings = {"method": "unirex-aa-fp", "model__pooling": "mlp", "model__dropout": 0.0}
+    config = tiny_config(encoders["bert"], **settings)
+    has_gold = encode(config, corpus.splits["train"])[0].has_gold
+    gold, none = (has_gold == flag for flag in (True, False))
+    batches = [gold.nonzero().flatten().tolist()[:4] for _ in "abc"]
+    batches[without_gold] = none.nonzero().flatten().tolist()[:4]
+
+    def steps(trainer: StageTrainer) -> list[torch.Tensor]:
+        for instances in batches:
+            trainer.learner.gradients(instances)
+            trainer.learner.optimizer.step()
+        return [parameter.detach() for parameter in trainer.model.extractor.parameters()]
+
+    expected = steps(first_stage(config, corpus, LocalRuntime(tmp_path / "single")))
+    group = Group(2, tmp_path / "group")
+    trainers = [first_stage(config, corpus, group.runtime(rank)) for rank in range(2)]
+    one, other = group.run(lambda rank: steps(trainers[rank]))
+    assert len(expected) > 2
+    assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+    assert relative_difference(one, expected) < 1e-4
+
+
 @pytest.mark.parametrize("bucket", [1, 3, 4, 100])
 def test_workers_sum_gradients_in_buckets_and_leave_alone_what_none_trains(tmp_path, monkeypatch, bucket):
     monkeypatch.setattr("unirex_ray.training.step.BUCKET", bucket)

@@ -11,6 +11,7 @@ from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS
 from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.learner import Learner
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,36 @@ def test_dev_is_explained_at_rungs_and_where_the_user_asks(config, tmp_path, mon
 
 
 @pytest.mark.slow
+def test_a_trial_that_a_rung_stops_goes_on_from_that_epoch_and_reports_it_again(config, monkeypatch, tmp_path):
+    monkeypatch.setattr("unirex_ray.training.stage.CHECKPOINT_SECONDS", 60.0)
+    changes = {"train.epochs": 4, "sweep.rungs": [2], "sweep.seeds": [config.train.seed]}
+    config, corpus = config.changed(changes), tiny_corpus((20, 10, TEST_SIZE))
+    whole = Recorder(tmp_path / "whole")
+    expected = lasting(run(config, corpus, whole).metrics)
+    trained = []
+    run_epoch = Learner.run_epoch
+    monkeypatch.setattr(
+        Learner, "run_epoch", lambda self, save: (trained.append(self.state.epoch + 1), run_epoch(self, save))
+    )
+    stopped = Recorder(tmp_path / "stopped")
+    report = stopped.report
+
+    def stop(metrics, *, epoch, stage=""):
+        report(metrics, epoch=epoch, stage=stage)
+        if epoch == 2:
+            raise Killed
+
+    stopped.report = stop
+    with pytest.raises(Killed):
+        run(config, corpus, stopped)
+    assert trained == [1, 2]
+    promoted = Recorder(tmp_path / "stopped")
+    assert lasting(run(config, corpus, promoted).metrics) == expected
+    assert trained == [1, 2, 3, 4]
+    assert [*stopped.reports, *promoted.reports[1:]] == whole.reports
+    assert promoted.reports[0] == stopped.reports[-1]
+
+
 def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_given(config, monkeypatch, tmp_path):
     comp, suff = [0.2, 0.3, 0.25, 0.9, 0.5], [0.1, 0.4, 0.1, 0.9, 0.2]
     scripted(monkeypatch, [70.0, 80.0, 80.0, 75.0, 80.0], comprehensiveness=comp, sufficiency=suff)

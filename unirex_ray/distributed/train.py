@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing
 
 import ray
 
@@ -44,9 +45,8 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
             storage=scratch,
             max_failures=config.sweep.max_failures,
         )
-        group = WorkerGroup(plan)
-        message = group.train(job, on_message=show)
-        group.close()
+        with closing(WorkerGroup(plan)) as group:
+            message = group.train(job, on_message=show)
     if isinstance(message, TrialFailed):
         raise TrainingError(message.reason)
     if not isinstance(message, TrialResult):

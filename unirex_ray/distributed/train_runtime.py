@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import torch
@@ -32,38 +32,56 @@ _POLL_SECONDS, _END_SECONDS = 0.2, 20.0
 
 @ray.remote(num_cpus=0)
 class _Mailbox:
-    """Between the process of a trial and its workers, which are told jobs and answer with messages."""
+    """Between the process of a trial, which gives jobs and answers, and its workers, which send messages."""
 
     def __init__(self) -> None:
-        self._jobs: list[TrialJob | None] = []
-        self._new_job = asyncio.Condition()
+        self._given: dict[str, list[Any]] = {"job": [], "answer": []}
+        self._news = asyncio.Condition()
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._answers: asyncio.Queue[bool] = asyncio.Queue()
 
-    async def give(self, job: TrialJob | None) -> None:
-        """The next job; None: there are no more."""
-        async with self._new_job:
-            self._jobs.append(job)
-            self._new_job.notify_all()
+    async def give(self, kind: Literal["job", "answer"], content: Any) -> None:
+        """The next job, or None where there are no more; or whether the trial goes on after the next message."""
+        async with self._news:
+            self._given[kind].append(content)
+            self._news.notify_all()
 
-    async def job(self, number: int) -> TrialJob | None:
-        """Waits until there are so many."""
-        async with self._new_job:
-            await self._new_job.wait_for(lambda: number < len(self._jobs))
-        return self._jobs[number]
+    async def take(self, kind: Literal["job", "answer"], number: int) -> Any:
+        """One of what was given, by its number; waits for it."""
+        async with self._news:
+            await self._news.wait_for(lambda: number < len(self._given[kind]))
+        return self._given[kind][number]
 
-    async def say(self, message: Message) -> bool:
-        """Waits for the answer: whether the trial goes on."""
+    async def say(self, message: Message) -> None:
+        """Send a message."""
         await self._messages.put(message)
-        return await self._answers.get()
 
     async def hear(self) -> Message:
         """Waits for a message."""
         return await self._messages.get()
 
-    async def answer(self, goes_on: bool) -> None:
-        """To the message that was heard."""
-        await self._answers.put(goes_on)
+
+class _Line:
+    """One worker's end of the mailbox: all of a group take the same jobs and say the same; what rank 0 says is sent."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._is_first = train.get_context().get_world_rank() == 0
+        self._jobs, self._messages = itertools.count(), itertools.count()
+
+    def job(self) -> TrialJob | None:
+        """The next one; None where there are no more."""
+        job: TrialJob | None = ray.get(self._mailbox.take.remote("job", next(self._jobs)))
+        return job
+
+    def say(self, message: Message) -> bool:
+        """Send a message, and wait for the answer: whether the trial goes on.
+
+        No worker waits for another one: an answer that stops a trial may take long, and their sums would time out.
+        """
+        if self._is_first:
+            self._mailbox.say.remote(message)
+        goes_on: bool = ray.get(self._mailbox.take.remote("answer", next(self._messages)))
+        return goes_on
 
 
 class _Stopped(Exception):  # noqa: N818 -- nothing is wrong
@@ -73,12 +91,12 @@ class _Stopped(Exception):  # noqa: N818 -- nothing is wrong
 class TrainRuntime:
     """One worker of a Ray Train group; sums over gloo (CPU) or NCCL (GPU)."""
 
-    def __init__(self, job: TrialJob, mailbox: Any) -> None:
+    def __init__(self, job: TrialJob, line: _Line) -> None:
         self.rank = int(train.get_context().get_world_rank())
         self.world = int(train.get_context().get_world_size())
         self.device: torch.device = get_device()
         self.checkpoints, self.shared = job.checkpoints(), job.shared
-        self._mailbox = mailbox
+        self._line = line
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Sum `tensor` over all workers, in place."""
@@ -86,11 +104,7 @@ class TrainRuntime:
 
     def report(self, metrics: TrialMetrics, *, epoch: int, stage: str = "") -> None:
         """Send an epoch's metrics, of rank 0, to the sweep; does not return if it stops the trial."""
-        stopped = torch.zeros(1, device=self.device)
-        if self.rank == 0:
-            stopped += not ray.get(self._mailbox.say.remote(EpochDone(epoch=epoch, metrics=metrics, stage=stage)))
-        dist.all_reduce(stopped)
-        if stopped.item():
+        if not self._line.say(EpochDone(epoch=epoch, metrics=metrics, stage=stage)):
             raise _Stopped
 
 
@@ -153,15 +167,17 @@ class WorkerGroup:
     def close(self) -> None:
         """Let the workers go, and wait for their end; another job starts new ones."""
         if self._mailbox is not None and self._fitting is not None:
-            self._mailbox.give.remote(None)
+            self._mailbox.give.remote("job", None)
             with suppress(TimeoutError):
                 self._fitting.exception(timeout=_END_SECONDS)
         self._mailbox = self._fitting = None
 
     def _train(self, job: TrialJob, on_message: Callable[[Message], None]) -> Message:
+        if self._fitting is not None and self._fitting.done():
+            self.close()  # lost between two trials
         if self._mailbox is None:
             self._start(job.config.train)
-        self._mailbox.give.remote(job)
+        self._mailbox.give.remote("job", job)
         while True:
             message = self._hear()
             goes_on = False
@@ -171,7 +187,7 @@ class WorkerGroup:
                 on_message(message)
                 goes_on = True
             finally:
-                self._mailbox.answer.remote(goes_on)
+                self._mailbox.give.remote("answer", goes_on)
 
     def _hear(self) -> Message:
         """The next message of the workers.
@@ -238,20 +254,15 @@ def run_in_thread(function: Callable[[], Any]) -> Future[Any]:
 
 def _serve(loop: dict[str, Any]) -> None:
     """A worker: trains one job after another, the same ones as the others of its group."""
-    mailbox, corpus = loop["mailbox"], loop["corpus"]
+    line, corpus = _Line(loop["mailbox"]), loop["corpus"]
     train_function: TrainFunction = loop["train_function"]
-    for number in itertools.count():
-        job: TrialJob | None = ray.get(mailbox.job.remote(number))
-        if job is None:
-            return
+    while (job := line.job()) is not None:
         torch.set_num_threads(job.config.train.threads or 1)
-        runtime = TrainRuntime(job, mailbox)
         try:
-            message: Message = train_function(job.config, shared_corpus(corpus[0]), runtime)
+            message: Message = train_function(job.config, shared_corpus(corpus[0]), TrainRuntime(job, line))
         except _Stopped:
             continue
         except TrainingError as error:
             # Every worker raises it in the same step, and would again.
             message = TrialFailed(reason=reason_of(error))
-        if runtime.rank == 0:
-            ray.get(mailbox.say.remote(message))
+        line.say(message)

@@ -24,7 +24,7 @@ from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import trial_name
 from unirex_ray.tracking.store import SWEEP, recorded_uri
 from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.state import completed_card, completed_model
+from unirex_ray.training.state import completed_card, completed_config, completed_model
 
 Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
 
@@ -154,21 +154,15 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
     ]
     if not trials:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
-    protocol = protocol_of(settings)
-    about = {
-        "trained_on": trained_on,
-        "trained_digest": digest,
-        "protocol": protocol_hash(protocol),
-        "precision": protocol.get("train.precision", "auto"),  # it may have been searched
-    }
+    about = {"trained_on": trained_on, "trained_digest": digest, "protocol": protocol_hash(protocol_of(settings))}
     models = tuple(_of_trial(folder, trial_id, seed, about, trust_remote_code) for trial_id, seed in trials)
     return Models(models=models, output=folder, tracking_uri=recorded_uri(begun.get("tracking_uri"), folder))
 
 
 def _of_trial(folder: Path, trial_id: str, seed: int, about: dict[str, str], trust_remote_code: bool) -> TrainedModel:
     store = CheckpointStore(folder / "trials" / trial_id)
-    card = completed_card(store)
-    if card is None:
+    card, config = completed_card(store), completed_config(store)
+    if card is None or config is None:
         raise UserError(f"{store.folder} holds no completed trial; give the folder that the sweep wrote")
 
     def load() -> Loaded:
@@ -178,7 +172,8 @@ def _of_trial(folder: Path, trial_id: str, seed: int, about: dict[str, str], tru
         config, model, _ = completed
         return model.eval(), load_tokenizer(config.model)
 
-    return TrainedModel(card=card, trial_id=trial_id, seed=seed, load=load, **about)
+    precision = protocol_of(config.flat())["train.precision"]
+    return TrainedModel(card=card, trial_id=trial_id, seed=seed, precision=precision, load=load, **about)
 
 
 def of_method(models: Sequence[TrainedModel], method: str | None) -> tuple[TrainedModel, ...]:

@@ -196,7 +196,7 @@ class RandomExtractor(nn.Module):
         super().__init__()
         self.register_buffer("seed", torch.tensor(seed))  # saved with the weights
         self._seed = seed
-        self.register_load_state_dict_post_hook(lambda *_: self._read_seed())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(lambda module, _: module._read_seed())  # type: ignore[no-untyped-call]
 
     def _read_seed(self) -> None:
         self._seed = int(self.seed)

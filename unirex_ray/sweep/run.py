@@ -123,6 +123,8 @@ def run_sweep(
 
 def _with_precision(plan: SweepPlan, stored: Mapping[str, Any] | None) -> tuple[SweepPlan, tuple[str, ...]]:
     """Settle `train.precision = auto` for all trials, wherever they run: as the sweep began, or by this machine."""
+    if any(parameter.key == "train.precision" for parameter in plan.space.parameters):
+        return plan, ()
     if stored is None or plan.config.train.precision != "auto":
         config, choice = choose_precision(plan.config)
     else:

@@ -1,8 +1,8 @@
 """Searchers: which configuration of a method to try next. The only module that imports optuna.
 
-A suggestion follows from the seed, the method, the suggestion's index and the history of the method's study alone. The
-history only grows: what a searcher keeps of it saves time and changes no suggestion. So a resumed sweep suggests what
-the undisturbed one would have.
+A suggestion follows from the seed, the method, the suggestion's index and the history of the method's study alone. What
+a searcher keeps of earlier histories saves time and changes no suggestion. So a resumed sweep suggests what the
+undisturbed one would have.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.state import Checkpoint, TrialFiles, TrialState, early_stopping
 
 CHECKPOINT_SECONDS = 60.0
-"""What a kill may cost: an epoch leaves a checkpoint where none has been written for so long. To write one of a small
-encoder takes a second or more, which short epochs would pay again and again."""
+"""An epoch leaves a checkpoint where none has been written for so long; a kill costs as much, and an epoch. Writing one
+takes a second and more, which short epochs would pay again and again."""
 _FAITHFULNESS = (COMPREHENSIVENESS, SUFFICIENCY)
 
 
@@ -53,9 +53,9 @@ class StageTrainer:
         }
         self.teacher_scores = teacher_scores
         self.learner = Learner(setup, self.stage, model, self.data, runtime, state)
-        # The best weights that this process has seen; in the trial's folder from the next checkpoint on.
+        # The best weights that this process has seen, and the same until they are in the trial's folder.
         self._best: Mapping[str, Tensor] | None = None
-        self._best_is_saved = True
+        self._unsaved: Mapping[str, Tensor] | None = None
         self._saved_at = time.monotonic()
 
     def train(self) -> None:
@@ -67,6 +67,7 @@ class StageTrainer:
             TrainingError: where a loss or a metric is not finite.
         """
         state = self.state
+        self._report_rung()
         while not self.has_ended():
             self.learner.run_epoch(self.save)
             explained = self._is_explained(state.epoch + 1)
@@ -83,12 +84,18 @@ class StageTrainer:
                 state.best_epoch, state.best_score, state.best_metrics = state.epoch, score, dev
                 state.tied = [_faithfulness(dev)]
                 self._best = {name: value.to("cpu", copy=True) for name, value in self.model.state_dict().items()}
-                self._best_is_saved = False
+                self._unsaved = self._best
             elif score == state.best_score:
                 state.tied.append(_faithfulness(dev))
             losses, state.losses = state.losses, {}
-            # Reported first: after a kill in between, an epoch is reported twice rather than never.
-            self._report(TrialMetrics(train=losses, dev=dev))
+            metrics = TrialMetrics(train=losses, dev=dev)
+            # After a kill in between, an epoch is reported twice rather than never.
+            if self._is_judged(state.epoch):
+                state.unreported = metrics.flat()
+                self.save()  # where a trial that is stopped would go on
+                self._report_rung()
+                continue
+            self._report(metrics)
             if not self.has_ended() and self._checkpoint_is_due():
                 self.save()
         self.load_best()
@@ -158,9 +165,9 @@ class StageTrainer:
         self._best = None
 
     def _save_best(self) -> None:
-        if self._best is not None and not self._best_is_saved:
-            self.files.save_best(self._best)
-            self._best_is_saved = True
+        if self._unsaved is not None:
+            self.files.save_best(self._unsaved)
+            self._unsaved = None
 
     def _checkpoint_is_due(self) -> bool:
         """As the clock of rank 0 says, for all workers."""
@@ -171,10 +178,20 @@ class StageTrainer:
 
     def _is_explained(self, epoch: int) -> bool:
         """Whether somebody reads an explanation of dev after this epoch of the last stage: a rung, or the user."""
-        train, sweep = self.setup.config.train, self.setup.config.sweep
-        is_judged = epoch in sweep.rungs and train.seed == sweep.seeds[0]  # rungs compare first seeds alone
-        is_wanted = train.explain_every is not None and epoch % train.explain_every == 0
-        return self.is_last and (is_judged or is_wanted)
+        every = self.setup.config.train.explain_every
+        is_wanted = self.is_last and every is not None and epoch % every == 0
+        return is_wanted or self._is_judged(epoch)
+
+    def _is_judged(self, epoch: int) -> bool:
+        """Whether this epoch of the last stage is a rung; rungs compare first seeds alone."""
+        config = self.setup.config
+        return self.is_last and epoch in config.sweep.rungs and config.train.seed == config.sweep.seeds[0]
+
+    def _report_rung(self) -> None:
+        """Report the epoch on which a rung's verdict is not known yet, where there is one."""
+        if self.state.unreported:
+            self._report(TrialMetrics.from_flat(self.state.unreported))
+            self.state.unreported = {}
 
     def _report(self, metrics: TrialMetrics) -> None:
         self.runtime.report(metrics, epoch=self.state.epoch, stage="" if self.is_last else self.stage.name)

@@ -43,6 +43,7 @@ class TrialState:
         best_epoch: the stage's first epoch with the best score, from 1; 0 before one has ended.
         best_score: higher is better.
         best_metrics: on dev, of the best epoch, by metric key.
+        unreported: losses and dev metrics of the epoch that has ended, where a rung's verdict on it is not known yet.
         tied: comprehensiveness and sufficiency of every epoch with the best score, where they were measured.
         train_s, evaluate_s, wait_s: seconds of all stages.
     """
@@ -54,6 +55,7 @@ class TrialState:
     best_epoch: int = 0
     best_score: float = -math.inf
     best_metrics: dict[str, float] = field(default_factory=dict)
+    unreported: dict[str, float] = field(default_factory=dict)
     tied: list[list[float]] = field(default_factory=list)
     train_s: float = 0.0
     evaluate_s: float = 0.0
@@ -225,7 +227,8 @@ class TrialFiles:
         if identity != self._identity:
             raise UserError(
                 f"{self._store.folder} holds a trial of another configuration or other data "
-                f"({identity}, but this one is {self._identity}); choose another --output"
+                f"({identity}, but this one is {self._identity}; train.precision=auto may stand for another one here); "
+                "choose another --output"
             )
 
     def _save(self, store: CheckpointStore, name: str, content: dict[str, Any]) -> None:
@@ -246,18 +249,27 @@ def completed_model(
     Raises:
         UserError: where it asks and may not; for a damaged file.
     """
-    weights, card, text = store.load(BEST), completed_card(store), store.read(CONFIG)
-    if weights is None or card is None or text is None:
+    weights, card, config = store.load(BEST), completed_card(store), completed_config(store)
+    if weights is None or card is None or config is None:
         return None
-    try:
-        config = build_config(yaml.safe_load(text))
-    except (ValueError, AttributeError, yaml.YAMLError) as error:
-        raise _damaged(store, CONFIG, error) from None
     if config.model.trust_remote_code and not trust_remote_code:
         raise refuse_remote_code(f"{store.folder}/{CONFIG}")
     model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
     model.load_state_dict(weights["model"])
     return config, model, card
+
+
+def completed_config(store: CheckpointStore) -> Config | None:
+    """A completed trial's configuration; None where it is missing.
+
+    Raises:
+        UserError: where it is damaged.
+    """
+    text = store.read(CONFIG)
+    try:
+        return None if text is None else build_config(yaml.safe_load(text))
+    except (ValueError, AttributeError, yaml.YAMLError) as error:
+        raise _damaged(store, CONFIG, error) from None
 
 
 def completed_card(store: CheckpointStore) -> ModelCard | None:

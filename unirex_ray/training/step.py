@@ -105,7 +105,8 @@ class LossContext:
         )
         trained_by = [name for name in criteria if name in _TRAINS_SCORES]
         self._learn = np.full(batch.rows, bool(trained_by))
-        if trained_by == ["plaus"] and "task" in criteria:  # a part without gold still trains something
+        # An extractor's own weights have a gradient in every part, be it 0: workers and AdamW rely on it.
+        if trained_by == ["plaus"] and "task" in criteria and not any(True for _ in model.extractor.parameters()):
             self._learn &= batch.host_has_gold
 
     @cached_property
@@ -284,4 +285,5 @@ def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn
             yield bucket
             bucket = []
         bucket.append(parameter)
-    yield bucket
+    if bucket:
+        yield bucket
