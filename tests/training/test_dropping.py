@@ -58,9 +58,11 @@ def losses_and_gradients(
     terms_and_sum = {**terms, "loss": weighted_sum(terms, config)}
     gradients = {}
     for name in differentiated:
-        grads = torch.autograd.grad(
-            terms_and_sum[name], parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        term = terms_and_sum[name]
+        if not term.requires_grad:  # plausibility where no row has gold
+            gradients[name] = [torch.zeros_like(parameter) for parameter in parameters]
+            continue
+        grads = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
         gradients[name] = list(grads)
     return {name: float(term.detach()) for name, term in terms_and_sum.items()}, gradients
 
