@@ -42,7 +42,7 @@ LIMIT = "--data.limit=40"
 SPACE = {
     "config": {
         "data": {"limit": 40},
-        "train": {"epochs": 3, "batch_size": 8, "learning_rate": 5.0e-3},
+        "train": {"epochs": 3, "batch_size": 8, "learning_rate": 5.0e-3, "precision": "fp32"},
         "sweep": {"methods": list(METHODS), "searcher": "grid", "seeds": [0, 1]},
     },
     "parameters": {"train.learning_rate": {"choice": [2.0e-3, 5.0e-3], "when": {"method": ["unirex-slm-fp"]}}},
