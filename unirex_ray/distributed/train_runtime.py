@@ -135,6 +135,12 @@ def run_on_workers(config: dict[str, Any], *, plan: GroupPlan) -> None:
     send(_group_of_process[0].train(job, on_message=send))
 
 
+def close_group() -> None:
+    """Let the workers of this process go before it ends itself: Ray would keep their places on the cluster."""
+    while _group_of_process:
+        _group_of_process.pop().close()
+
+
 class WorkerGroup:
     """A Ray Train worker group that stays when its trial has ended, and takes the next one.
 

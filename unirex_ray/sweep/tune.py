@@ -17,11 +17,12 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher as TuneSearcher
+from ray.tune.trainable.function_trainable import wrap_function
 
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import Placement
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
-from unirex_ray.distributed.train_runtime import GroupPlan, run_on_workers
+from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.schedule import Signal
@@ -82,7 +83,7 @@ def fit(
             storage=scratch,
             max_failures=max_failures,
         )
-        trainable = tune.with_parameters(run_on_workers, plan=plan)
+        trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(placement.concurrency))
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(placement.trial)),
@@ -106,6 +107,18 @@ def fit(
     for library in ("ray.tune", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
     tuner.fit()
+
+
+def _closing(trial_function: Any) -> type:
+    """A trial function's actor that closes its worker group when Tune has no more trials for it."""
+    actor: Any = wrap_function(trial_function)
+
+    class ClosingActor(actor):  # type: ignore[misc]
+        def cleanup(self) -> None:
+            super().cleanup()
+            close_group()
+
+    return ClosingActor
 
 
 class _Unsaved:
