@@ -200,7 +200,7 @@ class TrainConfig(_Section):
         None, ge=1, description="CPU threads per worker; default: all cores in train.py, 1 in a sweep."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16: autocast. auto: bf16 on a GPU, and on a CPU that has units for it; else fp32."
+        "auto", description="bf16: autocast. auto: jobs take bf16 on a GPU and on a CPU with units for it, else fp32."
     )
     perturbation: Literal["auto", "dropped", "masked"] = Field(
         "auto", description="How losses hide tokens; auto: drop them where that is exact, else mask them."

@@ -34,6 +34,7 @@ from unirex_ray.metrics.table import (
     METRICS,
     STANDARD_ERRORS,
     VERDICT,
+    TrialMetrics,
 )
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.state import TrialResult
@@ -109,21 +110,29 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
 @pytest.mark.parametrize(
     ("cause", "max_failures", "tries"), [(RayActorError(), 2, 3), (RayActorError(), 0, 1), (ValueError("no"), 2, 1)]
 )
-def test_a_group_whose_start_fails_is_started_again_as_often_as_allowed(
+def test_a_worker_lost_while_its_group_starts_is_replaced(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, max_failures: int, tries: int
 ) -> None:
+    done = TrialResult(metrics=TrialMetrics(), epoch=1, perturbation="dropped", highlights=())
     fits: list[int] = []
 
-    def fit() -> None:
+    def fit(mailbox: Any) -> None:
         fits.append(len(fits))
-        raise train.ControllerError(cause)
+        if len(fits) < 3:
+            raise train.ControllerError(cause)
+        assert ray.get(mailbox.take.remote("job", 0)).trial_id == "lost"
+        mailbox.say.remote(done)
+        assert ray.get(mailbox.take.remote("answer", 0)) is False  # there is nothing to go on with
 
-    monkeypatch.setattr(train_runtime, "TorchTrainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    def trainer(*_: Any, train_loop_config: dict[str, Any], **__: Any) -> SimpleNamespace:
+        return SimpleNamespace(fit=lambda: fit(train_loop_config["mailbox"]))
+
+    monkeypatch.setattr(train_runtime, "TorchTrainer", trainer)
     job = TrialJob(trial_id="lost", config=Config(), folder=str(tmp_path))
     group = WorkerGroup(plan_of(tmp_path, probe, max_failures=max_failures))
     message = group.train(job, on_message=lambda _: None)
     assert len(fits) == tries
-    assert isinstance(message, TrialFailed)
+    assert message == done if tries == 3 else isinstance(message, TrialFailed)
 
 
 def test_a_group_that_was_lost_between_two_trials_costs_no_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

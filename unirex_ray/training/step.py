@@ -280,10 +280,12 @@ def reduce_gradients(parameters: Sequence[torch.nn.Parameter], runtime: Runtime)
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
     """Runs of parameters of `BUCKET` numbers at most, or of a single larger one."""
     bucket: list[torch.nn.Parameter] = []
+    size = 0
     for parameter in parameters:
-        if bucket and sum(p.numel() for p in bucket) + parameter.numel() > BUCKET:
+        if bucket and size + parameter.numel() > BUCKET:
             yield bucket
-            bucket = []
+            bucket, size = [], 0
         bucket.append(parameter)
+        size += parameter.numel()
     if bucket:
         yield bucket
