@@ -48,7 +48,11 @@ def main() -> None:
         values = [(metric, metrics[metric.on(split)]) for metric in METRICS if metric.on(split) in metrics]
         out.print(f"{split}: " + "  ".join(f"{m.label} {value:z.{m.decimals}f}" for m, value in values), soft_wrap=True)
     out.print(f"best epoch {result.epoch}; perturbed inputs of the losses: {result.perturbation}", markup=False)
-    out.print(f"written to {output}: config.yaml, metrics.json, rationales.html", markup=False, soft_wrap=True)
+    out.print(
+        f"written to {output}: config.yaml, metrics.json, instances.parquet, rationales.html",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

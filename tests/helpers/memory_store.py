@@ -56,6 +56,9 @@ class MemorySweep:
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         self.runs[self._run_of(trial_id)]["artifacts"][path] = text
 
+    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
+        self.runs[self._run_of(trial_id)]["artifacts"][name] = data
+
     def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
         path = f"{folder}/{file.name}" if folder else file.name
         self.runs[self._run_of(trial_id)]["artifacts"][path] = file.read_bytes()
@@ -114,7 +117,7 @@ class MemoryStore:
         ]
 
     def log_evaluation(
-        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
+        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
     ) -> str:
         place = f"{evaluation.corpus} {evaluation.digest} {evaluation.split} {sorted(evaluation.settings.items())}"
         name = f"{evaluation.trial_id} on {place}"
@@ -123,9 +126,12 @@ class MemoryStore:
             "evaluation": evaluation,
             "params": dict(params),
             "tags": dict(tags),
-            "artifacts": dict(texts),
+            "artifacts": dict(files),
         }
         return name
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        return self.runs[run_id]["artifacts"].get(name)
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         evaluations = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]

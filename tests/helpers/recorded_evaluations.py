@@ -87,7 +87,7 @@ def record(store: RunStore, evaluations: list[Evaluation]) -> None:
             metrics |= values(base, seed, gold=True)
             sweep.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
     for evaluated in evaluations:
-        store.log_evaluation(evaluated, params={}, tags={}, texts={})
+        store.log_evaluation(evaluated, params={}, tags={}, files={})
 
 
 def store_of(evaluations: list[Evaluation]) -> MemoryStore:

@@ -16,6 +16,8 @@ from unirex_ray.inference.evaluate import evaluate
 from unirex_ray.inference.export import PROVENANCE, SETTINGS
 from unirex_ray.inference.find import find_models
 from unirex_ray.inference.labels import match_labels, parse_mapping
+from unirex_ray.metrics.instance_file import from_parquet
+from unirex_ray.metrics.instances import split_metrics
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
 from unirex_ray.tracking.records import Evaluation
@@ -58,6 +60,9 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
             wanted, rel=1e-5, abs=1e-6
         )
         assert len(highlights) == 12
+        by_split = from_parquet(each.instances)
+        again = split_metrics(by_split["test"], corpus.task_metric)
+        assert again == pytest.approx({key: evaluation.metrics.test[key] for key in again}, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def prepared(encoders: dict[str, str]) -> Prepared:
 def trained(config: Config, corpus: Corpus, folder: Path) -> tuple[StageTrainer, TrialResult]:
     trainer = last_stage(config, corpus, LocalRuntime(folder))
     trainer.train()
-    return trainer, final_result(trainer, time.perf_counter())
+    return trainer, final_result(trainer, time.perf_counter())[0]
 
 
 def lasting(result: TrialResult) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from helpers.memory_store import Backend, MemoryStore, MemorySweep
 from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob
+from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
@@ -18,7 +20,7 @@ from unirex_ray.training.state import TrialResult
 
 HALVES = {metric.key: 0.5 for metric in NRG_METRICS}
 METRICS = TrialMetrics(dev=HALVES, test=HALVES)
-ARTIFACTS = {"rationales.html", "config.yaml", "rungs.txt"}
+ARTIFACTS = {"rationales.html", INSTANCES, "config.yaml", "rungs.txt"}
 
 
 class Killed(BaseException):
@@ -51,11 +53,21 @@ class RecordingSweep(MemorySweep):
         self._note(path)
         super().log_text(trial_id, path, text)
 
+    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
+        self._note(name)
+        super().log_bytes(trial_id, name, data)
+
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
     ) -> None:
         self._note(status)
         super().finish_trial(trial_id, status, metrics=metrics, reason=reason)
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials have their folders here."""
+    monkeypatch.chdir(tmp_path)
 
 
 class Screen:
@@ -105,6 +117,7 @@ def driver_of(schedule: Schedule, sweep: RecordingSweep, concurrency: int) -> Dr
 def suggested(driver: Driver) -> str:
     job = driver.suggest()
     assert isinstance(job, TrialJob)
+    job.checkpoints().write(INSTANCES, job.trial_id.encode())
     return job.trial_id
 
 
@@ -146,6 +159,7 @@ def test_of_a_completed_trial_everything_is_written_before_its_status() -> None:
     *artifacts, status, end = sweep.events[4:]
     assert sorted(artifacts) == sorted(ARTIFACTS)
     assert (status, end) == ("completed", "shown: end")
+    assert sweep.runs[f"{sweep.run_id}/{trial_id}"]["artifacts"][INSTANCES] == trial_id.encode()
 
 
 def test_of_a_trial_that_loses_at_a_rung_everything_is_written_before_its_status() -> None:

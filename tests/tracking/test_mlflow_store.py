@@ -151,7 +151,7 @@ def test_evaluations_come_back_from_more_experiments_than_a_page_holds(
             ),
             params={},
             tags={},
-            texts={},
+            files={},
         )
     assert [evaluation.corpus for evaluation in store.evaluations("paged")] == corpora
 

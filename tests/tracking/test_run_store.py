@@ -224,7 +224,7 @@ def test_an_evaluation_during_an_open_sweep_leaves_the_sweeps_runs_alone(
 
     def evaluate(seed: int) -> None:
         sweeps, trials = store.sweeps(experiment), sweep.trials(history=True)
-        store.log_evaluation(replace(evaluated, seed=seed), params={}, tags={}, texts={"config.yaml": "a: 1"})
+        store.log_evaluation(replace(evaluated, seed=seed), params={}, tags={}, files={"config.yaml": b"a: 1"})
         assert store.sweeps(experiment) == sweeps
         assert sweep.trials(history=True) == trials
 
@@ -279,12 +279,16 @@ def test_two_open_sweeps_do_not_disturb_each_other(connect: Connect, experiment:
 
 def test_artifacts(connect: Connect, experiment: str, tmp_path: Path) -> None:
     sweep = open_sweep(connect(), experiment)
-    sweep.open_trial(spec(), params={}, tags={})
+    run_id = sweep.open_trial(spec(), params={}, tags={})
     picture = tmp_path / "cnrg.png"
     picture.write_bytes(b"png")
     sweep.log_text(spec().trial_id, "config.yaml", "a: 1\n")
     sweep.log_text(None, "leaderboard.csv", "a,b\n")
     sweep.log_file(None, picture, "plots")
+    sweep.log_bytes(spec().trial_id, "instances.parquet", b"\x00\xff")
+    assert connect().artifact(run_id, "instances.parquet") == b"\x00\xff"
+    assert connect().artifact(run_id, "nothing.parquet") is None
+    assert connect().artifact(sweep.run_id, "instances.parquet") is None
 
 
 def test_conforms(connect: Connect, experiment: str) -> None:
@@ -319,19 +323,19 @@ def test_evaluations_are_found_by_what_the_model_was_trained_on(connect: Connect
     open_sweep(store, one.corpus)
     for logged in (one, other, elsewhere, replace(one, trial_id="s9", trained_on="else")):
         store.log_evaluation(
-            logged, params={"data.limit": 3}, tags={"git.version": "1"}, texts={"rationales.html": "<p>"}
+            logged, params={"data.limit": 3}, tags={"git.version": "1"}, files={"rationales.html": b"<p>"}
         )
     assert connect().evaluations(experiment) == [one, other, elsewhere]
     assert connect().evaluations("nothing") == []
     # With other settings it is another one.
     shorter = replace(one, trained_on=f"short {experiment}", settings={**one.settings, "data.max_length": "16"})
-    connect().log_evaluation(shorter, params={}, tags={}, texts={})
+    connect().log_evaluation(shorter, params={}, tags={}, files={})
     assert connect().evaluations(experiment) == [one, other, elsewhere]
     assert connect().evaluations(f"short {experiment}") == [shorter]
     # An evaluation is neither a sweep nor a trial, and the same one again replaces the first.
     assert [(sweep.sweep_id, sweep.trials) for sweep in connect().sweeps(one.corpus)] == [("s1", ())]
     connect().log_evaluation(
-        replace(one, metrics=TrialMetrics(test={"task_score": 50.0})), params={}, tags={}, texts={}
+        replace(one, metrics=TrialMetrics(test={"task_score": 50.0})), params={}, tags={}, files={}
     )
     evaluations = connect().evaluations(experiment)
     assert sorted(e.trial_id for e in evaluations) == sorted(e.trial_id for e in (one, other, elsewhere))

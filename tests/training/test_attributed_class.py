@@ -10,12 +10,12 @@ from torch import Tensor
 
 from unirex_ray.data.batching import Batch, collate
 from unirex_ray.data.schema import Corpus
-from unirex_ray.metrics.faithfulness import comprehensiveness, sufficiency
+from unirex_ray.metrics.faithfulness import aopc, confidence_drop
 from unirex_ray.metrics.plausibility import auprc
 from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
 from unirex_ray.models.attribution import attribute, convergence_delta, dropout_off
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.training.explain import explain_instances
+from unirex_ray.training.explain import highlight_results
 from unirex_ray.training.losses import (
     comprehensiveness_loss,
     cross_entropy,
@@ -170,8 +170,8 @@ def explanations_by_hand(trainer: StageTrainer, known: Explained, scores: Tensor
         if batch.has_gold[row]
     ]
     return {
-        "comprehensiveness": float(comprehensiveness(full, without).mean()),
-        "sufficiency": float(sufficiency(full, alone).mean()),
+        "comprehensiveness": float(aopc(confidence_drop(full, without).numpy()).mean()),
+        "sufficiency": float(aopc(confidence_drop(full, alone).numpy()).mean()),
         "auprc": 100 * sum(areas) / len(areas),
         "convergence_delta": float(convergence_delta(model.task_model, batch, known.predictions, scores, plan).mean()),
     }
@@ -183,7 +183,7 @@ def explanations_by_hand(trainer: StageTrainer, known: Explained, scores: Tensor
 def test_attributions_explain_the_predicted_label_in_evaluation(started, method, split):
     trainer = started(method, model__convergence_delta=True)
     known = explained(trainer, trainer.model, split)
-    found = trainer.evaluator()(trainer.data[split])
+    found = trainer.evaluator()(trainer.data[split]).metrics
     gold, predicted = (explanations_by_hand(trainer, known, scores) for scores in (known.for_gold, known.for_predicted))
     for name, value in predicted.items():
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5)
@@ -195,15 +195,9 @@ def test_attributions_explain_the_predicted_label_in_evaluation(started, method,
 def test_shown_rationales_explain_the_predicted_label(started, corpus, method):
     trainer = started(method)
     known = explained(trainer, trainer.model, "test")
-    setup = trainer.setup
-    shown = explain_instances(
-        trainer.model,
-        trainer.data["test"],
-        corpus.splits["test"],
-        corpus.labels,
-        setup.encoded.special_tokens,
-        setup.forward_plan,
-    )
+    instances = corpus.splits["test"]
+    results = trainer.evaluate("test", shown=len(instances))
+    shown = highlight_results(trainer.model, trainer.data["test"], instances, corpus.labels, results)
     for row, length in enumerate(known.batch.lengths.tolist()):
         scores = torch.tensor([token.score for token in shown[row].inputs[0].tokens])
         assert shown[row].predicted == corpus.labels[known.predictions[row]]

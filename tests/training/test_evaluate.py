@@ -17,8 +17,10 @@ from unirex_ray.models.rationale_model import Design, RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training import evaluate
 from unirex_ray.training.evaluate import Evaluator
-from unirex_ray.training.explain import explain_instances
+from unirex_ray.training.explain import highlight_results
 from unirex_ray.training.runtime import LocalRuntime
+
+K = (1, 5, 10, 20, 50)
 
 
 def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pad_id: int, sep_id: int, task: str):
@@ -62,6 +64,8 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
     def joined(results: list[list[float]]) -> list[float]:
         return results[0] if choices == 1 else [logits[0] for logits in results]
 
+    drops: dict[str, list[list[float]]] = {"comp": [], "suff": []}
+    probabilities = []
     comps, suffs, odds, losses, predictions, auprcs, token_f1s = [], [], [], [], [], [], []
     for instance, label in enumerate(split.labels.tolist()):
         rows = []
@@ -75,7 +79,7 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
         losses.append(-math.log(chances[label]))
         scored = [scores_of(ids, types, 0 if choices > 1 else best) for ids, types, _ in rows]
         comp, suff, odd = [], [], []
-        for percent in (1, 5, 10, 20, 50):
+        for percent in K:
             inside, outside, padded = [], [], []
             for (ids, types, _), scores in zip(rows, scored, strict=True):
                 order = sorted(range(1, len(ids)), key=lambda place: (-scores[place], place))
@@ -90,6 +94,9 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
             suff.append(chances[best] - softmax(joined(inside))[best])
             odd.append(math.log(softmax(joined(padded))[best]) - math.log(chances[best]))
         odds.append(sum(odd) / 5)
+        drops["comp"].append(comp)
+        drops["suff"].append(suff)
+        probabilities.append(chances[best])
         comps.append(sum(comp) / 6)
         suffs.append(sum(suff) / 6)
         of_instance = []
@@ -115,6 +122,8 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
         return math.sqrt(len(groups) / (len(groups) - 1) * sum(r * r for r in residuals)) / total
 
     labels = split.labels.tolist()
+    columns = {f"{name}@{k}": [by_k[i] for by_k in values] for name, values in drops.items() for i, k in enumerate(K)}
+    columns |= {"loss": losses, "log_odds": odds, "predicted": predictions, "probability": probabilities}
     metrics = {
         "loss": mean(losses),
         "accuracy": 100 * accuracy_score(labels, predictions),
@@ -138,7 +147,7 @@ def naive_metrics(model: RationaleModel, split: EncodedSplit, extractor: str, pa
         metrics["majority_score"] = 100 * most / len(labels)
         metrics["majority_p"] = binomtest(sum(right), len(right), most / len(labels), alternative="greater").pvalue
         metrics["task_score_se"] = 100 * math.sqrt(share * (1 - share) / len(labels))
-    return metrics
+    return metrics, columns
 
 
 def evaluator_of(model, tokens, runtime, *, choices: int = 1, task: str = "accuracy", plan: ForwardPlan | None = None):
@@ -169,11 +178,17 @@ def test_an_independent_evaluator_gives_the_same(encoders, trained, tmp_path, fa
     model = trained(family, extractor, choices)
     corpus = tiny_corpus((1, 1, 7), choices=choices, pair=pair, gold=0.6, seed=5)
     split, tokens = encode(tiny_config(encoders[family]), corpus.splits["test"])
-    found = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices, task=task)(split)
-    expected = naive_metrics(model, split, extractor, tokens.pad_id, tokens.sep_id, task)
+    results = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices, task=task)(split)
+    found = results.metrics
+    expected, columns = naive_metrics(model, split, extractor, tokens.pad_id, tokens.sep_id, task)
     if task != "accuracy":  # see tests/metrics/test_verdict.py and test_task.py
         found = {key: value for key, value in found.items() if key in expected}
     assert found == pytest.approx(expected, rel=1e-5, abs=2e-5)
+    instances = results.instances
+    by_name = {**instances.measured, "predicted": instances.predicted, "probability": instances.probability}
+    for name, values in columns.items():
+        assert by_name[name].tolist() == pytest.approx(values, rel=1e-5, abs=2e-5), name
+    assert instances.ids == tuple(split.ids)
 
 
 @pytest.mark.slow
@@ -185,10 +200,10 @@ def test_neither_chunks_nor_workers_nor_plans_change_metrics(
     model = trained("roberta", extractor, choices).eval()
     corpus = tiny_corpus((1, 1, 11), choices=choices, gold=0.6, seed=2)
     split, tokens = encode(tiny_config(encoders["roberta"]), corpus.splits["test"])
-    reference = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split)
+    reference = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split).metrics
     for chunk in (1, 4):
         monkeypatch.setattr(evaluate, "CHUNK", chunk)
-        again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split)
+        again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split).metrics
         assert again == pytest.approx(reference, rel=1e-5, abs=1e-5)
     monkeypatch.undo()
     for plan in (
@@ -197,12 +212,12 @@ def test_neither_chunks_nor_workers_nor_plans_change_metrics(
         ForwardPlan(drop=False),
         ForwardPlan(activation_checkpointing=True),
     ):
-        again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices, plan=plan)(split)
+        again = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices, plan=plan)(split).metrics
         assert again == pytest.approx(reference, rel=1e-5, abs=1e-5)
     for world in (2, 3, 12):  # the last of twelve workers has nothing to do
         group = Group(world, tmp_path)
         results = group.run(
-            lambda rank: evaluator_of(model, tokens, group.runtime(rank), choices=choices)(split)  # noqa: B023
+            lambda rank: evaluator_of(model, tokens, group.runtime(rank), choices=choices)(split).metrics  # noqa: B023
         )
         assert all(result == results[0] for result in results)
         assert results[0] == pytest.approx(reference, rel=1e-5, abs=1e-5)
@@ -211,7 +226,7 @@ def test_neither_chunks_nor_workers_nor_plans_change_metrics(
 def test_without_gold_there_is_no_plausibility_and_modes_come_back(encoders, trained, tmp_path):
     model = trained("bert", "slm").train()
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((1, 1, 5), gold=0.0).splits["test"])
-    found = evaluator_of(model, tokens, LocalRuntime(tmp_path))(split)
+    found = evaluator_of(model, tokens, LocalRuntime(tmp_path))(split).metrics
     explained = {"comprehensiveness", "sufficiency", "csd", "log_odds", "comprehensiveness_se", "sufficiency_se"}
     verdict = {"majority_score", "majority_p", "top_prediction"}
     assert set(found) == {"loss", "task_score", "accuracy", "macro_f1", "task_score_se"} | explained | verdict
@@ -223,19 +238,20 @@ def test_evaluation_is_the_same_twice_although_dropout_is_configured(encoders, t
     model = trained("bert", "dlm").train()
     split, tokens = encode(tiny_config(encoders["bert"]), tiny_corpus((1, 1, 5)).splits["test"])
     evaluator = evaluator_of(model, tokens, LocalRuntime(tmp_path))
-    assert evaluator(split) == evaluator(split)
+    assert evaluator(split).metrics == evaluator(split).metrics
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choices", [1, 3])
-def test_highlights_show_scores_gold_and_selection(encoders, trained, choices):
+def test_highlights_show_scores_gold_and_selection(encoders, trained, tmp_path, choices):
     model = trained("bert", "slm", choices)
     corpus = tiny_corpus((1, 1, 5), choices=choices, pair=choices == 1, gold=0.6, seed=4)
     instances = corpus.splits["test"]
     split, tokens = encode(tiny_config(encoders["bert"]), instances)
-    shown = explain_instances(model, split, instances, corpus.labels, tokens, ForwardPlan(), top_k_percent=20)
+    results = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split, explain=False, shown=5)
+    shown = highlight_results(model, split, instances, corpus.labels, results, top_k_percent=20)
     assert [item.id for item in shown] == [item.id for item in instances]
-    expected = naive_metrics(model, split, "slm", tokens.pad_id, tokens.sep_id, "accuracy")
+    expected, _ = naive_metrics(model, split, "slm", tokens.pad_id, tokens.sep_id, "accuracy")
     hits = [item.predicted == item.label for item in shown]
     assert 100 * sum(hits) / len(hits) == pytest.approx(expected["accuracy"])
     for item, instance in zip(shown, instances, strict=True):
@@ -254,17 +270,18 @@ def test_highlights_show_scores_gold_and_selection(encoders, trained, choices):
             assert len(chosen) <= size
             rest = [token.score for token in seen.tokens if not token.selected]
             assert not chosen or not rest or min(token.score for token in chosen) >= max(rest)
-    hidden = explain_instances(model, split, instances, corpus.labels, tokens, ForwardPlan(), known_label=False)
+    hidden = highlight_results(model, split, instances, corpus.labels, results, known_label=False)
     assert {item.label for item in hidden} == {None}
 
 
-def test_a_rationale_with_a_size_of_its_own_is_shown_as_it_is(encoders, trained):
+def test_a_rationale_with_a_size_of_its_own_is_shown_as_it_is(encoders, trained, tmp_path):
     design = Design(extractor="selection", predicts_from="rationale", top_k_percent=30)
     config = tiny_config(encoders["bert"])
     model = RationaleModel(config.model, design, 2, earlier=copy.deepcopy(trained("bert", "slm")))
     corpus = tiny_corpus((1, 1, 5))
     split, tokens = encode(config, corpus.splits["test"])
     instances = corpus.splits["test"]
-    shown = explain_instances(model, split, instances, corpus.labels, tokens, ForwardPlan(), top_k_percent=90)
+    results = evaluator_of(model, tokens, LocalRuntime(tmp_path))(split, shown=5)
+    shown = highlight_results(model, split, instances, corpus.labels, results, top_k_percent=90)
     assert {item.top_k_percent for item in shown} == {30}
     assert all(token.selected == (token.score == 1.0) for item in shown for token in item.inputs[0].tokens)

@@ -1,5 +1,6 @@
 """When a stage stops, which epoch is taken, and when dev is explained."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -43,17 +44,18 @@ def scripted(monkeypatch, scores: list[float], **further: list[float]) -> list[S
     epochs: list[torch.Tensor] = []
     evaluate = Evaluator.__call__
 
-    def call(self, split, *, explain=True):
+    def call(self, split, *, explain=True, shown=0):
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         seen.append(Seen(len(split), explain, weights))
-        metrics = evaluate(self, split, explain=explain)
+        results = evaluate(self, split, explain=explain, shown=shown)
         if len(split) == TEST_SIZE:
-            return metrics
+            return results
         head = weights["task_model.head.weight"]
         epoch = next((index for index, other in enumerate(epochs) if torch.equal(other, head)), len(epochs))
         epochs[epoch:] = [head]
         by_script = {"task_score": scores, **(further if explain else {})}
-        return {**metrics, **{key: values[epoch] for key, values in by_script.items()}}
+        metrics = {**results.metrics, **{key: values[epoch] for key, values in by_script.items()}}
+        return replace(results, metrics=metrics)
 
     monkeypatch.setattr(Evaluator, "__call__", call)
     return seen

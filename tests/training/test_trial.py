@@ -18,6 +18,8 @@ from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, Method, Stage
+from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
+from unirex_ray.metrics.instances import split_metrics
 from unirex_ray.models.acceptance import Acceptance
 from unirex_ray.models.rationale_model import Design, build_stage
 from unirex_ray.training import setup, stage, trial
@@ -74,7 +76,7 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
     assert all(set(metrics) == expected for _, metrics in runtime.reports)
     ties = {f"dev/{key}" for key in ("tied_epochs", "tied_comp_range", "tied_suff_range")}
     assert set(lasting(result.metrics)) == {f"{split}/{key}" for split in ("dev", "test") for key in keys} | ties
-    assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, RESULT}
+    assert {path.name for path in folder.iterdir()} == {BEST, CONFIG, INSTANCES, RESULT}
     assert build_config(load_yaml(folder / CONFIG)) == config.changed({"loss.suff": "margin"})
     assert result.perturbation == "dropped"
     assert (
@@ -89,6 +91,21 @@ def test_a_trial_reports_every_epoch_and_leaves_its_best_checkpoint_and_result(c
     assert total["train/loss"] == pytest.approx(sum(value for key, value in total.items() if key != "train/loss"))
 
 
+@pytest.mark.parametrize("method", ["unirex-slm-fp", *slow("a2r", "fresh", "l2e", "aa-ig")])
+@pytest.mark.parametrize("choices", [1, *slow(3)])
+def test_every_recorded_metric_follows_from_the_results_by_instance(config, tmp_path, method, choices):
+    corpus = tiny_corpus((12, 7, 8), choices=choices, gold=0.6)
+    result = run(config.changed({"method": method, "model.log_odds": True}), corpus, Recorder(tmp_path))
+    by_split = from_parquet((tmp_path / INSTANCES).read_bytes())
+    assert list(by_split) == ["dev", "test"]
+    for split, instances in by_split.items():
+        assert list(instances.ids) == [instance.id for instance in corpus.splits[split]]
+        again = split_metrics(instances, corpus.task_metric)
+        recorded = result.metrics.of(split)
+        assert recorded == pytest.approx({**recorded, **again}, rel=1e-5, abs=1e-5)
+        assert set(recorded) - set(again) <= {"tied_epochs", "tied_comp_range", "tied_suff_range", "stage_loss"}
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, corpus, undisturbed, tmp_path):
     folder, runtime, result = undisturbed
@@ -97,6 +114,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(config, cor
     assert lasting(repeated.metrics) == lasting(result.metrics)
     assert again.reports == runtime.reports
     assert repeated.highlights == result.highlights
+    assert (tmp_path / "again" / INSTANCES).read_bytes() == (folder / INSTANCES).read_bytes()
     assert_equal_weights(weights(tmp_path / "again"), weights(folder))
     other = run(config.changed({"train.seed": 1}), corpus, Recorder(tmp_path / "other"))
     assert lasting(other.metrics) != lasting(result.metrics)
@@ -114,7 +132,7 @@ def test_a_finished_trial_is_read_back(config, corpus, undisturbed, monkeypatch)
 
 @pytest.mark.parametrize("kill_at", [6, *slow(1, 3, 4, 7, 10, 12)])
 def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpus, undisturbed, tmp_path, kill_at):
-    # Writes, with three steps an epoch: last, last, perhaps best, last; again; last, last; configuration and result.
+    # Writes, with three steps an epoch: last, last, perhaps best, last; again; last, last; three of results.
     folder, runtime, result = undisturbed
     config = config.changed({"train.checkpoint_steps": 1})
     with suppress(Killed):
@@ -127,7 +145,8 @@ def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpu
         expected = runtime.reports[report[0] - 1][1]
         assert report[1] == pytest.approx(expected, rel=1e-12)  # summed in parts, so that the last digit may differ
     assert_equal_weights(weights(tmp_path), weights(folder))
-    assert {path.name for path in tmp_path.iterdir()} - {LAST} == {BEST, CONFIG, RESULT}
+    assert {path.name for path in tmp_path.iterdir()} - {LAST} == {BEST, CONFIG, INSTANCES, RESULT}
+    assert (tmp_path / INSTANCES).read_bytes() == (folder / INSTANCES).read_bytes()
 
 
 @pytest.mark.slow
@@ -291,8 +310,8 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
     def work(rank: int) -> TrialResult:
         for trainer in chain([first_stages[rank]], workers[rank]):
             trainer.train()
-        result = final_result(trainer, time.perf_counter())
-        trainer.files.finish(result, trainer.setup.config, trainer.setup.card)
+        result, instances = final_result(trainer, time.perf_counter())
+        trainer.files.finish(result, instances, trainer.setup.config, trainer.setup.card)
         return result
 
     results = group.run(work)
@@ -300,6 +319,11 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
     assert group.reports[0] == group.reports[1] == group.reports[2]
     assert lasting(results[0].metrics) == pytest.approx(lasting(alone.metrics), rel=1e-3, abs=1e-3)
     assert json.loads(group.checkpoints.read(RESULT))["epoch"] == alone.epoch
+    assert all(result.highlights == results[0].highlights for result in results)
+    files = group.checkpoints.read(INSTANCES), (tmp_path / "alone" / INSTANCES).read_bytes()
+    together, single = (from_parquet(data)["test"] for data in files)
+    for name, values in single.measured.items():
+        assert together.measured[name] == pytest.approx(values, rel=1e-2, abs=1e-2, nan_ok=True)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from unirex_ray.tracking.store import DATA_DIGEST
 from unirex_ray.training import trial
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.evaluate import score_split
-from unirex_ray.training.explain import explain_instances
+from unirex_ray.training.explain import highlight_results
 from unirex_ray.training.learner import Learner
 from unirex_ray.training.prepare import prepare
 from unirex_ray.training.runtime import LocalRuntime
@@ -98,7 +98,7 @@ def measure_trial(config: Config, corpus: Corpus) -> TrialCost:
         "scores": spent(score_split),
         "loading": spent(prepare_trial) + spent(build_stage),
         "checkpoints": sum(spent(call) for call in (CheckpointStore.save, CheckpointStore.load, CheckpointStore.write)),
-        "highlights": spent(explain_instances),
+        "highlights": spent(highlight_results),
     }
     other = spent(trial.train_trial) - sum(parts.values())
     return TrialCost(**parts, page=page, recording=record, other=max(0.0, other))

@@ -17,6 +17,7 @@ from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
 from unirex_ray.inference.find import TrainedModel
 from unirex_ray.inference.labels import labels_in_words, match_labels
+from unirex_ray.metrics.instance_file import INSTANCES, to_parquet
 from unirex_ray.metrics.table import EXTRACTION_S, TrialMetrics
 from unirex_ray.report.html import rationale_page
 from unirex_ray.tracking.protocol import evaluation_settings
@@ -24,7 +25,7 @@ from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import GIT_VERSION, RunStore
 from unirex_ray.training.evaluate import make_evaluator
-from unirex_ray.training.explain import HIGHLIGHTS, explain_instances
+from unirex_ray.training.explain import HIGHLIGHTS, highlight_results
 from unirex_ray.training.runtime import LocalRuntime, forward_plan
 
 
@@ -33,11 +34,13 @@ class Evaluated:
     """A model's metrics on a corpus.
 
     Attributes:
+        instances: results by instance, see `metrics.instance_file`.
         highlights: some instances with their rationales.
         notes: what loading and truncation found worth telling.
     """
 
     evaluation: Evaluation
+    instances: bytes
     highlights: tuple[HighlightedInstance, ...]
     notes: tuple[str, ...]
 
@@ -111,7 +114,8 @@ def _evaluated(
     data = encoded.splits[split]
     plan = forward_plan(config.train, runtime.device)
     evaluator = make_evaluator(model.to(runtime.device), encoded, config, plan, runtime, class_map=class_map)
-    metrics = evaluator(data)
+    results = evaluator(data, shown=HIGHLIGHTS)
+    metrics = results.metrics
     for key, value in metrics.items():
         if not math.isfinite(value):
             raise UserError(
@@ -132,21 +136,15 @@ def _evaluated(
         settings=evaluation_settings(max_length=length, bf16=evaluator.bf16),
         protocol=trained.protocol,
     )
-    highlights = explain_instances(
-        model,
-        data,
-        corpus.splits[split][:HIGHLIGHTS],
-        corpus.labels,
-        encoded.special_tokens,
-        plan,
-        bf16=evaluator.bf16,
-        class_map=class_map,
-    )
+    shown = corpus.splits[split][:HIGHLIGHTS]
+    highlights = highlight_results(model, data, shown, corpus.labels, results)
     if runtime.device.type == "cuda":
         del model, evaluator
         torch.cuda.empty_cache()
+    about = {"method": card.method, "seed": trained.seed, "data_digest": encoded.digest}
+    instances = to_parquet({split: results.instances}, encoded.labels, about)
     notes = tuple(note for note in encoded.notes if not note.startswith(tuple(f"{s}: " for s in SPLITS if s != split)))
-    return Evaluated(evaluation=evaluation, highlights=highlights, notes=notes)
+    return Evaluated(evaluation=evaluation, instances=instances, highlights=highlights, notes=notes)
 
 
 def record(store: RunStore, evaluated: Evaluated, config: Config, folder: str) -> None:
@@ -165,7 +163,11 @@ def record(store: RunStore, evaluated: Evaluated, config: Config, folder: str) -
         evaluation,
         params={"model": folder, **data, **evaluation.settings},
         tags={GIT_VERSION: code_version()},
-        texts={"rationales.html": rationale_page(evaluated.highlights, title=title), "config.yaml": to_yaml(config)},
+        files={
+            "rationales.html": rationale_page(evaluated.highlights, title=title).encode(),
+            "config.yaml": to_yaml(config).encode(),
+            INSTANCES: evaluated.instances,
+        },
     )
 
 

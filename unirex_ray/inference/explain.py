@@ -14,7 +14,9 @@ from unirex_ray.errors import UserError
 from unirex_ray.inference.find import read_known
 from unirex_ray.models.store import load_model
 from unirex_ray.models.token_subsets import ForwardPlan
-from unirex_ray.training.explain import explain_instances
+from unirex_ray.training.evaluate import Evaluator
+from unirex_ray.training.explain import highlight_results
+from unirex_ray.training.runtime import LocalRuntime
 
 
 def explain(
@@ -56,14 +58,16 @@ def explain(
     special_tokens = SpecialTokens(
         pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id
     )
-    (explained,) = explain_instances(
-        model,
-        split,
-        (instance,),
-        card.labels,
-        special_tokens,
-        ForwardPlan(),
-        top_k_percent=top_k_percent,
-        known_label=False,
+    evaluator = Evaluator(
+        model=model,
+        special_tokens=special_tokens,
+        classes=len(card.labels),
+        task_metric=card.task_metric,
+        plan=ForwardPlan(),
+        runtime=LocalRuntime(folder),
+    )
+    results = evaluator(split, explain=False, shown=1)
+    (explained,) = highlight_results(
+        model, split, (instance,), card.labels, results, top_k_percent=top_k_percent, known_label=False
     )
     return explained

@@ -5,31 +5,32 @@ Shapes: B instances, K thresholds, C classes.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
-def aopc(differences: Tensor) -> Tensor:
+def aopc(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     """Area over the perturbation curve: sum over K / (K + 1); differences [K, B] to [B]."""
-    return differences.sum(0) / (differences.shape[0] + 1)
+    area: NDArray[np.float64] = differences.sum(0) / (len(differences) + 1)
+    return area
 
 
-def comprehensiveness(full_logits: Tensor, complement_logits: Tensor) -> Tensor:
-    r"""AOPC of p_ŷ(x) - p_ŷ(x \ r^(k)), in [-1, 1]; higher is better.
+def confidence_drop(full_logits: Tensor, part_logits: Tensor) -> Tensor:
+    r"""p_ŷ(x) - p_ŷ(part of x) at each threshold, in [-1, 1].
+
+    `aopc` of it is comprehensiveness where the part is x \ r^(k) (higher is better), and sufficiency where it is r^(k)
+    (lower is better).
 
     Args:
         full_logits: on x [B, C], or on the input of each threshold [K, B, C]; ŷ is their arg max.
-        complement_logits: on x \ r^(k) [K, B, C].
+        part_logits: on the parts [K, B, C].
 
     Returns:
-        Per instance [B], double precision.
+        [K, B], double precision.
     """
-    return aopc(_confidence(full_logits, full_logits) - _confidence(complement_logits, full_logits))
-
-
-def sufficiency(full_logits: Tensor, rationale_logits: Tensor) -> Tensor:
-    """AOPC of p_ŷ(x) - p_ŷ(r^(k)), in [-1, 1]; lower is better. Arguments as for `comprehensiveness`."""
-    return aopc(_confidence(full_logits, full_logits) - _confidence(rationale_logits, full_logits))
+    return _confidence(full_logits, full_logits) - _confidence(part_logits, full_logits)
 
 
 def log_odds(full_logits: Tensor, padded_logits: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.distributed.job import EpochDone, Message, TrialJob
 from unirex_ray.methods import get_method
+from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
 from unirex_ray.report.html import rationale_page
 from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, OpenSweep
+from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
 
@@ -166,6 +168,9 @@ class Driver:
             subtitle="" if score is None else f"test {TASK_SCORE.label.lower()} {score:.2f}, best epoch {result.epoch}",
         )
         self._sweep.log_text(spec.trial_id, "rationales.html", page)
+        instances = CheckpointStore(self._folder(spec.trial_id)).read(INSTANCES)
+        if instances is not None:  # earlier versions left none
+            self._sweep.log_bytes(spec.trial_id, INSTANCES, instances)
 
     def _end(self, record: TrialRecord) -> None:
         trial_id = record.spec.trial_id

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -60,6 +62,20 @@ class MlflowRuns:
             self.client.log_batch(run_id, params=batch)
         for batch in _batches([RunTag(k, v[:_LONGEST_TAG]) for k, v in (tags or {}).items()], _BATCH_ENTRIES):
             self.client.log_batch(run_id, tags=batch)
+
+    def log_bytes(self, run_id: str, name: str, data: bytes) -> None:
+        """Keep a file of this content as an artifact of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / name
+            file.write_bytes(data)
+            self.client.log_artifact(run_id, str(file))
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """The content of a run's artifact; None where it has none of this name."""
+        if name not in (entry.path for entry in self.client.list_artifacts(run_id)):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
 
     def search(self, query: str, *, experiments: Sequence[str] | None = None) -> list[Run]:
         """The runs that match a query, oldest first; of all experiments where none are named by id."""

@@ -95,7 +95,7 @@ class MlflowStore:
         return [_sweep_record(run, children) for run in runs if TRIAL_ID not in run.data.tags]
 
     def log_evaluation(
-        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
+        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
     ) -> str:
         """See `RunStore`."""
         corpus = find_or_create_experiment(self._runs.client, self.uri, evaluation.corpus)
@@ -124,10 +124,14 @@ class MlflowStore:
             corpus, f"{evaluation.method}-s{evaluation.seed} from {evaluation.trained_on}", params, tags
         )
         self._runs.log(run.info.run_id, metrics=evaluation.metrics.flat())
-        for file, text in texts.items():
-            self._runs.client.log_text(run.info.run_id, text, file)
+        for file, data in files.items():
+            self._runs.log_bytes(run.info.run_id, file, data)
         self._runs.client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """See `RunStore`."""
+        return self._runs.artifact(run_id, name)
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         """See `RunStore`."""

@@ -102,6 +102,10 @@ class MlflowSweep:
         """See `OpenSweep`."""
         self._runs.client.log_text(self._run_of(trial_id), text, path)
 
+    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
+        """See `OpenSweep`."""
+        self._runs.log_bytes(self._run_of(trial_id), name, data)
+
     def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
         """See `OpenSweep`."""
         self._runs.client.log_artifact(self._run_of(trial_id), str(file), folder)

@@ -114,6 +114,9 @@ class OpenSweep(Protocol):
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         """Keep a text as an artifact of a trial, or of the sweep (None)."""
 
+    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
+        """Keep a file of this content as an artifact of a trial, or of the sweep (None)."""
+
     def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
         """Keep a file as an artifact of a trial, or of the sweep (None)."""
 
@@ -159,18 +162,21 @@ class RunStore(Protocol):
         """All sweeps of an experiment with their trials, oldest first; empty where there is no such experiment."""
 
     def log_evaluation(
-        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], texts: Mapping[str, str]
+        self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
     ) -> str:
         """Record an evaluation as a run of the corpus it was made on; the same evaluation again, with the same
         settings, replaces it.
 
         Args:
             params: flat, as for `open_sweep`.
-            texts: kept as artifacts, by file name.
+            files: kept as artifacts, by name.
 
         Returns:
             The store's own identifier.
         """
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """The content of an artifact; None where the run has none of this name."""
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         """Evaluations, on any corpus, of models that were trained on this one; oldest first."""

@@ -1,9 +1,9 @@
-"""Evaluation of a split: every metric as sums and counts, so that neither batch size nor workers change a value."""
+"""Evaluation of a split, instance by instance, so that neither batch size nor workers change a value."""
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,25 +15,10 @@ from unirex_ray.config import Config
 from unirex_ray.data.batching import Batch, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.data.schema import TaskMetric
-from unirex_ray.metrics import faithfulness, plausibility, task
-from unirex_ray.metrics.moments import MOMENTS, mean, moments, standard_error
-from unirex_ray.metrics.table import (
-    ACCURACY,
-    AUPRC,
-    BINARY_F1,
-    COMPREHENSIVENESS,
-    CONVERGENCE_DELTA,
-    CSD,
-    LOG_ODDS,
-    LOSS,
-    MACRO_F1,
-    METRIC_TOP_K_PERCENTS,
-    STANDARD_ERRORS,
-    SUFFICIENCY,
-    TASK_SCORE,
-    TOKEN_F1,
-)
-from unirex_ray.metrics.verdict import verdict
+from unirex_ray.metrics import plausibility
+from unirex_ray.metrics.faithfulness import confidence_drop, log_odds
+from unirex_ray.metrics.instances import COMP, PLAUSIBILITY, PREDICTED_AT, SUFF, InstanceResults, split_metrics
+from unirex_ray.metrics.table import CONVERGENCE_DELTA, LOG_ODDS, LOSS, METRIC_TOP_K_PERCENTS
 from unirex_ray.models.attribution import convergence_delta, dropout_off
 from unirex_ray.models.extractor import ExtractorOutput, attributed_classes
 from unirex_ray.models.rationale_model import RationaleModel
@@ -42,20 +27,6 @@ from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.losses import cross_entropy
 from unirex_ray.training.runtime import Runtime, uses_bf16
 from unirex_ray.training.setup import TrialSetup
-
-_MEANS = {
-    LOSS.key: 1.0,
-    COMPREHENSIVENESS.key: 1.0,
-    SUFFICIENCY.key: 1.0,
-    AUPRC.key: 100.0,
-    TOKEN_F1.key: 100.0,
-    LOG_ODDS.key: 1.0,
-    CONVERGENCE_DELTA.key: 1.0,
-}
-"""Metrics that are means over instances or over their rows, by key, with the factor of what is reported."""
-
-Sums = dict[str, Tensor]
-"""Moments (see `metrics.moments`) by key as in `_MEANS`."""
 
 CHUNK = 64
 
@@ -71,6 +42,20 @@ class Stopwatch:
     def per_instance(self) -> float:
         """Seconds; 0 before anything was timed."""
         return self.seconds / max(1, self.instances)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitResults:
+    """What an evaluation finds.
+
+    Attributes:
+        metrics: by key, without the split's prefix.
+        scores: importance of the tokens of the first instances, as many as were asked for [their tokens].
+    """
+
+    metrics: dict[str, float]
+    instances: InstanceResults
+    scores: Tensor
 
 
 @dataclass(frozen=True)
@@ -99,74 +84,103 @@ class Evaluator:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @torch.no_grad()
-    def __call__(self, split: EncodedSplit, *, explain: bool = True) -> dict[str, float]:
-        """Metrics of a split by key, without its prefix.
+    def __call__(self, split: EncodedSplit, *, explain: bool = True, shown: int = 0) -> SplitResults:
+        """Results on a split, equal on every worker.
 
         Args:
-            explain: all of them, plausibility only where the split has gold rationales; otherwise the task's alone.
+            explain: everything, plausibility only where the split has gold rationales; otherwise the task's alone.
+            shown: of how many of the first instances the importance scores are kept; they are extracted for that where
+                nothing else needs them.
         """
-        inputs = max(1, len(self.model.design.rationales(METRIC_TOP_K_PERCENTS)))
-        sums = torch.zeros(len(_MEANS), MOMENTS, dtype=torch.float64)
-        confusion = torch.zeros(inputs, self.classes, self.classes, dtype=torch.float64)
+        columns = self._columns(split, explain)
+        values = torch.zeros(len(columns), len(split), dtype=torch.float64)
+        scores = torch.zeros(int(split.offsets[min(shown, len(split)) * split.choices]))
         own_share = range(self.runtime.rank, len(split), self.runtime.world)
         with dropout_off(self.model):
             for chunk in sorted_chunks(split, own_share, CHUNK):
-                part, matrices = self._chunk(
-                    collate(split, chunk, self.special_tokens).to(self.runtime.device), explain
-                )
-                sums += torch.stack([part.get(key, torch.zeros_like(sums[0])) for key in _MEANS])
-                confusion += matrices
-        total = torch.cat([sums.flatten(), confusion.flatten()]).to(self.runtime.device)
-        self.runtime.all_reduce(total)
-        total = total.cpu()
-        matrices = total[sums.numel() :].view_as(confusion)
-        by_key = dict(zip(_MEANS, total[: sums.numel()].view_as(sums), strict=True))
-        metrics = {key: _MEANS[key] * mean(part) for key, part in by_key.items() if part[0] > 0}
-        metrics = metrics | self._task_metrics(matrices)
-        if not explain:
-            return metrics
-        metrics[CSD.key] = metrics[COMPREHENSIVENESS.key] - metrics[SUFFICIENCY.key]
-        return metrics | self._standard_errors(by_key, matrices) | verdict(matrices, self.task_metric)
+                batch = collate(split, chunk, self.special_tokens).to(self.runtime.device)
+                found, importance = self._chunk(batch, explain, scored=shown > 0)
+                values[:, chunk] = torch.stack([found[name].cpu().double() for name in columns])
+                if importance is not None:
+                    _keep_scores(scores, split, chunk, importance)
+        values, scores = self._over_workers(values), self._over_workers(scores)
+        results = self._results(split, dict(zip(columns, values.numpy(), strict=True)))
+        return SplitResults(metrics=split_metrics(results, self.task_metric), instances=results, scores=scores)
 
-    def _chunk(self, batch: Batch, explain: bool) -> tuple[Sums, Tensor]:
-        """Sums over a chunk, and a confusion matrix per input that F_task predicts from."""
-        needs_scores = explain or self.model.design.predicts_from == "rationale"
+    def _columns(self, split: EncodedSplit, explain: bool) -> list[str]:
+        """Names of what `_chunk` finds."""
+        has_gold = explain and bool(split.has_gold.any())
+        return [
+            "predicted",
+            "probability",
+            *(PREDICTED_AT if self.model.design.rationales(METRIC_TOP_K_PERCENTS)[1:] else ()),
+            *([LOSS.key] if self._one_to_one else []),
+            *((*COMP, *SUFF) if explain else ()),
+            *(PLAUSIBILITY if has_gold else ()),
+            *([LOG_ODDS.key] if explain and self.log_odds else []),
+            *([CONVERGENCE_DELTA.key] if explain and self.convergence_delta else []),
+        ]
+
+    def _over_workers(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.runtime.device)
+        self.runtime.all_reduce(tensor)
+        return tensor.cpu()
+
+    def _results(self, split: EncodedSplit, values: dict[str, np.ndarray]) -> InstanceResults:
+        gold_rows = split.has_gold.numpy().reshape(-1, split.choices).sum(1)
+        for name in PLAUSIBILITY:
+            if name in values:
+                values[name] = np.where(gold_rows > 0, values[name], np.nan)
+        return InstanceResults(
+            ids=tuple(split.ids),
+            labels=split.labels.numpy(),
+            predicted=values.pop("predicted").astype(np.int64),
+            probability=values.pop("probability"),
+            tokens=split.lengths.numpy().reshape(-1, split.choices).sum(1),
+            gold_rows=gold_rows,
+            measured=values,
+            classes=self.classes,
+        )
+
+    def _chunk(self, batch: Batch, explain: bool, scored: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Columns [B] of a chunk's instances, and importance scores [R, T] where they are needed or asked for."""
+        needs_scores = explain or scored or self.model.design.predicts_from == "rationale"
         with self._autocast():
             extracted = self._timed_extraction(batch) if needs_scores else None
             full_row_logits = self.model.full_logits(batch, extracted, METRIC_TOP_K_PERCENTS, self.plan)
         full_logits = class_logits(full_row_logits, batch.choices)
         classes = self._classes
-        sums = {}
+        # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
+        probability, predicted = torch.softmax(full_logits.double(), -1).mean(0).max(-1)
+        found = {"predicted": classes[predicted], "probability": probability}
+        found |= {name: classes[votes.argmax(-1)] for name, votes in zip(PREDICTED_AT, full_logits, strict=False)}
         if self._one_to_one:
             labels = classes.argsort()[batch.labels]
-            sums[LOSS.key] = moments(cross_entropy(full_logits.double(), labels).mean(0))
-        confusion = [
-            task.confusion_matrix(batch.labels, classes[logits.argmax(-1)], self.classes) for logits in full_logits
-        ]
+            found[LOSS.key] = cross_entropy(full_logits.double(), labels).mean(0)
         if explain and extracted is not None:
-            sums |= self._explanation_sums(batch, extracted, full_row_logits)
-        return sums, torch.stack(confusion).cpu()
+            found |= self._explanation(batch, extracted, full_row_logits)
+        return found, None if extracted is None else extracted.scores
 
-    def _explanation_sums(self, batch: Batch, extracted: ExtractorOutput, full_row_logits: Tensor) -> Sums:
+    def _explanation(self, batch: Batch, extracted: ExtractorOutput, full_row_logits: Tensor) -> dict[str, Tensor]:
         model, scores, percents, plan = self.model, extracted.scores, METRIC_TOP_K_PERCENTS, self.plan
         with self._autocast():
             perturbed = model.perturbed_logits(batch, scores, full_row_logits, percents, plan, "fresh")
         full_logits = class_logits(full_row_logits, batch.choices)
         complement_logits, rationale_logits = (class_logits(logits, batch.choices) for logits in perturbed)
-        sums = {
-            COMPREHENSIVENESS.key: moments(faithfulness.comprehensiveness(full_logits, complement_logits)),
-            SUFFICIENCY.key: moments(faithfulness.sufficiency(full_logits, rationale_logits)),
+        found = {
+            **dict(zip(COMP, confidence_drop(full_logits, complement_logits), strict=True)),
+            **dict(zip(SUFF, confidence_drop(full_logits, rationale_logits), strict=True)),
             **_plausibility(batch, scores),
         }
         if self.log_odds:
             with self._autocast():
                 padded_logits = class_logits(model.padded_logits(batch, extracted, percents, plan), batch.choices)
-            sums[LOG_ODDS.key] = moments(faithfulness.log_odds(full_logits, padded_logits))
+            found[LOG_ODDS.key] = log_odds(full_logits, padded_logits)
         if self.convergence_delta:
             attributed = attributed_classes(extracted.task_logits, batch)
             delta = convergence_delta(model.task_model, batch, attributed, scores, plan)
-            sums[CONVERGENCE_DELTA.key] = _row_moments(delta, torch.ones_like(delta), batch)
-        return sums
+            found[CONVERGENCE_DELTA.key] = delta.double().view(-1, batch.choices).mean(1)
+        return found
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.runtime.device.type, torch.bfloat16, enabled=self.bf16)
@@ -190,29 +204,6 @@ class Evaluator:
         self.stopwatch.seconds += time.perf_counter() - started
         self.stopwatch.instances += len(batch.ids)
         return extracted
-
-    def _task_metrics(self, confusion: Tensor) -> dict[str, float]:
-        """Means over the inputs that F_task predicts from."""
-        reported: dict[str, TaskMetric] = {ACCURACY.key: "accuracy", MACRO_F1.key: "macro_f1"}
-        if self.task_metric == "binary_f1":
-            reported[BINARY_F1.key] = "binary_f1"
-        scores = {
-            key: 100 * math.fsum(float(task.TASK_SCORES[name](matrix)) for matrix in confusion) / len(confusion)
-            for key, name in reported.items()
-        }
-        return {TASK_SCORE.key: scores[self.task_metric], **scores}
-
-    def _standard_errors(self, sums: Sums, confusion: Tensor) -> dict[str, float]:
-        """Over instances, of each metric of NRG that there is; over several inputs the mean, which is a bound."""
-        score = task.TASK_SCORES[self.task_metric]
-        errors = {
-            TASK_SCORE.key: 100 * math.fsum(task.score_error(score, matrix) for matrix in confusion) / len(confusion)
-        }
-        for key in (COMPREHENSIVENESS.key, SUFFICIENCY.key, AUPRC.key, TOKEN_F1.key):
-            error = standard_error(sums[key])
-            if error is not None:
-                errors[key] = _MEANS[key] * error
-        return {STANDARD_ERRORS[key].key: error for key, error in errors.items()}
 
 
 def make_evaluator(
@@ -262,22 +253,23 @@ def score_split(model: RationaleModel, split: EncodedSplit, setup: TrialSetup, r
     return scores.cpu()
 
 
-def _plausibility(batch: Batch, scores: Tensor) -> Sums:
-    """AUPRC and token F1, each in [0, 1], over the rows with gold."""
+def _keep_scores(kept: Tensor, split: EncodedSplit, chunk: Sequence[int], importance: Tensor) -> None:
+    """Put a chunk's scores [R, T] in their places, as far as `kept` goes [tokens of the first instances]."""
+    choices, offsets = split.choices, split.offsets.tolist()
+    for place, instance in enumerate(chunk):
+        if offsets[(instance + 1) * choices] <= len(kept):
+            for choice in range(choices):
+                start, end = offsets[instance * choices + choice : instance * choices + choice + 2]
+                kept[start:end] = importance[place * choices + choice, : end - start]
+
+
+def _plausibility(batch: Batch, scores: Tensor) -> dict[str, Tensor]:
+    """AUPRC and token F1, x100, means over each instance's rows with gold [B]; 0 where there are none."""
     columns = np.zeros((2, batch.rows))
     values, gold, lengths = scores.double().cpu().numpy(), batch.gold.cpu().numpy(), batch.host_lengths.tolist()
     for row in batch.host_has_gold.nonzero()[0].tolist():
         s, g = values[row, : lengths[row]], gold[row, : lengths[row]]
         columns[:, row] = plausibility.auprc(s, g), plausibility.token_f1(s, g)
-    auprc, token_f1 = torch.from_numpy(columns)
-    return {
-        AUPRC.key: _row_moments(auprc, batch.has_gold, batch),
-        TOKEN_F1.key: _row_moments(token_f1, batch.has_gold, batch),
-    }
-
-
-def _row_moments(values: Tensor, counted: Tensor, batch: Batch) -> Tensor:
-    """Moments over instances of a mean over their rows: values [R], which of them count [R]."""
-    counts = counted.cpu().double()
-    by_instance = (values.cpu().double() * counts).view(-1, batch.choices).sum(1)
-    return moments(by_instance, counts.view(-1, batch.choices).sum(1))
+    sums = columns.reshape(2, -1, batch.choices).sum(2)
+    means = 100 * sums / np.maximum(1, batch.host_has_gold.reshape(-1, batch.choices).sum(1))
+    return dict(zip(PLAUSIBILITY, torch.from_numpy(means), strict=True))

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.schema import Split
+from unirex_ray.metrics.instances import InstanceResults
 from unirex_ray.metrics.table import COMPREHENSIVENESS, STAGE_LOSS, SUFFICIENCY, TASK_SCORE, TrialMetrics
 from unirex_ray.models.rationale_model import RationaleModel, build_stage
-from unirex_ray.training.evaluate import Evaluator, make_evaluator, score_split
+from unirex_ray.training.evaluate import Evaluator, SplitResults, make_evaluator, score_split
 from unirex_ray.training.learner import Learner, TrainingError
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import TrialSetup
@@ -33,6 +34,9 @@ class StageTrainer:
         state: the stage's progress; updated in place as it trains.
         model: the one that learns.
         teacher_scores: of the earlier stage's extractor, by split [tokens]; empty where the stage reads none.
+
+    Attributes:
+        dev_instances: what the last stage's best weights did on dev; None until it has ended.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class StageTrainer:
         }
         self.teacher_scores = teacher_scores
         self.learner = Learner(setup, self.stage, model, self.data, runtime, state)
+        self.dev_instances: InstanceResults | None = None
         # The best weights that this process has seen, and the same until they are in the trial's folder.
         self._best: Mapping[str, Tensor] | None = None
         self._unsaved: Mapping[str, Tensor] | None = None
@@ -71,18 +76,20 @@ class StageTrainer:
         while not self.has_ended():
             self.learner.run_epoch(self.save)
             explained = self._is_explained(state.epoch + 1)
-            dev = self.evaluate("dev", explain=explained)
+            results = self.evaluate("dev", explain=explained)
+            dev = results.metrics
             if self.stage.trains_task_model:
                 score = dev[TASK_SCORE.key]
             else:
                 dev |= self._require_finite("dev", {STAGE_LOSS.key: self.learner.dev_loss()})
                 score = -dev[STAGE_LOSS.key]
             if self.is_last and not explained and score == state.best_score:
-                dev |= self.evaluate("dev")  # for what hangs on taking the first of the tied epochs
+                dev |= self.evaluate("dev").metrics  # for what hangs on taking the first of the tied epochs
             state.epoch, state.step = state.epoch + 1, 0
             if score > state.best_score:
                 state.best_epoch, state.best_score, state.best_metrics = state.epoch, score, dev
                 state.tied = [_faithfulness(dev)]
+                self.dev_instances = results.instances if explained else None
                 self._best = {name: value.to("cpu", copy=True) for name, value in self.model.state_dict().items()}
                 self._unsaved = self._best
             elif score == state.best_score:
@@ -99,9 +106,10 @@ class StageTrainer:
             if not self.has_ended() and self._checkpoint_is_due():
                 self.save()
         self.load_best()
-        if self.is_last and not _faithfulness(state.best_metrics):
-            state.best_metrics |= self.evaluate("dev")
-            state.tied[0] = _faithfulness(state.best_metrics)
+        if self.is_last and self.dev_instances is None:
+            self._explain_dev()
+            if state.tied:  # checkpoints of 0.1.0 did not count them
+                state.tied[0] = _faithfulness(state.best_metrics)
 
     def adopt(self, weights: Mapping[str, Tensor], epoch: int, tied: int) -> None:
         """Go on as if the stage had been trained here.
@@ -116,25 +124,35 @@ class StageTrainer:
         self.state.best_epoch = self.state.epoch = epoch
         self.state.tied = [[]] * tied
         if self.is_last:
-            self.state.best_metrics = self.evaluate("dev")
+            self._explain_dev()
             self.files.save_best(weights)
             self._report(TrialMetrics(dev=self.state.best_metrics))
+
+    def _explain_dev(self) -> None:
+        """With the best weights."""
+        results = self.evaluate("dev")
+        self.state.best_metrics |= results.metrics
+        self.dev_instances = results.instances
 
     def has_ended(self) -> bool:
         """Whether there is no epoch left to train."""
         train = self.setup.config.train
         return early_stopping(self.state, epochs=train.epochs, patience=train.patience)
 
-    def evaluate(self, split: Split, evaluator: Evaluator | None = None, *, explain: bool = True) -> dict[str, float]:
-        """Metrics of a split by key: the task's, and with `explain` all others."""
+    def evaluate(
+        self, split: Split, evaluator: Evaluator | None = None, *, explain: bool = True, shown: int = 0
+    ) -> SplitResults:
+        """Results on a split: of the task, and with `explain` all others; see `Evaluator`."""
         started = time.perf_counter()
-        metrics = (evaluator or self.evaluator())(self.data[split], explain=explain)
+        results = (evaluator or self.evaluator())(self.data[split], explain=explain, shown=shown)
         self.state.evaluate_s += time.perf_counter() - started
         if split != "test":
-            return self._require_finite(split, metrics)
+            self._require_finite(split, results.metrics)
+            return results
         # A test metric that is not finite fails no trial, as test decides nothing. It becomes nan: some stores make a
         # number of inf.
-        return {key: value if math.isfinite(value) else math.nan for key, value in metrics.items()}
+        finite = {key: value if math.isfinite(value) else math.nan for key, value in results.metrics.items()}
+        return replace(results, metrics=finite)
 
     def evaluator(self) -> Evaluator:
         """Evaluates the stage's model."""

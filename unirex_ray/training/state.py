@@ -19,6 +19,7 @@ from unirex_ray.config import Config, build_config, refuse_remote_code, to_yaml
 from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError, one_line
+from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_EPOCHS, TIED_SUFF_RANGE, TrialMetrics
 from unirex_ray.models.card import ModelCard, read_card
 from unirex_ray.models.rationale_model import RationaleModel, build_model
@@ -207,8 +208,12 @@ class TrialFiles:
         """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look."""
         self._save(store, BEST, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
 
-    def finish(self, result: TrialResult, config: Config, card: ModelCard) -> None:
-        """Leave configuration and result beside the best weights; from now on `result` returns it."""
+    def finish(self, result: TrialResult, instances: bytes, config: Config, card: ModelCard) -> None:
+        """Leave results by instance, configuration and result beside the best weights; `result` returns it from now on.
+
+        Args:
+            instances: see `metrics.instance_file`.
+        """
         if self._runtime.rank != 0:
             return
         content = {
@@ -219,6 +224,7 @@ class TrialFiles:
             "perturbation": result.perturbation,
             "highlights": [asdict(highlight) for highlight in result.highlights],
         }
+        self._store.write(INSTANCES, instances)
         self._store.write(CONFIG, to_yaml(config).encode())
         self._store.write(RESULT, json.dumps(content).encode())
         self._store.delete(LAST)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from unirex_ray.config import Config
-from unirex_ray.data.schema import Corpus
+from unirex_ray.data.schema import Corpus, Split
+from unirex_ray.metrics.instance_file import to_parquet
+from unirex_ray.metrics.instances import InstanceResults
 from unirex_ray.metrics.table import EVALUATE_S, EXTRACTION_S, TOTAL_S, TRAIN_S, WAIT_S, TrialMetrics
-from unirex_ray.training.explain import HIGHLIGHTS, explain_instances
+from unirex_ray.training.explain import HIGHLIGHTS, highlight_results
 from unirex_ray.training.memory import trim_malloc
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import prepare_trial, trial_identity
@@ -40,30 +42,26 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
         # that several of them have once: the first of them trains it, the others wait and adopt it.
         for trainer in stages_from(files.last_checkpoint(), setup, files, runtime):
             train_or_adopt(trainer)
-        result = final_result(trainer, started)
-        files.finish(result, setup.config, setup.card)
+        result, instances = final_result(trainer, started)
+        files.finish(result, instances, setup.config, setup.card)
         return result
     finally:
         trim_malloc()
 
 
-def final_result(trainer: StageTrainer, started: float) -> TrialResult:
+def final_result(trainer: StageTrainer, started: float) -> tuple[TrialResult, bytes]:
     """The last stage's best epoch: its dev metrics, and test, evaluated once per completed trial.
+
+    With it dev and test by instance, as a file.
 
     Args:
         trainer: of the last stage, with the best weights.
         started: when this process took the trial up, by `time.perf_counter`.
     """
     setup, evaluator = trainer.setup, trainer.evaluator()
-    test = trainer.evaluate("test", evaluator)
-    highlights = explain_instances(
-        trainer.model,
-        trainer.data["test"],
-        setup.corpus.splits["test"][:HIGHLIGHTS],
-        setup.corpus.labels,
-        setup.encoded.special_tokens,
-        setup.forward_plan,
-        bf16=evaluator.bf16,
+    test = trainer.evaluate("test", evaluator, shown=HIGHLIGHTS)
+    highlights = highlight_results(
+        trainer.model, trainer.data["test"], setup.corpus.splits["test"][:HIGHLIGHTS], setup.corpus.labels, test
     )
     state = trainer.state
     seconds = {
@@ -73,9 +71,13 @@ def final_result(trainer: StageTrainer, started: float) -> TrialResult:
         EXTRACTION_S.key: evaluator.stopwatch.per_instance,
         TOTAL_S.key: time.perf_counter() - started,
     }
-    return TrialResult(
-        metrics=TrialMetrics(dev=state.best_metrics | tied_epochs(state.tied), test=test, time=seconds),
+    result = TrialResult(
+        metrics=TrialMetrics(dev=state.best_metrics | tied_epochs(state.tied), test=test.metrics, time=seconds),
         epoch=state.best_epoch,
         perturbation="dropped" if setup.forward_plan.drop else "masked",
         highlights=highlights,
     )
+    assert trainer.dev_instances is not None
+    about = {"method": setup.config.method, "seed": setup.config.train.seed, "data_digest": setup.encoded.digest}
+    by_split: dict[Split, InstanceResults] = {"dev": trainer.dev_instances, "test": test.instances}
+    return result, to_parquet(by_split, setup.encoded.labels, about)
