@@ -2,6 +2,7 @@
 
 engine: a step and an evaluation as multiples of plain fine-tuning and prediction. trial: where a trial's seconds go.
 data: what preparing a corpus of e-SNLI's size costs. search: what a sweep's schedule and searcher cost.
+certainty: how often intervals hold the truth, in simulated experiments.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import torch
 
 from unirex_ray.benchmarks.engine import WORKLOADS
-from unirex_ray.benchmarks.table import configs_by_method, data_table, engine_table, search_table, trial_table
+from unirex_ray.benchmarks.table import configs_by_method, measure
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.errors import UserError, exit_on_user_error
 from unirex_ray.report.table import console
@@ -24,6 +25,7 @@ _READS = {
     "trial": ("method", "model.", "loss.", "data.", "train."),
     "data": ("model.", "data.max_length"),
     "search": (),
+    "certainty": (),
 }
 
 
@@ -41,18 +43,12 @@ def main() -> None:
     if options.runs < 5 or options.instances < 3:
         raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
     torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
-    if what == "engine":
-        workloads = {name: load for name, load in WORKLOADS.items() if options.lengths in (None, name)}
-        table = engine_table(configs, workloads, runs=options.runs)
-    elif what == "search":
-        table = search_table()
-    else:
-        table = trial_table(configs) if what == "trial" else data_table(config, options.instances)
+    measured = measure(what, configs, lengths=options.lengths, runs=options.runs, instances=options.instances)
     if not options.json:
-        return table.print(console())
+        return measured.print(console())
     about = {"encoder": config.model.encoder, "threads": torch.get_num_threads(), "precision": config.train.precision}
-    machine = {} if what == "search" else about
-    print(json.dumps({**machine, "results": table.records}, indent=2))
+    machine = about if _READS[what] else {}
+    print(json.dumps({**machine, "results": measured.records}, indent=2))
 
 
 if __name__ == "__main__":

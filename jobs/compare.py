@@ -17,11 +17,12 @@ def main() -> None:
     )
     add_choice_of_sweeps(parser)
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
+    parser.add_argument("--pairs", action="store_true", help="How often each method is ahead of each other one.")
     parser.add_argument("--published", action="store_true", help="Show the paper's results on this corpus as well.")
     options, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.
-    from unirex_ray.analysis.compare import compare, write_back
+    from unirex_ray.analysis.compare import compare, with_certainty, write_back
     from unirex_ray.analysis.gold_efficiency import gold_efficiency
     from unirex_ray.analysis.paper import compare_with_paper, require_published
     from unirex_ray.analysis.transfer import transfer_rows
@@ -34,7 +35,7 @@ def main() -> None:
     paper = require_published(config.data.name) if options.published else None
     store, sweeps = open_sweeps(config, **choice_of_sweeps(options))
     weights = weights_of(sweeps, configured_weights(config, tree))
-    comparison = compare(config.data.name, sweeps, weights)
+    comparison = with_certainty(compare(config.data.name, sweeps, weights), store.artifact, weights)
     against_paper = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
@@ -45,7 +46,7 @@ def main() -> None:
 
     out = console()
     for name, table in tables.items():
-        if name != "configurations" or options.configurations:
+        if name not in ("configurations", "pairs") or getattr(options, name):
             table.print(out)
     out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
     out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)

@@ -61,7 +61,7 @@ def test_on_the_corpus_of_training_every_recorded_test_metric_comes_again(swept,
         )
         assert len(highlights) == 12
         by_split = from_parquet(each.instances)
-        again = split_metrics(by_split["test"], corpus.task_metric)
+        again = split_metrics(by_split["test"])
         assert again == pytest.approx({key: evaluation.metrics.test[key] for key in again}, rel=1e-5, abs=1e-5)
 
 

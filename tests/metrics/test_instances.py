@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -30,6 +31,7 @@ def results(**measured) -> InstanceResults:
         gold_rows=np.array([1, 1, 1, 0]),
         measured={**dict.fromkeys((*COMP, *SUFF), zeros), **measured},
         classes=2,
+        task_metric="accuracy",
     )
 
 
@@ -40,8 +42,7 @@ def test_metrics_by_hand():
             auprc=np.array([50.0, 60.0, 100.0, math.nan]),
             token_f1=np.array([40.0, 40.0, 40.0, math.nan]),
             loss=np.array([0.1, 0.2, 0.3, 0.4]),
-        ),
-        "accuracy",
+        )
     )
     # (1.2 + 0.6 + 0 - 0.6) / 6 over four instances; three of four are right.
     assert found["comprehensiveness"] == pytest.approx(0.05)
@@ -58,13 +59,12 @@ def test_a_model_that_predicts_from_every_rationale_scores_their_mean():
     votes = [
         np.array(row, dtype=float) for row in ([0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 1, 0])
     ]
-    found = split_metrics(results(**dict(zip(PREDICTED_AT, votes, strict=True))), "accuracy")
+    found = split_metrics(results(**dict(zip(PREDICTED_AT, votes, strict=True))))
     assert found["accuracy"] == pytest.approx(100 * (1 + 1 + 0 + 0.75 + 0.75) / 5)
 
 
 def test_without_rationales_there_are_task_metrics_alone():
-    bare = results()
-    found = split_metrics(InstanceResults(**{**vars(bare), "measured": {}}), "macro_f1")
+    found = split_metrics(replace(results(), measured={}))
     assert set(found) == {"accuracy", "macro_f1", "task_score"}
 
 
@@ -89,13 +89,14 @@ def test_a_file_gives_back_what_went_in(count, several, gold, seed):
             gold_rows=gold_rows,
             measured=measured,
             classes=2,
+            task_metric="macro_f1",
         )
 
     given_ = {"dev": made(count), "test": made(count + 1)}
     found = from_parquet(to_parquet(given_, LABELS, {"seed": 3}))
     assert list(found) == ["dev", "test"]
     for split, expected in given_.items():
-        for name in ("ids", "classes"):
+        for name in ("ids", "classes", "task_metric"):
             assert getattr(found[split], name) == getattr(expected, name)
         for name in ("labels", "predicted", "probability", "tokens", "gold_rows"):
             assert getattr(found[split], name) == pytest.approx(getattr(expected, name), rel=1e-6)
@@ -111,7 +112,7 @@ def test_other_programs_read_the_file_as_it_is():
     assert frame.query("label != predicted")["id"].tolist() == ["b"]
     assert frame["auprc"].mean() == 70.0
     about = json.loads(parquet.read_schema(io.BytesIO(data)).metadata[b"unirex_ray"])
-    assert about == {"metrics_version": 1, "labels": ["bad", "good"], "seed": 3}
+    assert about == {"metrics_version": 1, "labels": ["bad", "good"], "task_metric": "accuracy", "seed": 3}
 
 
 def test_a_damaged_file_is_refused_by_name():

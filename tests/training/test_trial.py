@@ -100,7 +100,7 @@ def test_every_recorded_metric_follows_from_the_results_by_instance(config, tmp_
     assert list(by_split) == ["dev", "test"]
     for split, instances in by_split.items():
         assert list(instances.ids) == [instance.id for instance in corpus.splits[split]]
-        again = split_metrics(instances, corpus.task_metric)
+        again = split_metrics(instances)
         recorded = result.metrics.of(split)
         assert recorded == pytest.approx({**recorded, **again}, rel=1e-5, abs=1e-5)
         assert set(recorded) - set(again) <= {"tied_epochs", "tied_comp_range", "tied_suff_range", "stage_loss"}

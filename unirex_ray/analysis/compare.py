@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from unirex_ray.analysis.certainty import Certainty, certainty, read_results
 from unirex_ray.analysis.selection import (
     Configuration,
     configurations,
@@ -64,6 +65,8 @@ class Comparison:
         protocol_differences: the settings in which these differ, in words; empty for one.
         unscored: what is left out, with the reason.
         variants: every complete configuration by method.
+        certainty: intervals and the like; None where there are no results by instance, or nobody asked.
+        no_certainty: why there is none, in words.
     """
 
     experiment: str
@@ -76,6 +79,13 @@ class Comparison:
     protocol_differences: str
     unscored: tuple[tuple[str, str], ...]
     variants: Mapping[str, tuple[Configuration, ...]]
+    certainty: Certainty | None = None
+    no_certainty: str = ""
+
+    @property
+    def selected(self) -> dict[str, Configuration]:
+        """The configurations that are scored against each other, by method."""
+        return {row.method: row.configuration for row in self.rows if row.scores is not None}
 
     @property
     def raw(self) -> dict[str, dict[str, float]]:
@@ -140,6 +150,24 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )
+
+
+def with_certainty(
+    comparison: Comparison, artifact: Callable[[str, str], bytes | None], weights: Weights = EQUAL_WEIGHTS
+) -> Comparison:
+    """The same comparison, with how sure it is where its runs have results by instance.
+
+    Args:
+        artifact: of a run by its name, see `RunStore`.
+    """
+    if not comparison.selected:
+        return replace(comparison, no_certainty="no method is scored")
+    results, why_none = read_results(artifact, comparison.selected)
+    if why_none:
+        return replace(comparison, no_certainty=why_none)
+    eligible = {*comparison.selected} - {*comparison.unranked}
+    found = certainty(comparison.selected, comparison.population, results, weights, may_be_first=eligible)
+    return replace(comparison, certainty=found)
 
 
 def in_table_order(methods: Iterable[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 
+from unirex_ray.benchmarks.certainty import study
 from unirex_ray.benchmarks.data import measure_data
-from unirex_ray.benchmarks.engine import Workload, measure_engine
+from unirex_ray.benchmarks.engine import WORKLOADS, Workload, measure_engine
 from unirex_ray.benchmarks.search import measure_search
 from unirex_ray.benchmarks.trial import TrialCost, measure_trial
 from unirex_ray.config import Config, Tree, build_config
@@ -20,6 +21,26 @@ def configs_by_method(tree: Tree) -> dict[str, Config]:
     """The configuration of the tree's method, or of every method where it names `all`."""
     methods = METHODS if tree.get("method") == "all" else (build_config(tree).method,)
     return {method: choose_precision(build_config(tree, {"method": method}))[0] for method in methods}
+
+
+def measure(what: str, configs: Mapping[str, Config], *, lengths: str | None, runs: int, instances: int) -> ReportTable:
+    """What `jobs/benchmark.py` measures by this name.
+
+    Args:
+        configs: by method.
+        lengths: of which workload, for `engine`; None: of each.
+        runs: see `engine_table`.
+        instances: see `data_table`.
+    """
+    workloads = {name: workload for name, workload in WORKLOADS.items() if lengths in (None, name)}
+    measures: dict[str, Callable[[], ReportTable]] = {
+        "engine": lambda: engine_table(configs, workloads, runs=runs),
+        "trial": lambda: trial_table(configs),
+        "data": lambda: data_table(next(iter(configs.values())), instances),
+        "search": search_table,
+        "certainty": certainty_table,
+    }
+    return measures[what]()
 
 
 def engine_table(configs: Mapping[str, Config], workloads: Mapping[str, Workload], *, runs: int) -> ReportTable:
@@ -91,6 +112,31 @@ def search_table(sizes: Iterable[int] = (10, 100, 1000, 10_000)) -> ReportTable:
         },
         raw={},
         records=[asdict(cost) for cost in costs],
+    )
+
+
+def certainty_table(experiments: int = 1000) -> ReportTable:
+    """One row per number of seeds and how far they spread: what intervals and tests of a comparison keep."""
+    settings = ((1, 0.0), (3, 0.0), (3, 0.5), (3, 1.0), (3, 2.0), (5, 1.0), (10, 1.0))
+    found = [study(experiments, seeds=seeds, seed_spread=spread) for seeds, spread in settings]
+    return ReportTable(
+        title=f"Shares of {experiments:,} simulated experiments with 200 test instances",
+        lead={
+            "Seeds": [str(seeds) for seeds, _ in settings],
+            "Spread over seeds": [f"{spread:g} SE" for _, spread in settings],
+        },
+        scores={
+            "95 % of raw metrics": [f"{row.raw:.3f}" for row in found],
+            "95 % of CNRG": [f"{row.cnrg:.3f}" for row in found],
+            "Test at 5 %": [f"{row.false_alarms:.3f}" for row in found],
+            "Three equal methods first": [" ".join(f"{share:.2f}" for share in row.first) for row in found],
+        },
+        raw={},
+        remarks=["SE: the standard error over instances, which is what intervals of a single seed show."],
+        records=[
+            {"seeds": seeds, "seed_spread": spread, **asdict(row)}
+            for (seeds, spread), row in zip(settings, found, strict=True)
+        ],
     )
 
 

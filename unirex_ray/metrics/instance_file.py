@@ -30,7 +30,8 @@ def to_parquet(results: Mapping[Split, InstanceResults], labels: tuple[str, ...]
     """
     tables = [_table(split, found, labels) for split, found in results.items()]
     table = pa.concat_tables(tables, promote_options="permissive")
-    metadata = {"metrics_version": METRICS_VERSION, "labels": list(labels), **about}
+    (task_metric,) = {found.task_metric for found in results.values()}
+    metadata = {"metrics_version": METRICS_VERSION, "labels": list(labels), "task_metric": task_metric, **about}
     stream = io.BytesIO()
     parquet.write_table(table.replace_schema_metadata({_ABOUT: json.dumps(metadata)}), stream, compression="zstd")
     return stream.getvalue()
@@ -47,12 +48,12 @@ def from_parquet(data: bytes, name: str = INSTANCES) -> dict[Split, InstanceResu
     """
     try:
         table = parquet.read_table(io.BytesIO(data))
-        labels = json.loads(table.schema.metadata[_ABOUT])["labels"]
+        about = json.loads(table.schema.metadata[_ABOUT])
         splits = table["split"].to_pylist()
         starts = [index for index, split in enumerate(splits) if index == 0 or split != splits[index - 1]]
         ends = [*starts[1:], len(splits)]
         return {
-            splits[start]: _results(table.slice(start, end - start), labels)
+            splits[start]: _results(table.slice(start, end - start), about)
             for start, end in zip(starts, ends, strict=True)
         }
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
@@ -83,10 +84,12 @@ def _table(split: Split, results: InstanceResults, labels: tuple[str, ...]) -> p
     return pa.table(columns)
 
 
-def _results(table: pa.Table, labels: list[str]) -> InstanceResults:
+def _results(table: pa.Table, about: Mapping[str, Any]) -> InstanceResults:
+    labels = pa.array(about["labels"], pa.string())
+
     def classes(name: str) -> np.ndarray:
         # The file keeps the names that occur, in no order to rely on.
-        return numbers(compute.index_in(table[name].cast(pa.string()), value_set=pa.array(labels, pa.string())))
+        return numbers(compute.index_in(table[name].cast(pa.string()), value_set=labels))
 
     def numbers(column: pa.ChunkedArray) -> np.ndarray:
         found: np.ndarray = column.to_numpy()
@@ -106,4 +109,5 @@ def _results(table: pa.Table, labels: list[str]) -> InstanceResults:
             **{name: numbers(table[name]).astype(np.float64) for name in _MEASURED if name in there},
         },
         classes=len(labels),
+        task_metric=about["task_metric"],
     )

@@ -63,6 +63,7 @@ class InstanceResults:
         measured: further columns by name [N]: those of `COMP`, `SUFF`, `PREDICTED_AT`, `PLAUSIBILITY` and `OTHERS` that
             there are.
         classes: C.
+        task_metric: what the corpus calls its task score.
     """
 
     ids: tuple[str, ...]
@@ -73,6 +74,7 @@ class InstanceResults:
     gold_rows: NDArray[np.int64]
     measured: Mapping[str, Array]
     classes: int
+    task_metric: TaskMetric
 
     def __len__(self) -> int:
         """N."""
@@ -113,7 +115,7 @@ def confusion_matrices(results: InstanceResults) -> Tensor:
     return torch.stack(counts).double()
 
 
-def split_metrics(results: InstanceResults, task_metric: TaskMetric) -> dict[str, float]:
+def split_metrics(results: InstanceResults) -> dict[str, float]:
     """Every metric of the split by key, with standard errors and a verdict where rationales were measured."""
     metrics = {}
     for key in (LOSS.key, *AT_EACH_K, *PLAUSIBILITY, LOG_ODDS.key, CONVERGENCE_DELTA.key):
@@ -121,11 +123,11 @@ def split_metrics(results: InstanceResults, task_metric: TaskMetric) -> dict[str
         if measured is not None:
             metrics[key] = mean(*measured)
     matrices = confusion_matrices(results)
-    metrics |= _task_metrics(matrices, task_metric)
+    metrics |= _task_metrics(matrices, results.task_metric)
     if not results.explained:
         return metrics
     metrics[CSD.key] = metrics[COMPREHENSIVENESS.key] - metrics[SUFFICIENCY.key]
-    return metrics | _standard_errors(results, matrices, task_metric) | verdict(matrices, task_metric)
+    return metrics | _standard_errors(results, matrices) | verdict(matrices, results.task_metric)
 
 
 def _task_metrics(confusion: Tensor, task_metric: TaskMetric) -> dict[str, float]:
@@ -140,9 +142,9 @@ def _task_metrics(confusion: Tensor, task_metric: TaskMetric) -> dict[str, float
     return {TASK_SCORE.key: scores[task_metric], **scores}
 
 
-def _standard_errors(results: InstanceResults, confusion: Tensor, task_metric: TaskMetric) -> dict[str, float]:
+def _standard_errors(results: InstanceResults, confusion: Tensor) -> dict[str, float]:
     """Over instances, of each metric of NRG that there is; over several inputs the mean, which is a bound."""
-    score = task.TASK_SCORES[task_metric]
+    score = task.TASK_SCORES[results.task_metric]
     errors = {TASK_SCORE.key: 100 * math.fsum(task.score_error(score, matrix) for matrix in confusion) / len(confusion)}
     for key in (*AT_EACH_K, *PLAUSIBILITY):
         measured = results.metric(key)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import NRG_METRICS, STANDARD_ERRORS, Desideratum
+from unirex_ray.metrics.table import AUPRC, NRG_METRICS, STANDARD_ERRORS, Desideratum
 
 Array = NDArray[np.float64]
 
@@ -89,14 +89,40 @@ class Population:
 def relative_gain(values: Array, *, higher_is_better: bool) -> Array:
     """NRG of one raw metric over all members: (z - min)/(max - min), or (max - z)/(max - min) where lower is better.
 
+    Args:
+        values: of the members [..., members].
+
     Returns:
         A value in [0, 1] per member, 1.0 for the best; 0.0 for every member where max = min.
     """
-    if len(values) == 0 or np.ptp(values) == 0:
+    if values.size == 0:
         return np.zeros_like(values)
-    low, high = values.min(), values.max()
-    gain: Array = ((values - low) if higher_is_better else (high - values)) / (high - low)
+    low, high = values.min(-1, keepdims=True), values.max(-1, keepdims=True)
+    gain: Array = ((values - low) if higher_is_better else (high - values)) / np.where(high > low, high - low, 1.0)
     return gain
+
+
+def composite(gains: Mapping[str, Array], weights: Weights) -> tuple[Array, Array | None, Array, Array]:
+    """FNRG, PNRG, TNRG and CNRG.
+
+    Args:
+        gains: NRG of each raw metric, by its key [..., members].
+        weights: see `usable_weights`.
+
+    Returns:
+        Four arrays [..., members]; PNRG is None where no gain is a plausibility metric's.
+    """
+
+    def desideratum(wanted: Desideratum) -> Array:
+        of_wanted: Array = np.mean([gains[m.key] for m in NRG_METRICS if m.desideratum == wanted], axis=0)
+        return of_wanted
+
+    fnrg, tnrg = desideratum("faithfulness"), desideratum("task")
+    pnrg = desideratum("plausibility") if AUPRC.key in gains else None
+    weighted = [weight * part for weight, part in zip(weights, (fnrg, pnrg, tnrg), strict=True) if part is not None]
+    # The sum is rounded once, whatever the order of its terms.
+    total = np.vectorize(lambda *parts: math.fsum(parts), otypes=[float])(*weighted)
+    return fnrg, pnrg, tnrg, total / math.fsum(weights)
 
 
 def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = EQUAL_WEIGHTS) -> Population:
@@ -131,21 +157,14 @@ def score_population(raw: Mapping[str, Mapping[str, float]], weights: Weights = 
         for m in table
     }
 
-    def desideratum(wanted: Desideratum) -> Array:
-        of_wanted: Array = np.mean([gains[metric.key] for metric in table if metric.desideratum == wanted], axis=0)
-        return of_wanted
-
-    fnrg, tnrg = desideratum("faithfulness"), desideratum("task")
-    pnrg = desideratum("plausibility") if has_gold else None
-    weighted = [weight * part for weight, part in zip(used, (fnrg, pnrg, tnrg), strict=True) if part is not None]
+    fnrg, pnrg, tnrg, cnrg = composite(gains, used)
     return Population(
         members=tuple(raw),
         gains=gains,
         fnrg=fnrg,
         pnrg=pnrg,
         tnrg=tnrg,
-        # The sum is rounded once, whatever the order of its terms.
-        cnrg=np.array([math.fsum(parts) for parts in zip(*weighted, strict=True)], dtype=float) / math.fsum(used),
+        cnrg=cnrg,
         constant=tuple(key for key, column in columns.items() if np.ptp(column) == 0) if raw else (),
         noise=noise,
     )

@@ -1,4 +1,4 @@
-"""Task performance from a confusion matrix [C, C], with gold classes in rows and predicted ones in columns."""
+"""Task performance from confusion matrices [..., C, C], with gold classes in rows and predicted ones in columns."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 def accuracy(confusion: Tensor) -> Tensor:
     """Share of instances on the diagonal, in [0, 1]; higher is better."""
-    return confusion.diagonal().sum() / confusion.sum()
+    return _hits(confusion).sum(-1) / confusion.sum((-2, -1))
 
 
 def binary_f1(confusion: Tensor) -> Tensor:
     """F1 of the second of two classes, in [0, 1]; 0 where it neither occurs nor is predicted (as scikit-learn's)."""
-    hits, either = confusion[1, 1], confusion[1].sum() + confusion[:, 1].sum()
-    return 2 * hits / either if either > 0 else hits * 0.0
+    return _class_f1(confusion)[0][..., 1]
 
 
 def macro_f1(confusion: Tensor) -> Tensor:
     """Mean F1 over the classes that occur, gold or predicted (as scikit-learn's default), in [0, 1]."""
-    hits = confusion.diagonal().double()
-    either = confusion.sum(0) + confusion.sum(1)
+    f1, occurs = _class_f1(confusion)
+    return f1.sum(-1) / occurs.sum(-1)
+
+
+def _class_f1(confusion: Tensor) -> tuple[Tensor, Tensor]:
+    """F1 of each class, 0 for one that does not occur, and whether it occurs [..., C]."""
+    either = confusion.sum(-2) + confusion.sum(-1)
     occurs = either > 0
-    return (2 * hits[occurs] / either[occurs]).mean()
+    return 2 * _hits(confusion) / torch.where(occurs, either, torch.ones_like(either)), occurs
+
+
+def _hits(confusion: Tensor) -> Tensor:
+    return confusion.double().diagonal(dim1=-2, dim2=-1)
 
 
 TASK_SCORES: Mapping[TaskMetric, Callable[[Tensor], Tensor]] = {

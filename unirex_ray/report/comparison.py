@@ -11,6 +11,13 @@ from unirex_ray.analysis.compare import Comparison, score_metrics
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow
 from unirex_ray.metrics.nrg import Scores
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
+from unirex_ray.report.certainty import (
+    certainty_record,
+    certainty_remarks,
+    findings,
+    interval_text,
+    share_text,
+)
 from unirex_ray.report.table import (
     NOT_BETTER_REMARK,
     TIE_RULE,
@@ -105,6 +112,12 @@ def comparison_table(comparison: Comparison) -> ReportTable:
         for header, values in nrg.items()
         if set(values) != {None}
     }
+    found = comparison.certainty
+    if found is not None:
+        known = found.intervals
+        bounds = [interval_text(known[r.method]["cnrg"], 2) if r.method in known else "" for r in rows]
+        firsts = [share_text(found.first[r.method]) if r.method in known else "" for r in rows]
+        scores = {"CNRG": scores.pop("CNRG"), "95 %": bounds, "First": firsts, **scores}
     over = over_seeds([record.spec.seed for record in row.configuration.records] for row in rows)
     return ReportTable(
         title=f"{comparison.experiment}: test, {over}; NRG over {len(comparison.population.scores)} methods",
@@ -117,8 +130,11 @@ def comparison_table(comparison: Comparison) -> ReportTable:
 
 
 def _remarks(comparison: Comparison) -> list[str]:
-    """Constant metrics, missing gold rationales, and what is unscored."""
-    remarks = []
+    """How sure the order is, constant metrics, missing gold rationales, and what is unscored."""
+    found = comparison.certainty
+    remarks = [*findings(found), *certainty_remarks(found)] if found else []
+    if comparison.no_certainty:
+        remarks.append(f"NO INTERVALS, so that a difference may be chance: {comparison.no_certainty}.")
     if comparison.population.constant:
         remarks.append(f"All methods are equal on {constant_labels(comparison.population)}: each gets NRG 0.0 there.")
     if comparison.population.scores and not comparison.population.plausibility:
@@ -154,12 +170,14 @@ def _leaderboard_record(row: LeaderboardRow) -> dict[str, Any]:
 
 
 def _comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
+    found = comparison.certainty
     return [
         {
             "method": row.method,
             "label": method_label(row.method),
             **(TrialMetrics(nrg=score_metrics(row.scores)).flat() if row.scores else {}),
             **raw_metrics(row.configuration, "test"),
+            **(certainty_record(found, row.method) if found and row.method in found.intervals else {}),
             "seeds": [record.spec.seed for record in row.configuration.records],
             "configuration": row.configuration.key,
             "candidates": row.candidates,

@@ -11,6 +11,7 @@ from unirex_ray.analysis.gold_efficiency import GoldEfficiency
 from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.transfer import TransferRow
 from unirex_ray.errors import UserError
+from unirex_ray.report.certainty import certainty_table, pairs_table
 from unirex_ray.report.comparison import comparison_table
 from unirex_ray.report.configurations import configurations_table
 from unirex_ray.report.gold_efficiency import gold_efficiency_table
@@ -27,8 +28,10 @@ def comparison_tables(
     transfer: Sequence[TransferRow] = (),
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; the last three only where there are such results."""
+    found = comparison.certainty
     tables = {
         "comparison": comparison_table(comparison),
+        **({"certainty": certainty_table(comparison, found), "pairs": pairs_table(comparison, found)} if found else {}),
         "configurations": configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),

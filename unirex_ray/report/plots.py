@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from unirex_ray.analysis.compare import Comparison, MethodRow
 from unirex_ray.analysis.gold_efficiency import Curve, GoldEfficiency
 from unirex_ray.metrics.table import AUPRC
+from unirex_ray.report.certainty import intervals_of
 from unirex_ray.report.gold_efficiency import percent_text
 from unirex_ray.report.table import NOT_BETTER, marked_label, method_label, over_seeds
 
@@ -18,13 +19,15 @@ from unirex_ray.report.table import NOT_BETTER, marked_label, method_label, over
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}
 _LINES = ("#56B4E9", "#E69F00", "#CC79A7", "#0072B2", "#D55E00", "#009E73", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v")
+_INTERVAL = {"fmt": "none", "ecolor": "#333333", "elinewidth": 1.0, "capsize": 2.0}
+_NUMBER = {"fontsize": 8, "color": "#333333"}
 _DASHES = ((0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
 
 def plot_cnrg(comparison: Comparison, path: str | Path) -> None:
     """Write a bar chart of global CNRG by method, best on top."""
     rows = _scored(comparison)
-    _bars(path, rows, {"CNRG": [row.scores.cnrg for row in rows if row.scores]}, _title(comparison, "CNRG"))
+    _bars(path, comparison, {"CNRG": [row.scores.cnrg for row in rows if row.scores]}, _title(comparison, "CNRG"))
 
 
 def plot_desiderata(comparison: Comparison, path: str | Path) -> None:
@@ -37,7 +40,7 @@ def plot_desiderata(comparison: Comparison, path: str | Path) -> None:
         "TNRG": [score.tnrg for score in scores],
     }
     drawn = {name: values for name, values in series.items() if values}
-    _bars(path, rows, drawn, _title(comparison, ", ".join(drawn)))
+    _bars(path, comparison, drawn, _title(comparison, ", ".join(drawn)))
 
 
 def plot_gold_efficiency(experiment: str, efficiency: GoldEfficiency, path: str | Path) -> None:
@@ -99,14 +102,29 @@ def _title(comparison: Comparison, scores: str) -> str:
     return f"{comparison.experiment}: {scores} on test"
 
 
-def _bars(path: str | Path, rows: Sequence[MethodRow], series: Mapping[str, Sequence[float]], title: str) -> None:
+def _bars(path: str | Path, comparison: Comparison, series: Mapping[str, Sequence[float]], title: str) -> None:
+    """A bar per method and series, with its interval where there is one."""
+    rows = _scored(comparison)
     thickness = 0.8 / len(series)
     figure = Figure(figsize=(7.5, 1.2 + 0.28 * len(rows) * (1 + len(series)) / 2 + 0.12 * len(rows)), dpi=150)
     axes: Axes = figure.add_subplot()
     for index, (name, values) in enumerate(series.items()):
         centres = [row + (index - (len(series) - 1) / 2) * thickness for row in range(len(rows))]
-        bars = axes.barh(centres, values, height=thickness * 0.92, color=_COLOURS[name], label=name)
-        axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8, color="#333333")
+        axes.barh(centres, values, height=thickness * 0.92, color=_COLOURS[name], label=name)
+        intervals = intervals_of(comparison, name.lower())
+        if intervals:
+            bounds = [intervals[row.method] for row in rows]
+            # A score may lie outside the percentiles of its draws: the bar of an interval never points inwards.
+            apart = [
+                (max(0.0, value - low), max(0.0, high - value))
+                for value, (low, high) in zip(values, bounds, strict=True)
+            ]
+            axes.errorbar(values, centres, xerr=list(zip(*apart, strict=True)), **_INTERVAL)
+            ends = [max(value, high) for value, (_, high) in zip(values, bounds, strict=True)]
+        else:
+            ends = list(values)
+        for value, end, centre in zip(values, ends, centres, strict=True):
+            axes.annotate(f"{value:.3f}", (end, centre), (3, 0), textcoords="offset points", va="center", **_NUMBER)
     axes.set_yticks(range(len(rows)), [_text(marked_label(row.method, row.learned)) for row in rows])
     if any(row.learned is False for row in rows):
         axes.set_xlabel(f"{NOT_BETTER} not better than the majority class", loc="left", fontsize=8)
@@ -117,7 +135,8 @@ def _bars(path: str | Path, rows: Sequence[MethodRow], series: Mapping[str, Sequ
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_title(_text(title), loc="left", fontsize=11)
+    over = " with 95 % intervals" if comparison.certainty else ""
+    axes.set_title(_text(title + over), loc="left", fontsize=11)
     if len(series) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.savefig(path, bbox_inches="tight", format="png")

@@ -46,6 +46,10 @@ class PooledStores:
                     self._by_run |= dict.fromkeys(runs, store)
         return list(sweeps.values())
 
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """See `RunStore`."""
+        return self._by_run[run_id].artifact(run_id, name)
+
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         """See `RunStore`; store by store."""
         return [evaluation for store in self._stores for evaluation in store.evaluations(trained_on)]

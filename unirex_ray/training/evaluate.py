@@ -105,7 +105,7 @@ class Evaluator:
                     _keep_scores(scores, split, chunk, importance)
         values, scores = self._over_workers(values), self._over_workers(scores)
         results = self._results(split, dict(zip(columns, values.numpy(), strict=True)))
-        return SplitResults(metrics=split_metrics(results, self.task_metric), instances=results, scores=scores)
+        return SplitResults(metrics=split_metrics(results), instances=results, scores=scores)
 
     def _columns(self, split: EncodedSplit, explain: bool) -> list[str]:
         """Names of what `_chunk` finds."""
@@ -140,6 +140,7 @@ class Evaluator:
             gold_rows=gold_rows,
             measured=values,
             classes=self.classes,
+            task_metric=self.task_metric,
         )
 
     def _chunk(self, batch: Batch, explain: bool, scored: bool) -> tuple[dict[str, Tensor], Tensor | None]:

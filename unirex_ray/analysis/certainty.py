@@ -1,0 +1,193 @@
+"""How sure a comparison is: intervals, who may be first, which methods can be told apart, what hangs on one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from unirex_ray.analysis.selection import Configuration, rank_methods
+from unirex_ray.errors import UserError
+from unirex_ray.metrics.bootstrap import DRAWS, Draws, Results, bootstrap, holm, permutation_p
+from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
+from unirex_ray.metrics.instances import split_metrics
+from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights
+from unirex_ray.metrics.table import nrg_metrics
+
+LEVEL = 0.95
+"""Of the intervals; pairs are told apart where both ways to be ahead are more likely than the rest allows."""
+_FEWEST_RANKED = 5
+_AGREES = 1e-3
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two methods, the one that stands higher first.
+
+    Attributes:
+        ahead: share of draws in which the first has the higher CNRG, in [0, 1].
+        p: two-sided, of the difference in CNRG: twice the share of draws on the rarer side, at least one draw.
+        raw_p: of the difference in each raw metric by key, between the trained models (seeds averaged): a sign-flip
+            test over instances, corrected for all pairs (Holm).
+    """
+
+    method: str
+    other: str
+    ahead: float
+    p: float
+    raw_p: Mapping[str, float]
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the difference in CNRG is more than chance."""
+        return self.p <= 1 - LEVEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certainty:
+    """Of a comparison on test. The selection on dev is not done again, so that its uncertainty is no part of this.
+
+    Attributes:
+        draws: of the bootstrap.
+        instances: of test.
+        seeds: of each method, one of which says nothing of how far another one would move it.
+        intervals: 95 % percentile intervals by method and key: raw metrics, `cnrg`, `fnrg`, `pnrg`, `tnrg`.
+        first: how often each method has the highest CNRG, in [0, 1]; 0 for methods that may not be first.
+        pairs: all of them, in the order of the table.
+        ranks: lowest and highest rank of each method while every other one is left out of Z in turn, keeping its place;
+            empty below three methods.
+        tau: Kendall's rank correlation of each such ranking with the full one, by the method left out; empty below
+            five others.
+    """
+
+    draws: int
+    instances: int
+    seeds: Mapping[str, int]
+    intervals: Mapping[str, Mapping[str, Interval]]
+    first: Mapping[str, float]
+    pairs: tuple[Pair, ...]
+    ranks: Mapping[str, tuple[int, int]]
+    tau: Mapping[str, float]
+
+
+def read_results(
+    artifact: Callable[[str, str], bytes | None], selected: Mapping[str, Configuration]
+) -> tuple[Results, str]:
+    """Results on test of the selected configurations, by method.
+
+    Args:
+        artifact: of a run by its name, see `RunStore`.
+        selected: that are scored, by method.
+
+    Returns:
+        The results, and an empty text; without results, why there are none.
+    """
+    results = {}
+    for method, configuration in selected.items():
+        runs = []
+        for record in configuration.records:
+            assert record.run_id is not None, record.spec.trial_id
+            try:
+                data = artifact(record.run_id, INSTANCES)
+                found = None if data is None else from_parquet(data).get("test")
+            except UserError as error:
+                return {}, f"{record.spec.trial_id}: {error}"
+            if found is None:
+                return {}, f"{record.spec.trial_id} has no {INSTANCES}: an earlier version left none, or it is gone"
+            recorded, again = nrg_metrics(record.metrics.test), split_metrics(found)
+            for key, value in recorded.items():
+                if not math.isclose(again.get(key, math.nan), value, rel_tol=_AGREES, abs_tol=_AGREES):
+                    return {}, f"{record.spec.trial_id}: test/{key} is {value}, but {again.get(key)} by {INSTANCES}"
+            runs.append(found)
+        results[method] = runs
+    if len({run.ids for of_method in results.values() for run in of_method}) > 1:
+        return {}, "the methods were tested on unlike instances"
+    return results, ""
+
+
+def certainty(
+    selected: Mapping[str, Configuration],
+    population: Population,
+    results: Results,
+    weights: Weights = EQUAL_WEIGHTS,
+    *,
+    may_be_first: Collection[str],
+    draws: int = DRAWS,
+) -> Certainty:
+    """Draw instances and seeds anew, and score every draw over the same Z.
+
+    Args:
+        selected: one configuration of each scored method.
+        population: their scores; what is constant or noise there gives no gain in any draw.
+        results: see `read_results`.
+        weights: of FNRG, PNRG and TNRG in CNRG.
+        may_be_first: methods that are better than the majority class.
+    """
+    drawn = bootstrap(results, weights, draws=draws, constant={*population.constant, *population.noise})
+    order = [configuration.method for configuration in rank_methods(selected, "test", weights).order]
+    ranks, tau = _leave_one_out(selected, order, weights)
+    first = drawn.first(may_be_first)
+    any_run = next(iter(results.values()))[0]
+    return Certainty(
+        draws=draws,
+        instances=len(any_run),
+        seeds={method: len(runs) for method, runs in results.items()},
+        intervals=_intervals(drawn),
+        first={method: first.get(method, 0.0) for method in order},
+        pairs=_pairs(drawn, results, order),
+        ranks=ranks,
+        tau=tau,
+    )
+
+
+def _intervals(drawn: Draws) -> dict[str, dict[str, Interval]]:
+    edges = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    bounds = {key: np.quantile(values, edges, axis=0) for key, values in drawn.by_key().items()}
+    return {
+        member: {key: (float(low[index]), float(high[index])) for key, (low, high) in bounds.items()}
+        for index, member in enumerate(drawn.members)
+    }
+
+
+def _pairs(drawn: Draws, results: Results, order: list[str]) -> tuple[Pair, ...]:
+    corrected = {key: holm(matrix) for key, matrix in permutation_p(results).items()}
+    place = {member: index for index, member in enumerate(drawn.members)}
+    draws = len(drawn.cnrg)
+
+    def pair(method: str, other: str) -> Pair:
+        ahead = drawn.ahead(method, other)
+        return Pair(
+            method=method,
+            other=other,
+            ahead=ahead,
+            p=min(1.0, max(1 / draws, 2 * min(ahead, 1 - ahead))),
+            raw_p={key: float(matrix[place[method], place[other]]) for key, matrix in corrected.items()},
+        )
+
+    return tuple(pair(method, other) for method, other in combinations(order, 2))
+
+
+def _leave_one_out(
+    selected: Mapping[str, Configuration], order: list[str], weights: Weights
+) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
+    """See `Certainty.ranks` and `Certainty.tau`."""
+    if len(order) < 3:
+        return {}, {}
+    ranks: dict[str, list[int]] = {method: [index + 1] for index, method in enumerate(order)}
+    tau = {}
+    for index, left_out in enumerate(order):
+        others = {method: configuration for method, configuration in selected.items() if method != left_out}
+        again = [configuration.method for configuration in rank_methods(others, "test", weights).order]
+        for place, method in enumerate(again):
+            # The one that is left out keeps its place, so that nobody moves up for want of it alone.
+            ranks[method].append(place + 1 + (place >= index))
+        if len(again) >= _FEWEST_RANKED:
+            before = [method for method in order if method != left_out]
+            tau[left_out] = float(kendalltau(range(len(again)), [again.index(method) for method in before]).statistic)
+    return {method: (min(found), max(found)) for method, found in ranks.items()}, tau

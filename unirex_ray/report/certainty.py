@@ -1,0 +1,159 @@
+"""How sure a comparison is, as tables and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unirex_ray.analysis.certainty import LEVEL, Certainty, Pair
+from unirex_ray.analysis.compare import Comparison
+from unirex_ray.metrics.table import NRG_METRICS, NRG_SCORES
+from unirex_ray.report.table import ReportTable, arrow, marked_label, method_label, method_labels
+
+_PERCENT = f"{LEVEL:.0%}".replace("%", " %")
+_FEW_SEEDS = 5
+
+
+def certainty_table(comparison: Comparison, found: Certainty) -> ReportTable:
+    """One row per scored method: how often it is first, its ranks, and an interval of every score and metric."""
+    methods = list(comparison.selected)
+    shown = {score.key: (score.label, score.decimals) for score in NRG_SCORES}
+    shown |= {metric.key: (arrow(metric), metric.decimals) for metric in NRG_METRICS}
+    columns = {
+        header: [interval_text(found.intervals[method][key], decimals) for method in methods]
+        for key, (header, decimals) in shown.items()
+        if key in found.intervals[methods[0]]
+    }
+    scores = {header: columns.pop(header) for header in [score.label for score in NRG_SCORES] if header in columns}
+    learned = {row.method: row.learned for row in comparison.rows}
+    return ReportTable(
+        title=f"{comparison.experiment}: {_PERCENT} intervals on test",
+        lead={"Method": [marked_label(method, learned[method]) for method in methods]},
+        scores={
+            "First": [share_text(found.first[method]) for method in methods],
+            **({"Ranks": [rank_text(found.ranks[method]) for method in methods]} if found.ranks else {}),
+            **scores,
+        },
+        raw=columns,
+        remarks=certainty_remarks(found),
+        records=[{"method": method, **certainty_record(found, method)} for method in methods],
+    )
+
+
+def certainty_record(found: Certainty, method: str) -> dict[str, Any]:
+    """A method's columns for CSV: bounds of every interval, how often it is first, and its ranks."""
+    groups = dict.fromkeys((metric.key for metric in NRG_METRICS), "test")
+    bounds = {
+        f"{groups.get(key, 'nrg')}/{key}_{end}": value
+        for key, interval in found.intervals[method].items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    ranks = dict(zip(("rank_best", "rank_worst"), found.ranks[method], strict=True)) if found.ranks else {}
+    return {"p_first": found.first[method], **ranks, **bounds}
+
+
+def pairs_table(comparison: Comparison, found: Certainty) -> ReportTable:
+    """How often each method is ahead of each other one; the CSV has a row per pair, with the test on every metric."""
+    methods = list(comparison.selected)
+    ahead = {(pair.method, pair.other): pair.ahead for pair in found.pairs}
+    ahead |= {(other, method): 1 - share for (method, other), share in ahead.items()}
+    return ReportTable(
+        title=f"{comparison.experiment}: how often the method of a row has a higher CNRG than that of a column, in %",
+        lead={
+            "#": [str(number) for number in range(1, len(methods) + 1)],
+            "Method": [method_label(method) for method in methods],
+        },
+        scores={},
+        raw={
+            str(number): ["" if row == column else f"{100 * ahead[row, column]:.0f}" for row in methods]
+            for number, column in enumerate(methods, 1)
+        },
+        remarks=[
+            "pairs.csv has p for every pair: of CNRG from these draws, and of each raw metric from a sign-flip test "
+            f"over instances, seeds averaged, corrected for {len(found.pairs)} pairs (Holm), which compares the trained "
+            "models: what other seeds would give is no part of it."
+        ],
+        records=[_pair_record(pair) for pair in found.pairs],
+    )
+
+
+def _pair_record(pair: Pair) -> dict[str, Any]:
+    raw = {f"p_holm_{key}": value for key, value in pair.raw_p.items()}
+    return {"method": pair.method, "other": pair.other, "ahead": pair.ahead, "p_cnrg": pair.p, **raw}
+
+
+def findings(found: Certainty) -> list[str]:
+    """What can be said of the method that stands first, in words."""
+    if not found.pairs:
+        return []
+    best = found.pairs[0].method
+    pairs = [pair for pair in found.pairs if pair.method == best]
+    open_ones = [pair for pair in pairs if not pair.told_apart]
+    apart = [pair for pair in pairs if pair.told_apart]
+    said = [f"{method_label(best)} has the highest CNRG in {share_text(found.first[best])} of the draws."]
+    if open_ones:
+        named = ", ".join(f"{method_label(pair.other)} (p = {p_text(pair.p)})" for pair in open_ones)
+        said.append(f"{method_label(best)} cannot be told apart from {named}.")
+    if apart:
+        # The methods that are behind for sure, without repeating all their names.
+        every = "every other method" if not open_ones else method_labels(pair.other for pair in apart)
+        said.append(f"It is ahead of {every} (p ≤ {1 - LEVEL:.2f}).")
+    return said
+
+
+def certainty_remarks(found: Certainty) -> list[str]:
+    """What the intervals are, and what they leave out."""
+    counts = sorted(set(found.seeds.values()))
+    over = f"{found.instances:,} test instances"
+    over += "" if counts == [1] else f" and {'/'.join(map(str, counts))} seeds"
+    remarks = [
+        f"{_PERCENT} intervals and shares: {found.draws:,} bootstrap draws of {over}, NRG over the same methods in "
+        "every draw. The selection on dev is not done again."
+    ]
+    if counts[0] == 1:
+        remarks.append(
+            "WITH ONE SEED, how far another seed moves a method is in no interval and no p: sweep several "
+            "(--sweep.seeds=0,1,2)."
+        )
+    elif counts[0] < _FEW_SEEDS:
+        remarks.append(
+            f"{counts[0]} seeds tell little of their spread: where seeds move a metric twice as far as instances do, "
+            "such intervals hold the truth in 90 % of cases (unirex_ray/benchmarks)."
+        )
+    if found.tau:
+        left_out = min(found.tau, key=lambda method: found.tau[method])
+        remarks.append(
+            "Ranks: lowest and highest while each other method is left out of Z in turn. The order changes most "
+            f"without {method_label(left_out)} (Kendall's τ {found.tau[left_out]:.2f} with the full one)."
+        )
+    return remarks
+
+
+def interval_text(interval: tuple[float, float], decimals: int) -> str:
+    """Both bounds, never a negative zero."""
+    low, high = interval
+    return f"{low:z.{decimals}f} to {high:z.{decimals}f}"
+
+
+def share_text(share: float) -> str:
+    """In percent; what rounds to 0 or 100 without being it is said so."""
+    if 0 < share < 0.005:
+        return "< 1 %"
+    return "> 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
+def rank_text(ranks: tuple[int, int]) -> str:
+    """One rank, or from which to which."""
+    low, high = ranks
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def p_text(p: float) -> str:
+    """Two digits; small ones as a bound."""
+    return "< 0.01" if p < 0.01 else f"{p:.2f}"
+
+
+def intervals_of(comparison: Comparison, key: str) -> Mapping[str, tuple[float, float]]:
+    """The interval of a score by method; empty where there are none."""
+    found = comparison.certainty
+    return {} if found is None else {method: by_key[key] for method, by_key in found.intervals.items()}
