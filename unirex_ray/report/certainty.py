@@ -12,6 +12,7 @@ from unirex_ray.report.table import ReportTable, arrow, marked_label, method_lab
 
 _PERCENT = f"{LEVEL:.0%}".replace("%", " %")
 _FEW_SEEDS = 5
+_FEW_NAMES = 3
 
 
 def certainty_table(comparison: Comparison, found: Certainty) -> ReportTable:
@@ -35,7 +36,7 @@ def certainty_table(comparison: Comparison, found: Certainty) -> ReportTable:
             **scores,
         },
         raw=columns,
-        remarks=certainty_remarks(found),
+        remarks=_rank_remarks(found),
         records=[{"method": method, **certainty_record(found, method)} for method in methods],
     )
 
@@ -70,7 +71,7 @@ def pairs_table(comparison: Comparison, found: Certainty) -> ReportTable:
         },
         remarks=[
             "pairs.csv has p for every pair: of CNRG from these draws, and of each raw metric from a sign-flip test "
-            f"over instances, seeds averaged, corrected for {len(found.pairs)} pairs (Holm), which compares the trained "
+            f"over instances, seeds averaged, corrected for {len(found.pairs)} pairs (Holm). It compares trained "
             "models: what other seeds would give is no part of it."
         ],
         records=[_pair_record(pair) for pair in found.pairs],
@@ -95,9 +96,10 @@ def findings(found: Certainty) -> list[str]:
         named = ", ".join(f"{method_label(pair.other)} (p = {p_text(pair.p)})" for pair in open_ones)
         said.append(f"{method_label(best)} cannot be told apart from {named}.")
     if apart:
-        # The methods that are behind for sure, without repeating all their names.
-        every = "every other method" if not open_ones else method_labels(pair.other for pair in apart)
-        said.append(f"It is ahead of {every} (p ≤ {1 - LEVEL:.2f}).")
+        behind = method_labels(pair.other for pair in apart)
+        if len(apart) > _FEW_NAMES:
+            behind = f"the {len(apart)} others" if open_ones else f"all {len(apart)} others"
+        said.append(f"{method_label(best)} is ahead of {behind} (p ≤ {1 - LEVEL:.2f}).")
     return said
 
 
@@ -120,6 +122,13 @@ def certainty_remarks(found: Certainty) -> list[str]:
             f"{counts[0]} seeds tell little of their spread: where seeds move a metric twice as far as instances do, "
             "such intervals hold the truth in 90 % of cases (unirex_ray/benchmarks)."
         )
+    return remarks
+
+
+def _rank_remarks(found: Certainty) -> list[str]:
+    remarks = [
+        "First: share of the draws with the highest CNRG, among methods that are better than the majority class."
+    ]
     if found.tau:
         left_out = min(found.tau, key=lambda method: found.tau[method])
         remarks.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,8 +20,8 @@ from unirex_ray.report.table import NOT_BETTER, marked_label, method_label, over
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}
 _LINES = ("#56B4E9", "#E69F00", "#CC79A7", "#0072B2", "#D55E00", "#009E73", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v")
-_INTERVAL = {"fmt": "none", "ecolor": "#333333", "elinewidth": 1.0, "capsize": 2.0}
-_NUMBER = {"fontsize": 8, "color": "#333333"}
+_INTERVAL: dict[str, Any] = {"fmt": "none", "ecolor": "#333333", "elinewidth": 1.0, "capsize": 2.0}
+_NUMBER: dict[str, Any] = {"fontsize": 8, "color": "#333333"}
 _DASHES = ((0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
 
@@ -128,6 +129,7 @@ def _bars(path: str | Path, comparison: Comparison, series: Mapping[str, Sequenc
     axes.set_yticks(range(len(rows)), [_text(marked_label(row.method, row.learned)) for row in rows])
     if any(row.learned is False for row in rows):
         axes.set_xlabel(f"{NOT_BETTER} not better than the majority class", loc="left", fontsize=8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])

@@ -1,0 +1,109 @@
+"""What a comparison says of its certainty: in its tables, in CSV, and in words."""
+
+import csv
+import io
+
+import pytest
+from helpers.memory_store import MemoryStore
+from helpers.simulated import TRUE, numbers, record_simulated
+
+from unirex_ray.analysis.certainty import Pair
+from unirex_ray.analysis.compare import Comparison, compare, with_certainty
+from unirex_ray.report.certainty import findings, p_text, rank_text, share_text
+from unirex_ray.report.files import comparison_tables
+
+
+def compared(true=TRUE, *, seeds: int = 3) -> Comparison:
+    store = MemoryStore()
+    record_simulated(store, true, seeds=seeds)
+    return with_certainty(compare("reviews", store.sweeps("reviews")), store.artifact)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compared()
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_main_table_shows_intervals_and_who_may_be_first(comparison):
+    text = comparison_tables(comparison)["comparison"].markdown()
+    header = next(line for line in text.splitlines() if line.startswith("| Method"))
+    assert header.startswith("| Method | CNRG | 95 % | First | FNRG |")
+    low, high = comparison.certainty.intervals["aa-ig"]["cnrg"]
+    assert f"| {low:.2f} to {high:.2f} | 0 % |" in text
+    assert "2,000 bootstrap draws of 150 test instances and 3 seeds" in text
+    assert "3 seeds tell little of their spread" in text
+
+
+def test_every_bound_is_in_the_csv_with_every_digit(comparison):
+    tables = comparison_tables(comparison)
+    for name in ("comparison", "certainty"):
+        rows = {row["method"]: row for row in rows_of(tables[name].csv())}
+        for method, intervals in comparison.certainty.intervals.items():
+            for key, (low, high) in intervals.items():
+                group = "test" if key in TRUE["aa-ig"] else "nrg"
+                assert float(rows[method][f"{group}/{key}_low"]) == low
+                assert float(rows[method][f"{group}/{key}_high"]) == high
+            assert float(rows[method]["p_first"]) == comparison.certainty.first[method]
+            assert int(rows[method]["rank_worst"]) == comparison.certainty.ranks[method][1]
+
+
+def test_pairs_are_a_matrix_and_rows_of_csv(comparison):
+    table = comparison_tables(comparison)["pairs"]
+    (first,) = [row for row in rows_of(table.csv()) if {row["method"], row["other"]} == {"aa-ig", "aa-grad"}]
+    assert (first["method"], float(first["ahead"]), float(first["p_cnrg"])) == ("aa-ig", 1.0, 1 / 2000)
+    assert float(first["p_holm_auprc"]) < 0.05
+    lines = [line for line in table.markdown().splitlines() if line.startswith("| ")]
+    assert lines[0] == "| # | Method | 1 | 2 | 3 | 4 |"
+    assert lines[3].startswith("| 3 | AA (IG) | 0 | 0 |  | 100 |")
+
+
+def test_one_seed_says_what_its_intervals_leave_out():
+    table = comparison_tables(compared(seeds=1))["comparison"]
+    assert any(remark.startswith("WITH ONE SEED, how far another seed moves a method") for remark in table.remarks)
+    assert any("draws of 150 test instances, NRG" in remark for remark in table.remarks)
+
+
+def test_who_can_be_told_apart_is_said_in_words(comparison):
+    (best, equal) = ("UNIREX (SLM-FP)", "UNIREX (DLM-FP)")
+    if comparison.rows[0].method == "unirex-dlm-fp":
+        best, equal = equal, best
+    share, apart, ahead = findings(comparison.certainty)
+    assert share.startswith(f"{best} has the highest CNRG in ")
+    assert apart.startswith(f"{best} cannot be told apart from {equal} (p = ")
+    assert ahead == f"{best} is ahead of AA (IG), AA (Grad) (p ≤ 0.05)."
+
+
+def test_one_method_alone_has_an_interval_and_nothing_to_be_told_from():
+    found = compared({"aa-ig": numbers(0.1, 0.1, 50.0, 50.0, 80.0)})
+    assert findings(found.certainty) == []
+    assert found.certainty.intervals["aa-ig"]["cnrg"] == (0.0, 0.0)
+    assert "95 %" in comparison_tables(found)["comparison"].markdown()
+
+
+def test_without_intervals_the_table_says_why():
+    store = MemoryStore()
+    record_simulated(store)
+    for run in store.runs.values():
+        run["artifacts"].clear()
+    found = with_certainty(compare("reviews", store.sweeps("reviews")), store.artifact)
+    table = comparison_tables(found)["comparison"]
+    assert table.remarks[0].startswith("NO INTERVALS, so that a difference may be chance: s1-")
+    assert "95 %" not in table.markdown()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0 %"), (0.001, "< 1 %"), (0.41, "41 %"), (0.999, "> 99 %"), (1.0, "100 %")]
+)
+def test_shares_do_not_pretend_to_be_sure(share, text):
+    assert share_text(share) == text
+
+
+def test_numbers_in_words():
+    assert (rank_text((2, 2)), rank_text((1, 4))) == ("2", "1 to 4")
+    assert (p_text(0.0005), p_text(0.409)) == ("< 0.01", "0.41")
+    pair = Pair(method="a", other="b", ahead=0.98, p=0.04, raw_p={})
+    assert pair.told_apart
