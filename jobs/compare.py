@@ -1,6 +1,7 @@
-"""Compare methods on one corpus by global NRG, from the runs that sweeps recorded."""
+"""Compare methods by global NRG, from the runs that sweeps recorded; --data.name=sst,movies: over several corpora."""
 
 import sys
+from pathlib import Path
 
 from unirex_ray.cli.parser import add_choice_of_sweeps, choice_of_sweeps, job_parser, parse_job
 from unirex_ray.config import build_config
@@ -22,35 +23,33 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.
-    from unirex_ray.analysis.compare import compare, with_certainty, write_back
-    from unirex_ray.analysis.gold_efficiency import gold_efficiency
-    from unirex_ray.analysis.paper import compare_with_paper, require_published
-    from unirex_ray.analysis.transfer import transfer_rows
     from unirex_ray.cli.next_steps import after_compare, print_next
-    from unirex_ray.report.files import comparison_tables, write_comparison
+    from unirex_ray.report.compared import compare_corpus, compare_several, corpus_page, record
+    from unirex_ray.report.files import write_results
     from unirex_ray.report.table import console
-    from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 
-    config = build_config(tree)
-    paper = require_published(config.data.name) if options.published else None
-    store, sweeps = open_sweeps(config, **choice_of_sweeps(options))
-    weights = weights_of(sweeps, configured_weights(config, tree))
-    comparison = with_certainty(compare(config.data.name, sweeps, weights), store.artifact, weights)
-    against_paper = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
-    efficiency = gold_efficiency(comparison.variants, weights)
-    transfer = transfer_rows(comparison, store.evaluations(comparison.experiment))
-
-    tables = comparison_tables(comparison, against_paper, efficiency, transfer)
-    written = write_comparison(comparison, config.output, tables, efficiency)
-    write_back(store.log_scores, comparison)
-
-    out = console()
-    for name, table in tables.items():
-        if name not in ("configurations", "pairs") or getattr(options, name):
+    config, out = build_config(tree), console()
+    configs = {name: config.changed({"data.name": name}) for name in config.data.name.split(",")}
+    choice, published = choice_of_sweeps(options), options.published
+    corpora = {name: compare_corpus(of, tree, choice, published=published) for name, of in configs.items()}
+    for name, compared in corpora.items():
+        folder = Path(config.output) / (name if len(corpora) > 1 else "")
+        page = corpus_page(compared)
+        written = write_results(folder, "comparison", compared.tables, compared.figures, page)
+        record(compared, page)
+        for table_name, table in compared.tables.items():
+            if table_name not in ("configurations", "pairs") or getattr(options, table_name):
+                table.print(out)
+        comparison, uri = compared.comparison, compared.store.uri
+        out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
+        out.print(f"Wrote {', '.join(written)} to {folder}, and NRG and the report to the runs at {uri}.", markup=False)
+    if len(corpora) > 1:
+        several = compare_several(corpora, published=published)
+        for table in several.tables.values():
             table.print(out)
-    out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
-    out.print(f"Wrote {', '.join(written)} to {config.output}, and NRG to the runs at {store.uri}.", markup=False)
-    print_next(after_compare(config, store.uri, comparison, options.sweeps, options.also), out)
+        written = write_results(config.output, "corpora", several.tables, several.figures, several.page)
+        out.print(f"Wrote {', '.join(written)} to {config.output}.", markup=False)
+    print_next([step for name in corpora for step in after_compare(configs[name], corpora[name], options)], out)
 
 
 if __name__ == "__main__":

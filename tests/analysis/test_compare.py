@@ -10,7 +10,7 @@ import pytest
 from helpers.memory_store import MemoryStore
 from helpers.recorded_trials import OURS, PAPER, TRIALS, raw, record
 
-from unirex_ray.analysis.compare import compare, score_metrics, write_back
+from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.analysis.paper import compare_with_paper
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError
@@ -121,7 +121,7 @@ def test_score_metrics_without_gold() -> None:
     record(store, [("aa-ig", 0, seed, no_gold) for seed in (0, 1)])
     comparison = compare("reviews", store.sweeps("reviews"))
     assert comparison.rows[0].scores is not None
-    assert set(score_metrics(comparison.rows[0].scores)) == {
+    assert set(comparison.rows[0].scores.by_key()) == {
         "cnrg",
         "fnrg",
         "tnrg",

@@ -137,6 +137,10 @@ class MemoryStore:
         evaluations = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]
         return [evaluation for evaluation in evaluations if evaluation.trained_on == trained_on]
 
+    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
+        self.runs[run_id]["artifacts"] |= files
+        self.runs[run_id]["description"] = description
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         self.runs[run_id]["metrics"] |= TrialMetrics(nrg=scores).flat()
 

@@ -13,8 +13,8 @@ from helpers.recorded_trials import TRIALS, Trials, raw, record
 from unirex_ray.analysis.compare import Comparison, compare
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.errors import UserError
-from unirex_ray.report.files import comparison_tables, write_comparison
-from unirex_ray.report.plots import gold_efficiency_figure, plot_cnrg, plot_desiderata, plot_gold_efficiency
+from unirex_ray.report.files import comparison_figures, comparison_tables, write_results
+from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, save_png
 
 
 def comparison(trials: Trials = TRIALS) -> Comparison:
@@ -23,11 +23,11 @@ def comparison(trials: Trials = TRIALS) -> Comparison:
     return compare("$reviews$", store.sweeps("reviews"))
 
 
-@pytest.mark.parametrize("plot", [plot_cnrg, plot_desiderata])
+@pytest.mark.parametrize("draw", [cnrg_figure, desiderata_figure])
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:2]], ids=["three methods", "one method"])
-def test_charts_are_pictures_with_bars(plot: object, trials: Trials, tmp_path: Path) -> None:
+def test_charts_are_pictures_with_bars(draw: object, trials: Trials, tmp_path: Path) -> None:
     path = tmp_path / "chart.png"
-    plot(comparison(trials), path)  # type: ignore[operator]
+    save_png(draw(comparison(trials)), path)  # type: ignore[operator]
     pixels = matplotlib.image.imread(path)
     assert pixels.shape[1] > pixels.shape[0] / 2
     assert pixels.shape[1] > 600
@@ -40,7 +40,7 @@ def test_without_gold_there_is_no_pnrg_bar(tmp_path: Path) -> None:
         for m, v in (("aa-ig", 0.1), ("unirex-aa-f", 0.9))
         for seed in (0, 1)
     ]
-    plot_desiderata(comparison(no_gold), tmp_path / "chart.png")
+    save_png(desiderata_figure(comparison(no_gold)), tmp_path / "chart.png")
     pixels = (matplotlib.image.imread(tmp_path / "chart.png")[..., :3] * 255).round().astype(int)
     colours = {tuple(int(c) for c in pixel) for row in pixels for pixel in row}
     assert (0xE6, 0x9F, 0x00) in colours
@@ -50,7 +50,7 @@ def test_without_gold_there_is_no_pnrg_bar(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to output"):
-        write_comparison(comparison(), tmp_path / "file" / "sub", comparison_tables(comparison()))
+        write_results(tmp_path / "file" / "sub", "comparison", comparison_tables(comparison()), {}, "")
 
 
 def test_gold_efficiency_draws_means_and_bands() -> None:
@@ -76,7 +76,8 @@ def test_gold_efficiency_draws_means_and_bands() -> None:
 
 
 def test_gold_efficiency_is_a_picture(tmp_path: Path) -> None:
-    plot_gold_efficiency("$sst$", replace(efficiency(), curves=efficiency().curves * 4), tmp_path / "chart.png")
+    figure = gold_efficiency_figure("$sst$", replace(efficiency(), curves=efficiency().curves * 4))
+    save_png(figure, tmp_path / "chart.png")
     pixels = matplotlib.image.imread(tmp_path / "chart.png")
     assert pixels.shape[1] > pixels.shape[0]
     assert pixels.shape[1] > 800
@@ -87,13 +88,15 @@ def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) ->
     store = store_of(OURS)
     sst = compared(store)
     transfer = transfer_rows(sst, store.evaluations("sst"))
-    plain = write_comparison(sst, tmp_path / "plain", comparison_tables(sst))
-    assert all(name.startswith(("comparison", "configurations")) for name in plain)
+    plain = write_results(tmp_path / "plain", "comparison", comparison_tables(sst), comparison_figures(sst), "<p>")
+    assert all(name.startswith(("comparison", "configurations", "report")) for name in plain)
+    assert (tmp_path / "plain" / "report.html").read_text() == "<p>"
     assert {path.name for path in (tmp_path / "plain").iterdir()} == set(plain)
     assert (tmp_path / "plain" / "comparison.md").read_text().count("| Method |") == 1
 
     tables = comparison_tables(sst, None, efficiency(), transfer)
-    written = write_comparison(sst, tmp_path / "all", tables, efficiency())
+    figures = comparison_figures(sst, efficiency())
+    written = write_results(tmp_path / "all", "comparison", tables, figures, "<p>")
     assert set(written) - set(plain) == {"gold_efficiency.csv", "gold_efficiency.png", "transfer.csv"}
     assert {path.name for path in (tmp_path / "all").iterdir()} == set(written)
     text = (tmp_path / "all" / "comparison.md").read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -64,6 +64,7 @@ class Certainty:
             empty below three methods.
         tau: Kendall's rank correlation of each such ranking with the full one, by the method left out; empty below
             five others.
+        drawn: what intervals and shares are taken from.
     """
 
     draws: int
@@ -74,6 +75,7 @@ class Certainty:
     pairs: tuple[Pair, ...]
     ranks: Mapping[str, tuple[int, int]]
     tau: Mapping[str, float]
+    drawn: Draws = field(repr=False)
 
 
 def read_results(
@@ -143,6 +145,7 @@ def certainty(
         pairs=_pairs(drawn, results, order),
         ranks=ranks,
         tau=tau,
+        drawn=drawn,
     )
 
 

@@ -176,12 +176,6 @@ def in_table_order(methods: Iterable[str]) -> list[str]:
     return [*(method for method in METHODS if method in given), *(m for m in given if m not in METHODS)]
 
 
-def score_metrics(scores: Scores) -> dict[str, float]:
-    """NRG by key: `cnrg`, `fnrg`, `pnrg` where there is one, `tnrg`, and one per raw metric."""
-    named = {"cnrg": scores.cnrg, "fnrg": scores.fnrg, "pnrg": scores.pnrg, "tnrg": scores.tnrg, **scores.relative}
-    return {key: value for key, value in named.items() if value is not None}
-
-
 def write_back(log_scores: Callable[[str, Mapping[str, float]], None], comparison: Comparison) -> None:
     """Write global NRG to the runs of the selected configurations.
 
@@ -191,7 +185,7 @@ def write_back(log_scores: Callable[[str, Mapping[str, float]], None], compariso
         log_scores: of the store, see `RunStore`.
     """
     current = {
-        record.run_id: score_metrics(row.scores)
+        record.run_id: row.scores.by_key()
         for row in comparison.rows
         if row.scores is not None
         for record in row.configuration.records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,29 @@ def published(corpus: str) -> Mapping[str, Mapping[str, float]] | None:
         for label, values in tables["tables"][_CORPORA[corpus]].items()
     }
     return {method: {key: row[column] for column, key in _KEYS.items()} for method, row in named.items()}
+
+
+def paper_scores(corpora: Iterable[str], weights: Weights = EQUAL_WEIGHTS) -> dict[str, dict[str, dict[str, float]]]:
+    """NRG of the paper's raw metrics, over its sixteen methods, by corpus, method and key.
+
+    Raises:
+        UserError: where the paper has no table of a corpus.
+    """
+    scored = {corpus: score_population(require_published(corpus), weights).scores for corpus in corpora}
+    return {corpus: {method: s.by_key() for method, s in of_corpus.items()} for corpus, of_corpus in scored.items()}
+
+
+def printed_scores() -> dict[str, dict[str, dict[str, float]]]:
+    """NRG as the paper prints it, by corpus, method and key: `cnrg`, `fnrg`, `pnrg`, `tnrg`."""
+    tables = json.loads(PUBLISHED_TABLES.read_text(encoding="utf-8"))
+    methods, columns = {method.label: name for name, method in METHODS.items()}, tables["columns"]
+    return {
+        corpus: {
+            methods[label]: {key: values[columns.index(key)] for key in ("cnrg", "fnrg", "pnrg", "tnrg")}
+            for label, values in tables["tables"][name].items()
+        }
+        for corpus, name in _CORPORA.items()
+    }
 
 
 def require_published(corpus: str) -> Mapping[str, Mapping[str, float]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 
-from unirex_ray.analysis.compare import Comparison
 from unirex_ray.cli.option import option
 from unirex_ray.config import REMOTE_CODE, Config, flatten
 from unirex_ray.data.schema import Corpus
 from unirex_ray.models.card import ModelCard
+from unirex_ray.report.compared import Compared
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import BEST_CONFIG
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
@@ -57,19 +58,16 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     ]
 
 
-def after_compare(
-    config: Config, uri: str, comparison: Comparison, sweeps: Sequence[str], also: Sequence[str] = ()
-) -> list[str]:
+def after_compare(config: Config, compared: Compared, options: argparse.Namespace) -> list[str]:
     """Export the best.
 
     Args:
-        uri: of the store.
-        sweeps, also: that the user named.
+        options: how the user chose the sweeps.
     """
-    chosen = "".join(f" {option('also', output)}" for output in also)
-    chosen += "".join(f" --sweep-id={name}" for name in sweeps)
-    if not sweeps and uri != own_database(config):
-        chosen += "".join(f" --protocol={name}" for name in comparison.protocols)
+    chosen = "".join(f" {option('also', output)}" for output in options.also)
+    chosen += "".join(f" --sweep-id={name}" for name in options.sweeps)
+    if not options.sweeps and compared.store.uri != own_database(config):
+        chosen += "".join(f" --protocol={name}" for name in compared.comparison.protocols)
     return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
 
 

@@ -43,6 +43,11 @@ class Scores:
     tnrg: float
     cnrg: float
 
+    def by_key(self) -> dict[str, float]:
+        """`cnrg`, `fnrg`, `pnrg` where there is one, `tnrg`, and one per raw metric."""
+        named = {"cnrg": self.cnrg, "fnrg": self.fnrg, "pnrg": self.pnrg, "tnrg": self.tnrg, **self.relative}
+        return {key: value for key, value in named.items() if value is not None}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Population:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from unirex_ray.analysis.certainty import LEVEL, Certainty, Pair
@@ -160,9 +159,3 @@ def rank_text(ranks: tuple[int, int]) -> str:
 def p_text(p: float) -> str:
     """Two digits; small ones as a bound."""
     return "< 0.01" if p < 0.01 else f"{p:.2f}"
-
-
-def intervals_of(comparison: Comparison, key: str) -> Mapping[str, tuple[float, float]]:
-    """The interval of a score by method; empty where there are none."""
-    found = comparison.certainty
-    return {} if found is None else {method: by_key[key] for method, by_key in found.intervals.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from unirex_ray.analysis.compare import Comparison, score_metrics
+from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow
 from unirex_ray.metrics.nrg import Scores
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
@@ -175,7 +175,7 @@ def _comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
         {
             "method": row.method,
             "label": method_label(row.method),
-            **(TrialMetrics(nrg=score_metrics(row.scores)).flat() if row.scores else {}),
+            **(TrialMetrics(nrg=row.scores.by_key()).flat() if row.scores else {}),
             **raw_metrics(row.configuration, "test"),
             **(certainty_record(found, row.method) if found and row.method in found.intervals else {}),
             "seeds": [record.spec.seed for record in row.configuration.records],

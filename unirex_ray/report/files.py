@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
@@ -15,10 +17,13 @@ from unirex_ray.report.certainty import certainty_table, pairs_table
 from unirex_ray.report.comparison import comparison_table
 from unirex_ray.report.configurations import configurations_table
 from unirex_ray.report.gold_efficiency import gold_efficiency_table
-from unirex_ray.report.plots import plot_cnrg, plot_desiderata, plot_gold_efficiency
+from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, save_png
 from unirex_ray.report.published import published_table
 from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.report.transfer import transfer_table
+
+REPORT = "report.html"
+CONFIGURATIONS = "configurations"
 
 
 def comparison_tables(
@@ -32,7 +37,7 @@ def comparison_tables(
     tables = {
         "comparison": comparison_table(comparison),
         **({"certainty": certainty_table(comparison, found), "pairs": pairs_table(comparison, found)} if found else {}),
-        "configurations": configurations_table(comparison.variants),
+        CONFIGURATIONS: configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
         **({"transfer": transfer_table(transfer)} if transfer else {}),
@@ -56,17 +61,27 @@ def _protocol_remarks(comparison: Comparison) -> list[str]:
     return remarks
 
 
-def write_comparison(
-    comparison: Comparison,
-    folder: str | Path,
-    tables: Mapping[str, ReportTable],
-    efficiency: GoldEfficiency | None = None,
-) -> tuple[str, ...]:
-    """Write tables and charts of a comparison; `comparison.md` holds all tables but the configurations.
+def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None = None) -> dict[str, Figure]:
+    """The charts of a comparison, by the name of their file without its ending.
 
     Args:
-        tables: see `comparison_tables`.
-        efficiency: its chart goes into `gold_efficiency.png`.
+        efficiency: drawn where there is one.
+    """
+    figures = {"comparison_cnrg": cnrg_figure(comparison), "comparison_desiderata": desiderata_figure(comparison)}
+    if efficiency:
+        figures["gold_efficiency"] = gold_efficiency_figure(comparison.experiment, efficiency)
+    return figures
+
+
+def write_results(
+    folder: str | Path, name: str, tables: Mapping[str, ReportTable], figures: Mapping[str, Figure], page: str
+) -> tuple[str, ...]:
+    """Write tables as CSV and, but for the configurations, into one Markdown file, charts as PNG, and the page.
+
+    Args:
+        name: of the Markdown file, without its ending.
+        tables, figures: by name.
+        page: `report.html`.
 
     Returns:
         Names of the files.
@@ -75,23 +90,18 @@ def write_comparison(
         UserError: if the folder cannot be written.
     """
     folder = Path(folder)
+    shown = [table.markdown() for table_name, table in tables.items() if table_name != CONFIGURATIONS]
     texts = {
-        "comparison.csv": tables["comparison"].csv(),
-        "comparison.md": "\n".join(table.markdown() for name, table in tables.items() if name != "configurations"),
-        **{f"{name}.csv": table.csv() for name, table in tables.items()},
+        REPORT: page,
+        f"{name}.md": "\n".join(shown),
+        **{f"{table_name}.csv": table.csv() for table_name, table in tables.items()},
     }
-    charts: dict[str, Callable[[Path], None]] = {
-        "comparison_cnrg.png": lambda path: plot_cnrg(comparison, path),
-        "comparison_desiderata.png": lambda path: plot_desiderata(comparison, path),
-    }
-    if efficiency:
-        charts["gold_efficiency.png"] = lambda path: plot_gold_efficiency(comparison.experiment, efficiency, path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        for name, plot in charts.items():
-            plot(folder / name)
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        for chart, figure in figures.items():
+            save_png(figure, folder / f"{chart}.png")
     except OSError as error:
         raise UserError(f"cannot write to output = {str(folder)!r}: {error}") from None
-    return (*texts, *charts)
+    return (*texts, *(f"{chart}.png" for chart in figures))

@@ -1,4 +1,4 @@
-"""Charts of a comparison, as PNG files."""
+"""Charts of a comparison."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unirex_ray.analysis.compare import Comparison, MethodRow
+from unirex_ray.analysis.certainty import Interval
+from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.gold_efficiency import Curve, GoldEfficiency
 from unirex_ray.metrics.table import AUPRC
-from unirex_ray.report.certainty import intervals_of
 from unirex_ray.report.gold_efficiency import percent_text
 from unirex_ray.report.table import NOT_BETTER, marked_label, method_label, over_seeds
 
@@ -25,28 +25,26 @@ _NUMBER: dict[str, Any] = {"fontsize": 8, "color": "#333333"}
 _DASHES = ((0, (5, 2)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
 
-def plot_cnrg(comparison: Comparison, path: str | Path) -> None:
-    """Write a bar chart of global CNRG by method, best on top."""
-    rows = _scored(comparison)
-    _bars(path, comparison, {"CNRG": [row.scores.cnrg for row in rows if row.scores]}, _title(comparison, "CNRG"))
+def cnrg_figure(comparison: Comparison) -> Figure:
+    """A bar chart of global CNRG by method, best on top."""
+    return _comparison_figure(comparison, ("CNRG",))
 
 
-def plot_desiderata(comparison: Comparison, path: str | Path) -> None:
-    """Write a bar chart of FNRG, PNRG (where there are gold rationales) and TNRG by method, in the order of CNRG."""
-    rows = _scored(comparison)
-    scores = [row.scores for row in rows if row.scores]
-    series = {
-        "FNRG": [score.fnrg for score in scores],
-        "PNRG": [score.pnrg for score in scores if score.pnrg is not None],
-        "TNRG": [score.tnrg for score in scores],
-    }
-    drawn = {name: values for name, values in series.items() if values}
-    _bars(path, comparison, drawn, _title(comparison, ", ".join(drawn)))
+def desiderata_figure(comparison: Comparison) -> Figure:
+    """A bar chart of FNRG, PNRG (where there are gold rationales) and TNRG by method, in the order of CNRG."""
+    return _comparison_figure(comparison, ("FNRG", "PNRG", "TNRG"))
 
 
-def plot_gold_efficiency(experiment: str, efficiency: GoldEfficiency, path: str | Path) -> None:
-    """Write a line chart of test AUPRC (x100) by share of gold rationales (see `gold_efficiency_figure`)."""
-    gold_efficiency_figure(experiment, efficiency).savefig(path, bbox_inches="tight", format="png")
+def _comparison_figure(comparison: Comparison, names: Sequence[str]) -> Figure:
+    rows = [row for row in comparison.rows if row.scores is not None]
+    scores = [row.scores.by_key() for row in rows if row.scores]
+    series = {name: [s[name.lower()] for s in scores] for name in names if all(name.lower() in s for s in scores)}
+    found = comparison.certainty
+    intervals = {name: [found.intervals[row.method][name.lower()] for row in rows] for name in series} if found else {}
+    title = f"{comparison.experiment}: {', '.join(series)} on test" + (" with 95 % intervals" if found else "")
+    unlearned = any(row.learned is False for row in rows)
+    note = f"{NOT_BETTER} not better than the majority class" if unlearned else ""
+    return bars_figure([marked_label(row.method, row.learned) for row in rows], series, intervals, title, note=note)
 
 
 def gold_efficiency_figure(experiment: str, efficiency: GoldEfficiency) -> Figure:
@@ -95,40 +93,36 @@ def _text(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _scored(comparison: Comparison) -> list[MethodRow]:
-    return [row for row in comparison.rows if row.scores is not None]
+def bars_figure(
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    intervals: Mapping[str, Sequence[Interval | None]],
+    title: str,
+    *,
+    note: str = "",
+) -> Figure:
+    """Horizontal bars of scores in [0, 1], the first on top.
 
-
-def _title(comparison: Comparison, scores: str) -> str:
-    return f"{comparison.experiment}: {scores} on test"
-
-
-def _bars(path: str | Path, comparison: Comparison, series: Mapping[str, Sequence[float]], title: str) -> None:
-    """A bar per method and series, with its interval where there is one."""
-    rows = _scored(comparison)
-    thickness = 0.8 / len(series)
-    figure = Figure(figsize=(7.5, 1.2 + 0.28 * len(rows) * (1 + len(series)) / 2 + 0.12 * len(rows)), dpi=150)
+    Args:
+        labels: of the rows.
+        series: values of the rows, by name.
+        intervals: around them, for the series that have some.
+        note: below the axis.
+    """
+    thickness = 0.8 / max(1, len(series))
+    rows = len(labels)
+    figure = Figure(figsize=(7.5, 1.2 + 0.28 * rows * (1 + len(series)) / 2 + 0.12 * rows), dpi=150)
     axes: Axes = figure.add_subplot()
     for index, (name, values) in enumerate(series.items()):
-        centres = [row + (index - (len(series) - 1) / 2) * thickness for row in range(len(rows))]
-        axes.barh(centres, values, height=thickness * 0.92, color=_COLOURS[name], label=name)
-        intervals = intervals_of(comparison, name.lower())
-        if intervals:
-            bounds = [intervals[row.method] for row in rows]
-            # A score may lie outside the percentiles of its draws: the bar of an interval never points inwards.
-            apart = [
-                (max(0.0, value - low), max(0.0, high - value))
-                for value, (low, high) in zip(values, bounds, strict=True)
-            ]
-            axes.errorbar(values, centres, xerr=list(zip(*apart, strict=True)), **_INTERVAL)
-            ends = [max(value, high) for value, (_, high) in zip(values, bounds, strict=True)]
-        else:
-            ends = list(values)
-        for value, end, centre in zip(values, ends, centres, strict=True):
-            axes.annotate(f"{value:.3f}", (end, centre), (3, 0), textcoords="offset points", va="center", **_NUMBER)
-    axes.set_yticks(range(len(rows)), [_text(marked_label(row.method, row.learned)) for row in rows])
-    if any(row.learned is False for row in rows):
-        axes.set_xlabel(f"{NOT_BETTER} not better than the majority class", loc="left", fontsize=8)
+        centres = [row + (index - (len(series) - 1) / 2) * thickness for row in range(rows)]
+        colour = _COLOURS.get(name, _LINES[index % len(_LINES)])
+        axes.barh(centres, values, height=thickness * 0.92, color=colour, label=_text(name))
+        known = intervals.get(name, [None] * rows)
+        bounds = [interval or (value, value) for value, interval in zip(values, known, strict=True)]
+        _draw_numbers(axes, values, bounds, centres)
+    axes.set_yticks(range(rows), [_text(label) for label in labels])
+    if note:
+        axes.set_xlabel(note, loc="left", fontsize=8)
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1)
@@ -137,8 +131,23 @@ def _bars(path: str | Path, comparison: Comparison, series: Mapping[str, Sequenc
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    over = " with 95 % intervals" if comparison.certainty else ""
-    axes.set_title(_text(title + over), loc="left", fontsize=11)
+    axes.set_title(_text(title), loc="left", fontsize=11)
     if len(series) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return figure
+
+
+def _draw_numbers(axes: Axes, values: Sequence[float], bounds: Sequence[Interval], centres: Sequence[float]) -> None:
+    """Each value behind its bar or interval."""
+    # A score may lie outside the percentiles of its draws: the bar of an interval never points inwards.
+    apart = [(max(0.0, value - low), max(0.0, high - value)) for value, (low, high) in zip(values, bounds, strict=True)]
+    if any(low or high for low, high in apart):
+        axes.errorbar(values, centres, xerr=list(zip(*apart, strict=True)), **_INTERVAL)
+    for value, (_, high), centre in zip(values, bounds, centres, strict=True):
+        place = (max(value, high), centre)
+        axes.annotate(f"{value:.3f}", place, (3, 0), textcoords="offset points", va="center", **_NUMBER)
+
+
+def save_png(figure: Figure, path: str | Path) -> None:
+    """Write a chart."""
     figure.savefig(path, bbox_inches="tight", format="png")

@@ -65,9 +65,9 @@ class ReportTable:
     def markdown(self) -> str:
         """Title, table and a list of the remarks; bold cells stay bold."""
         lines = [self.title, ""]
-        if rows := list(zip(*self._columns.values(), strict=True)):
-            rule = ["---" if header in _LEFT_ALIGNED else "---:" for header in self._columns]
-            lines += [f"| {' | '.join(self._columns)} |", f"|{'|'.join(rule)}|"]
+        if rows := list(zip(*self.columns.values(), strict=True)):
+            rule = ["---" if is_left_aligned(header) else "---:" for header in self.columns]
+            lines += [f"| {' | '.join(self.columns)} |", f"|{'|'.join(rule)}|"]
             lines += [f"| {' | '.join(map(_markdown, row))} |" for row in rows] + [""]
         return "\n".join([*lines, *(f"- {_escape(remark)}" for remark in self.remarks)]).rstrip() + "\n"
 
@@ -76,13 +76,14 @@ class ReportTable:
         return to_csv(self.records)
 
     @property
-    def _columns(self) -> Columns:
+    def columns(self) -> Columns:
+        """All of them, from left to right."""
         return {**self.lead, **self.scores, **self.raw}
 
     def _parts(self, out: Console) -> Iterator[Table]:
-        if not any(self._columns.values()):
+        if not any(self.columns.values()):
             return
-        complete = self._table(self._columns, self.title)
+        complete = self._table(self.columns, self.title)
         if _fits(complete, out):
             yield complete
             return
@@ -100,12 +101,22 @@ class ReportTable:
     def _table(self, columns: Columns, title: str = "") -> Table:
         table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
         for header in columns:
-            justify: Literal["left", "right"] = "left" if header in _LEFT_ALIGNED else "right"
+            justify: Literal["left", "right"] = "left" if is_left_aligned(header) else "right"
             table.add_column(header, justify=justify, overflow="fold", no_wrap=header != "Parameters")
         for index, cells in enumerate(zip(*columns.values(), strict=True)):
             texts = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
             table.add_row(*texts, end_section=index in self.breaks)
         return table
+
+
+def is_left_aligned(header: str) -> bool:
+    """Whether a column holds words rather than numbers."""
+    return header in _LEFT_ALIGNED
+
+
+def is_bold(cell: str | Text) -> bool:
+    """Whether a cell stands out, on paper as well."""
+    return isinstance(cell, Text) and "bold" in str(cell.style).split()
 
 
 def _fits(table: Table, out: Console) -> bool:

@@ -138,6 +138,12 @@ class MlflowStore:
         runs = self._runs.search(f"tags.{TRAINED_ON} = '{trained_on}' AND attributes.status = 'FINISHED'")
         return [_evaluation(run) for run in runs]
 
+    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
+        """See `RunStore`."""
+        for name, data in files.items():
+            self._runs.log_bytes(run_id, name, data)
+        self._runs.log(run_id, tags={_DESCRIPTION: description})
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
         self._runs.log(run_id, metrics=TrialMetrics(nrg=scores).flat())

@@ -54,6 +54,10 @@ class PooledStores:
         """See `RunStore`; store by store."""
         return [evaluation for store in self._stores for evaluation in store.evaluations(trained_on)]
 
+    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
+        """See `RunStore`."""
+        self._by_run[run_id].log_report(run_id, description, files)
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
         self._by_run[run_id].log_scores(run_id, scores)

@@ -181,6 +181,14 @@ class RunStore(Protocol):
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         """Evaluations, on any corpus, of models that were trained on this one; oldest first."""
 
+    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
+        """Put what was concluded from a run, or a sweep, where people look at it; an earlier report is replaced.
+
+        Args:
+            description: Markdown.
+            files: kept as artifacts, by name.
+        """
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value counts."""
 

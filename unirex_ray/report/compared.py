@@ -1,0 +1,193 @@
+"""A corpus, or several, compared: from the recorded runs to tables, charts, a page, and what MLflow shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from unirex_ray.analysis.compare import Comparison, compare, with_certainty, write_back
+from unirex_ray.analysis.corpora import CorporaComparison, compare_corpora, dataset_means
+from unirex_ray.analysis.gold_efficiency import gold_efficiency
+from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
+from unirex_ray.analysis.transfer import transfer_rows
+from unirex_ray.config import Config, Tree
+from unirex_ray.report.certainty import findings
+from unirex_ray.report.corpora import corpora_figures, corpora_table
+from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables
+from unirex_ray.report.page import RunLink, Section, report_page
+from unirex_ray.report.table import ReportTable, method_label
+from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
+from unirex_ray.tracking.pooled_stores import PooledStores
+from unirex_ray.tracking.provenance import code_version
+from unirex_ray.tracking.store import GIT_VERSION, SweepRecord
+
+_CHARTS = {
+    "comparison_cnrg": "CNRG by method",
+    "comparison_desiderata": "FNRG, PNRG and TNRG by method",
+    "gold_efficiency": "AUPRC by the share of gold rationales",
+    "cnrg_without_plausibility": "CNRG by corpus, methods without plausibility optimisation",
+    "cnrg_with_plausibility": "CNRG by corpus, methods with plausibility optimisation",
+    "desiderata_without_plausibility": "Desiderata of methods without plausibility optimisation",
+    "desiderata_with_plausibility": "Desiderata of methods with plausibility optimisation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One corpus.
+
+    Attributes:
+        tables, figures: by the name of their file without its ending.
+        sweeps: that were read.
+        store: that they were read from.
+    """
+
+    comparison: Comparison
+    tables: Mapping[str, ReportTable]
+    figures: Mapping[str, Figure]
+    sweeps: Sequence[SweepRecord]
+    store: PooledStores
+
+
+def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> Compared:
+    """Read a corpus' runs, and compare its methods.
+
+    Args:
+        tree: that `config` was built from.
+        choice: among the recorded sweeps, the arguments of `open_sweeps`.
+        published: whether the paper's results stand beside ours.
+
+    Raises:
+        UserError: where there is nothing to compare.
+    """
+    corpus = config.data.name
+    paper = require_published(corpus) if published else None
+    store, sweeps = open_sweeps(config, **choice)
+    weights = weights_of(sweeps, configured_weights(config, tree))
+    comparison = with_certainty(compare(corpus, sweeps, weights), store.artifact, weights)
+    against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
+    efficiency = gold_efficiency(comparison.variants, weights)
+    tables = comparison_tables(comparison, against, efficiency, transfer_rows(comparison, store.evaluations(corpus)))
+    figures = comparison_figures(comparison, efficiency)
+    return Compared(comparison=comparison, tables=tables, figures=figures, sweeps=sweeps, store=store)
+
+
+def record(compared: Compared, page: str) -> None:
+    """Write NRG back to the runs, and put the page and what it says into the sweeps' runs."""
+    write_back(compared.store.log_scores, compared.comparison)
+    said = [*answer(compared.comparison), *compared.comparison.protocols.values()]
+    for sweep in compared.sweeps:
+        compared.store.log_report(sweep.run_id, "\n\n".join(said), {REPORT: page.encode()})
+
+
+def answer(comparison: Comparison) -> list[str]:
+    """Which method is best, and how sure that is, in sentences."""
+    if comparison.certainty is not None and (said := findings(comparison.certainty)):
+        return said
+    first = comparison.rows[0]
+    if first.scores is None or first.learned is False:
+        return [f"No method is better than the majority class on {comparison.experiment}."]
+    said = [f"{method_label(first.method)} has the highest CNRG, {first.scores.cnrg:.3f}."]
+    if comparison.no_certainty:
+        said.append(f"Without intervals, this may be chance: {comparison.no_certainty}.")
+    return said
+
+
+def corpus_page(compared: Compared) -> str:
+    """The page of one corpus."""
+    comparison = compared.comparison
+    return report_page(
+        _sections(compared),
+        title=f"{comparison.experiment}: rationale extraction methods compared",
+        subtitle=f"{len(comparison.rows)} methods on test; made by {code_version()}",
+        answer=answer(comparison),
+        facts=_facts(compared),
+        runs=_runs(compared),
+    )
+
+
+def _sections(compared: Compared, prefix: str = "") -> list[Section]:
+    tables = dict(compared.tables)
+    headings = {"comparison": "Methods", "certainty": "Certainty", "pairs": "Pairs", CONFIGURATIONS: "Configurations"}
+    charts = {"comparison": ("comparison_cnrg", "comparison_desiderata"), "gold_efficiency": ("gold_efficiency",)}
+    return [
+        Section(
+            heading=prefix + headings.get(name, name.replace("_", " ").capitalize()),
+            tables=[table],
+            figures={_CHARTS[c]: compared.figures[c] for c in charts.get(name, ()) if c in compared.figures},
+        )
+        for name, table in tables.items()
+    ]
+
+
+def _facts(compared: Compared) -> dict[str, str]:
+    records = [record for row in compared.comparison.rows for record in row.configuration.records]
+    versions = {record.tags.get(GIT_VERSION, "") for record in records}
+    return {
+        "Corpus": compared.comparison.experiment,
+        "Data digest": compared.comparison.digest,
+        "Protocol": "; ".join(compared.comparison.protocols.values()),
+        "Sweeps": ", ".join(compared.comparison.sweeps),
+        "Trained with": ", ".join(sorted(versions - {""})) or "not recorded",
+        "Recorded at": compared.store.uri,
+    }
+
+
+def _runs(compared: Compared) -> list[RunLink]:
+    stores = {t.run_id: compared.store.uri_of(sweep) for sweep in compared.sweeps for t in sweep.trials}
+
+    def link(run_id: str | None) -> str | None:
+        uri = stores.get(run_id, "")
+        return f"{uri.rstrip('/')}/#/runs/{run_id}" if uri.startswith("http") else None
+
+    return [
+        RunLink(method=method_label(row.method), seed=r.spec.seed, run_id=str(r.run_id), link=link(r.run_id))
+        for row in compared.comparison.rows
+        for r in row.configuration.records
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedCorpora:
+    """Several corpora.
+
+    Attributes:
+        tables, figures: by the name of their file without its ending.
+        page: about all of them.
+    """
+
+    means: CorporaComparison
+    tables: Mapping[str, ReportTable]
+    figures: Mapping[str, Figure]
+    page: str
+
+
+def compare_several(corpora: Mapping[str, Compared], *, published: bool = False) -> ComparedCorpora:
+    """Put corpora together, by name.
+
+    Args:
+        published: whether the paper's means over the same corpora stand beside ours.
+    """
+    means = compare_corpora({corpus: compared.comparison for corpus, compared in corpora.items()})
+    tables = {"corpora": corpora_table(means)}
+    if published:
+        paper = dataset_means(paper_scores(corpora))
+        tables["corpora_published"] = corpora_table(paper, "The paper's raw results, dataset means of NRG")
+    figures = corpora_figures(means)
+    first = Section(
+        heading="All corpora", tables=list(tables.values()), figures={_CHARTS[name]: f for name, f in figures.items()}
+    )
+    protocols = [line for compared in corpora.values() for line in compared.comparison.protocols.values()]
+    tables["corpora"] = replace(tables["corpora"], remarks=[*tables["corpora"].remarks, *protocols])
+    page = report_page(
+        [first, *(s for corpus, compared in corpora.items() for s in _sections(compared, f"{corpus}: ")[:2])],
+        title=f"{', '.join(corpora)}: rationale extraction methods compared",
+        subtitle=f"test; made by {code_version()}",
+        answer=tables["corpora"].remarks[: sum(group.headline is not None for group in means.groups)],
+        facts={f"{corpus}: {k}": v for corpus, c in corpora.items() for k, v in _facts(c).items() if k != "Corpus"},
+        runs=[run for compared in corpora.values() for run in _runs(compared)],
+    )
+    return ComparedCorpora(means=means, tables=tables, figures=figures, page=page)
