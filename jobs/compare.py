@@ -24,12 +24,15 @@ def main() -> None:
 
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.cli.next_steps import after_compare, print_next
+    from unirex_ray.data.load import check_name
     from unirex_ray.report.compared import compare_corpus, compare_several, corpus_page, record
     from unirex_ray.report.files import write_results
     from unirex_ray.report.table import console
 
     config, out = build_config(tree), console()
     configs = {name: config.changed({"data.name": name}) for name in config.data.name.split(",")}
+    for name in configs:
+        check_name(name)
     choice, published = choice_of_sweeps(options), options.published
     corpora = {name: compare_corpus(of, tree, choice, published=published) for name, of in configs.items()}
     for name, compared in corpora.items():

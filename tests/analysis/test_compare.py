@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.memory_store import MemoryStore
 from helpers.recorded_trials import OURS, PAPER, TRIALS, raw, record
+from helpers.simulated import record_simulated
+from mlflow import MlflowClient
 
 from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.analysis.paper import compare_with_paper
@@ -229,7 +231,9 @@ def test_job_beside_the_paper(tmp_path: Path) -> None:
     done = run_job(*arguments, "--published")
     assert done.returncode == 0, done.stderr
     assert "Only here: UNIREX (SLM-P), some-ablation." in done.stdout
-    assert "Wrote comparison.csv, comparison.md, configurations.csv, comparison_published.csv" in done.stdout
+    assert (
+        "Wrote report.html, comparison.md, comparison.csv, configurations.csv, comparison_published.csv" in done.stdout
+    )
     assert "Spearman" not in done.stdout
     with (tmp_path / "comparison_published.csv").open(newline="") as stream:
         dlm, aa = csv.DictReader(stream)
@@ -355,3 +359,42 @@ def test_a_sweep_that_was_recorded_elsewhere_is_found_by_its_output(outputs: lis
     store, sweeps = open_sweeps(build_config({"output": outputs[0]}))
     assert (store.uri, [sweep.sweep_id for sweep in sweeps]) == (uri, ["s0"])
     assert not (Path(outputs[0]) / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_job_over_several_corpora(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for corpus in ("sst", "movies"):
+        record_simulated(MlflowStore(uri), corpus=corpus, sweep=f"of-{corpus}", instances=60)
+    done = run_job(f"--output={tmp_path}", "--data.name=sst,movies", "--published")
+    assert done.returncode == 0, done.stderr
+    assert "Dataset means of NRG: sst, movies" in done.stdout
+    assert "The paper's raw results, dataset means of NRG: sst, movies" in done.stdout
+    assert "next:" in done.stdout
+    for folder in (tmp_path, tmp_path / "sst", tmp_path / "movies"):
+        assert (folder / "report.html").is_file()
+    assert "sst, movies: rationale extraction methods compared" in (tmp_path / "report.html").read_text()
+    with (tmp_path / "corpora.csv").open(newline="") as stream:
+        rows = {row["method"]: row for row in csv.DictReader(stream)}
+    cnrg = {}
+    for corpus in ("sst", "movies"):
+        with (tmp_path / corpus / "comparison.csv").open(newline="") as stream:
+            cnrg[corpus] = {row["method"]: float(row["nrg/cnrg"]) for row in csv.DictReader(stream)}
+    for method, row in rows.items():
+        assert float(row["mean/cnrg"]) == pytest.approx((cnrg["sst"][method] + cnrg["movies"][method]) / 2)
+        assert float(row["sst/cnrg"]) == cnrg["sst"][method]
+    # Each sweep's run carries the page of its corpus, and says what was found.
+    for corpus in ("sst", "movies"):
+        store = MlflowStore(uri)
+        (sweep,) = store.sweeps(corpus)
+        page = store.artifact(sweep.run_id, "report.html")
+        assert page == (tmp_path / corpus / "report.html").read_bytes()
+        run = MlflowClient(uri).get_run(sweep.run_id)
+        assert "has the highest CNRG in " in run.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_job_names_the_corpus_that_it_does_not_know(tmp_path: Path) -> None:
+    done = run_job(f"--output={tmp_path}", "--data.name=sst,movie")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown data.name = 'movie'")

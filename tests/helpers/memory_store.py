@@ -131,7 +131,8 @@ class MemoryStore:
         return name
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
-        return self.runs[run_id]["artifacts"].get(name)
+        found: bytes | None = self.runs[run_id]["artifacts"].get(name)
+        return found
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         evaluations = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]

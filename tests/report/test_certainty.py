@@ -104,6 +104,6 @@ def test_shares_do_not_pretend_to_be_sure(share, text):
 
 def test_numbers_in_words():
     assert (rank_text((2, 2)), rank_text((1, 4))) == ("2", "1 to 4")
-    assert (p_text(0.0005), p_text(0.409)) == ("< 0.01", "0.41")
+    assert (p_text(0.0005), p_text(0.409)) == ("p < 0.01", "p = 0.41")
     pair = Pair(method="a", other="b", ahead=0.98, p=0.04, raw_p={})
     assert pair.told_apart

@@ -291,6 +291,13 @@ def test_artifacts(connect: Connect, experiment: str, tmp_path: Path) -> None:
     assert connect().artifact(sweep.run_id, "instances.parquet") is None
 
 
+def test_a_report_stands_in_the_run_and_a_later_one_replaces_it(connect: Connect, experiment: str) -> None:
+    sweep = open_sweep(connect(), experiment)
+    for text in ("first", "second"):
+        connect().log_report(sweep.run_id, f"{text} **won**", {"report.html": text.encode()})
+    assert connect().artifact(sweep.run_id, "report.html") == b"second"
+
+
 def test_conforms(connect: Connect, experiment: str) -> None:
     store: RunStore = connect()
     sweep: OpenSweep = open_sweep(store, experiment)

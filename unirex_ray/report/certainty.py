@@ -92,7 +92,7 @@ def findings(found: Certainty) -> list[str]:
     apart = [pair for pair in pairs if pair.told_apart]
     said = [f"{method_label(best)} has the highest CNRG in {share_text(found.first[best])} of the draws."]
     if open_ones:
-        named = ", ".join(f"{method_label(pair.other)} (p = {p_text(pair.p)})" for pair in open_ones)
+        named = ", ".join(f"{method_label(pair.other)} ({p_text(pair.p)})" for pair in open_ones)
         said.append(f"{method_label(best)} cannot be told apart from {named}.")
     if apart:
         behind = method_labels(pair.other for pair in apart)
@@ -157,5 +157,5 @@ def rank_text(ranks: tuple[int, int]) -> str:
 
 
 def p_text(p: float) -> str:
-    """Two digits; small ones as a bound."""
-    return "< 0.01" if p < 0.01 else f"{p:.2f}"
+    """`p = ` and two digits; small ones as a bound."""
+    return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"

@@ -110,16 +110,16 @@ def corpus_page(compared: Compared) -> str:
 
 
 def _sections(compared: Compared, prefix: str = "") -> list[Section]:
-    tables = dict(compared.tables)
     headings = {"comparison": "Methods", "certainty": "Certainty", "pairs": "Pairs", CONFIGURATIONS: "Configurations"}
     charts = {"comparison": ("comparison_cnrg", "comparison_desiderata"), "gold_efficiency": ("gold_efficiency",)}
+    said_elsewhere = {*answer(compared.comparison), *compared.comparison.protocols.values()}
     return [
         Section(
             heading=prefix + headings.get(name, name.replace("_", " ").capitalize()),
-            tables=[table],
+            tables=[replace(table, remarks=[remark for remark in table.remarks if remark not in said_elsewhere])],
             figures={_CHARTS[c]: compared.figures[c] for c in charts.get(name, ()) if c in compared.figures},
         )
-        for name, table in tables.items()
+        for name, table in compared.tables.items()
     ]
 
 

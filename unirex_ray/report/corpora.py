@@ -58,17 +58,15 @@ def headline_text(group: MethodGroup, headline: Headline) -> str:
     """What UNIREX gains in a group, in words."""
     ours, other, named = method_label(headline.ours), method_label(headline.other), _GROUPS[group.learns_from_gold]
     if headline.gain <= 0:
-        said = (
-            f"{ours}, the best of UNIREX {named}, does not beat {other}: {100 * headline.gain:z.1f} % on the mean CNRG"
-        )
+        said = f"{ours}, the best of UNIREX {named}, does not beat {other}: {100 * headline.gain:z.1f} %"
     else:
-        said = f"{ours} beats the strongest baseline {named} ({other}) by {100 * headline.gain:.1f} % on the mean CNRG"
+        said = f"{ours} beats the strongest baseline {named} ({other}) by {100 * headline.gain:.1f} %"
     if headline.interval is None or headline.ahead is None:
         return f"{said} (no interval)."
     low, high = (100 * bound for bound in headline.interval)
     p = 2 * min(headline.ahead, 1 - headline.ahead)
     chance = "" if p <= 0.05 else "; this may be chance"
-    return f"{said} (95 % interval {low:z.1f} to {high:z.1f} %, p = {p_text(p)}{chance})."
+    return f"{said} (95 % interval {low:z.1f} to {high:z.1f} %, {p_text(p)}{chance})."
 
 
 def _remarks(found: CorporaComparison) -> list[str]:
