@@ -29,7 +29,7 @@ FLOORS = (
 LIBRARIES = {
     "ray": ("distributed", "sweep.tune"),
     "mlflow": ("tracking",),
-    "optuna": ("sweep.searcher",),
+    "optuna": ("sweep.searcher", "sweep.study"),
     "captum": ("models.attribution",),
 }
 """Which modules may import a library; modules are prefixes."""

@@ -142,6 +142,9 @@ class MemoryStore:
         self.runs[run_id]["artifacts"] |= files
         self.runs[run_id]["description"] = description
 
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        self.runs[run_id]["artifacts"] |= {f"{folder}/{name}": data for name, data in files.items()}
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         self.runs[run_id]["metrics"] |= TrialMetrics(nrg=scores).flat()
 

@@ -108,12 +108,7 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
     Raises:
         UserError: if no configuration has completed all of its seeds.
     """
-    several = len(sweeps) > 1
-    grouped: dict[str, list[Configuration]] = defaultdict(list)
-    for sweep in sweeps:
-        name = sweep.sweep_id if several else ""
-        for method, of_method in configurations(sweep.trials, seeds=sweep.seeds, sweep=name).items():
-            grouped[method] += of_method
+    grouped = variants_of(sweeps)
     variants = {method: rank_variants(of_method, weights) for method, of_method in grouped.items()}
     selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
     if not selected:
@@ -150,6 +145,17 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )
+
+
+def variants_of(sweeps: Sequence[SweepRecord]) -> dict[str, list[Configuration]]:
+    """Each method's configurations, pooled over sweeps."""
+    several = len(sweeps) > 1
+    grouped: dict[str, list[Configuration]] = defaultdict(list)
+    for sweep in sweeps:
+        name = sweep.sweep_id if several else ""
+        for method, of_method in configurations(sweep.trials, seeds=sweep.seeds, sweep=name).items():
+            grouped[method] += of_method
+    return dict(grouped)
 
 
 def with_certainty(

@@ -28,7 +28,7 @@ Column = Sequence[str | Text]
 Columns = Mapping[str, Column]
 """By header, from left to right."""
 
-_LEFT_ALIGNED = ("Method", "Parameters", "Config", "Task", "Dataset")
+_LEFT_ALIGNED = ("Method", "Parameters", "Setting", "Config", "Task", "Dataset")
 _PLAIN_WIDTH = 240
 
 

@@ -1,4 +1,4 @@
-"""Searchers: which configuration of a method to try next. The only module that imports optuna.
+"""Searchers: which configuration of a method to try next. Beside `study`, the only module that imports optuna.
 
 A suggestion follows from the seed, the method, the suggestion's index and the history of the method's study alone. What
 a searcher keeps of earlier histories saves time and changes no suggestion. So a resumed sweep suggests what the

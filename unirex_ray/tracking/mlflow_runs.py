@@ -63,12 +63,12 @@ class MlflowRuns:
         for batch in _batches([RunTag(k, v[:_LONGEST_TAG]) for k, v in (tags or {}).items()], _BATCH_ENTRIES):
             self.client.log_batch(run_id, tags=batch)
 
-    def log_bytes(self, run_id: str, name: str, data: bytes) -> None:
+    def log_bytes(self, run_id: str, name: str, data: bytes, folder: str | None = None) -> None:
         """Keep a file of this content as an artifact of a run."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
+        with tempfile.TemporaryDirectory() as local:
+            file = Path(local) / name
             file.write_bytes(data)
-            self.client.log_artifact(run_id, str(file))
+            self.client.log_artifact(run_id, str(file), folder)
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """The content of a run's artifact; None where it has none of this name."""

@@ -144,6 +144,11 @@ class MlflowStore:
             self._runs.log_bytes(run_id, name, data)
         self._runs.log(run_id, tags={_DESCRIPTION: description})
 
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """See `RunStore`."""
+        for name, data in files.items():
+            self._runs.log_bytes(run_id, name, data, folder)
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
         self._runs.log(run_id, metrics=TrialMetrics(nrg=scores).flat())

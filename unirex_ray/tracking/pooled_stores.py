@@ -58,6 +58,10 @@ class PooledStores:
         """See `RunStore`."""
         self._by_run[run_id].log_report(run_id, description, files)
 
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """See `RunStore`."""
+        self._by_run[run_id].log_files(run_id, folder, files)
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
         self._by_run[run_id].log_scores(run_id, scores)

@@ -189,6 +189,9 @@ class RunStore(Protocol):
             files: kept as artifacts, by name.
         """
 
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files as artifacts in a folder of a run, by name; earlier ones of these names are replaced."""
+
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value counts."""
 
