@@ -19,6 +19,7 @@ def main() -> None:
     add_choice_of_sweeps(parser)
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
     parser.add_argument("--pairs", action="store_true", help="How often each method is ahead of each other one.")
+    parser.add_argument("--table", choices=["main", "1", "2", "4"], help="One of the paper's tables alone.")
     parser.add_argument("--published", action="store_true", help="Show the paper's results on this corpus as well.")
     options, tree = parse_job(parser, sys.argv[1:])
 
@@ -40,9 +41,8 @@ def main() -> None:
         page = corpus_page(compared)
         written = write_results(folder, "comparison", compared.tables, compared.figures, page)
         record(compared, page)
-        for table_name, table in compared.tables.items():
-            if table_name not in ("configurations", "pairs") or getattr(options, table_name):
-                table.print(out)
+        for table in compared.to_print(**{key: getattr(options, key) for key in ("configurations", "pairs", "table")}):
+            table.print(out)
         comparison, uri = compared.comparison, compared.store.uri
         out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
         out.print(f"Wrote {', '.join(written)} to {folder}, and NRG and the report to the runs at {uri}.", markup=False)

@@ -43,7 +43,7 @@ def test_it_says_who_won_and_shows_every_table_and_fact():
     assert "<b>1.000</b>" in page
     for text in ("95 % intervals on test", "how often the method of a row", "<dt>Data digest</dt><dd>abc1</dd>"):
         assert text in page
-    assert page.count("<tbody>") == 4
+    assert page.count("<tbody>") == 5
     assert 'alt="CNRG by method"' in page
 
 

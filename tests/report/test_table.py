@@ -90,3 +90,27 @@ def test_parameters_text() -> None:
 def test_over_seeds() -> None:
     assert over_seeds([(0,), (4,)]) == "one seed"
     assert over_seeds([(0, 1), (0, 1, 2)]) == "mean ± std over 2/3 seeds"
+
+
+def test_latex_is_a_booktabs_table_with_everything_escaped():
+    table = ReportTable(
+        title="50 % of {x}_1",
+        lead={"Method": ["A & B", "C\\D"]},
+        scores={"95 %": [Text("0.1 ± 0.2", style="bold"), "< 1"]},
+        raw={"Suff ↓": ["-0.1", "†~^#$"]},
+        breaks={0},
+        remarks=["a 100 % remark"],
+    )
+    assert table.latex().splitlines() == [
+        r"% 50 \% of \{x\}\_1",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"Method & 95 \% & Suff $\downarrow$ \\",
+        r"\midrule",
+        r"A \& B & \textbf{0.1 $\pm$ 0.2} & -0.1 \\",
+        r"\midrule",
+        r"C\textbackslash{}D & $<$ 1 & $^\dagger$\textasciitilde{}\textasciicircum{}\#\$ \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        "% a 100 % remark",
+    ]

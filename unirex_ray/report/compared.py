@@ -14,6 +14,7 @@ from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import Config, Tree
+from unirex_ray.errors import UserError
 from unirex_ray.report.certainty import findings
 from unirex_ray.report.corpora import corpora_figures, corpora_table
 from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables
@@ -23,6 +24,9 @@ from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_
 from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.store import GIT_VERSION, SweepRecord
+
+PAPER_TABLES = {"main": "table_main", "1": "table_1", "2": "transfer", "4": "table_4"}
+"""By how the paper numbers them; main: Tables 6 to 10."""
 
 _CHARTS = {
     "comparison_cnrg": "CNRG by method",
@@ -50,6 +54,24 @@ class Compared:
     figures: Mapping[str, Figure]
     sweeps: Sequence[SweepRecord]
     store: PooledStores
+
+    def to_print(self, *, configurations: bool, pairs: bool, table: str | None) -> list[ReportTable]:
+        """The tables that a user asked for.
+
+        Args:
+            table: of the paper alone, see `PAPER_TABLES`.
+
+        Raises:
+            UserError: where there are no results for that table.
+        """
+        if table is not None:
+            name = PAPER_TABLES[table]
+            if name not in self.tables:
+                raise UserError(f"--table={table}: no sweep has results for it; see search_spaces/README.md")
+            return [self.tables[name]]
+        asked = {CONFIGURATIONS: configurations, "pairs": pairs}
+        hidden = {*PAPER_TABLES.values(), *(name for name, is_asked in asked.items() if not is_asked)} - {"transfer"}
+        return [shown for name, shown in self.tables.items() if name not in hidden]
 
 
 def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> Compared:
@@ -120,6 +142,7 @@ def _sections(compared: Compared, prefix: str = "") -> list[Section]:
             figures={_CHARTS[c]: compared.figures[c] for c in charts.get(name, ()) if c in compared.figures},
         )
         for name, table in compared.tables.items()
+        if name != PAPER_TABLES["main"]  # the first table in another order
     ]
 
 

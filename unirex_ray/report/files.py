@@ -17,6 +17,7 @@ from unirex_ray.report.certainty import certainty_table, pairs_table
 from unirex_ray.report.comparison import comparison_table
 from unirex_ray.report.configurations import configurations_table
 from unirex_ray.report.gold_efficiency import gold_efficiency_table
+from unirex_ray.report.paper_tables import paper_tables
 from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, save_png
 from unirex_ray.report.published import published_table
 from unirex_ray.report.table import ReportTable, method_label
@@ -32,7 +33,7 @@ def comparison_tables(
     efficiency: GoldEfficiency | None = None,
     transfer: Sequence[TransferRow] = (),
 ) -> dict[str, ReportTable]:
-    """The tables of a comparison, by the name of their CSV file; the last three only where there are such results."""
+    """The tables of a comparison, by the name of their CSV file; most only where there are such results."""
     found = comparison.certainty
     tables = {
         "comparison": comparison_table(comparison),
@@ -41,6 +42,7 @@ def comparison_tables(
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
         **({"transfer": transfer_table(transfer)} if transfer else {}),
+        **paper_tables(comparison),
     }
     about = _protocol_remarks(comparison)
     return {name: replace(table, remarks=[*table.remarks, *about]) for name, table in tables.items()}
@@ -54,7 +56,9 @@ def _protocol_remarks(comparison: Comparison) -> list[str]:
             f"POOLED ALTHOUGH THE PROTOCOLS DIFFER, in {comparison.protocol_differences}: a difference between methods "
             "may be one between these settings."
         )
-    searched = {method: len({c.sweep for c in of_method}) for method, of_method in comparison.variants.items()}
+    searched = {
+        method: len({c.sweep for c in of_method}) for method, of_method in comparison.variants.items() if of_method
+    }
     if len(set(searched.values())) > 1:
         often = ", ".join(f"{method_label(method)} in {count}" for method, count in searched.items() if count > 1)
         remarks.append(f"Searched in several sweeps, and so with a larger budget than the other methods: {often}.")
@@ -76,10 +80,10 @@ def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None
 def write_results(
     folder: str | Path, name: str, tables: Mapping[str, ReportTable], figures: Mapping[str, Figure], page: str
 ) -> tuple[str, ...]:
-    """Write tables as CSV and, but for the configurations, into one Markdown file, charts as PNG, and the page.
+    """Write tables as CSV, into one LaTeX file and, but for the configurations, one Markdown file; charts; the page.
 
     Args:
-        name: of the Markdown file, without its ending.
+        name: of the Markdown and the LaTeX file, without its ending.
         tables, figures: by name.
         page: `report.html`.
 
@@ -94,6 +98,7 @@ def write_results(
     texts = {
         REPORT: page,
         f"{name}.md": "\n".join(shown),
+        f"{name}.tex": "\n".join(table.latex() for table in tables.values()),
         **{f"{table_name}.csv": table.csv() for table_name, table in tables.items()},
     }
     try:

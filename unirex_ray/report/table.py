@@ -28,7 +28,7 @@ Column = Sequence[str | Text]
 Columns = Mapping[str, Column]
 """By header, from left to right."""
 
-_LEFT_ALIGNED = ("Method", "Parameters", "Setting", "Config", "Task", "Dataset")
+_LEFT_ALIGNED = ("Method", "Ablation", "Parameters", "Setting", "Config", "Task", "Dataset")
 _PLAIN_WIDTH = 240
 
 
@@ -70,6 +70,19 @@ class ReportTable:
             lines += [f"| {' | '.join(self.columns)} |", f"|{'|'.join(rule)}|"]
             lines += [f"| {' | '.join(map(_markdown, row))} |" for row in rows] + [""]
         return "\n".join([*lines, *(f"- {_escape(remark)}" for remark in self.remarks)]).rstrip() + "\n"
+
+    def latex(self) -> str:
+        """A table for LaTeX's booktabs; bold cells stay bold, and the remarks are comments."""
+        headers = list(self.columns)
+        alignment = "".join("l" if is_left_aligned(header) else "r" for header in headers)
+        lines = [f"% {_latex(self.title)}", f"\\begin{{tabular}}{{{alignment}}}", "\\toprule"]
+        lines += [f"{' & '.join(map(_latex, headers))} \\\\", "\\midrule"]
+        for index, row in enumerate(zip(*self.columns.values(), strict=True)):
+            cells = [
+                f"\\textbf{{{_latex(str(cell))}}}" if is_bold(cell) and str(cell) else _latex(str(cell)) for cell in row
+            ]
+            lines += [f"{' & '.join(cells)} \\\\", *(["\\midrule"] if index in self.breaks else [])]
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *(f"% {remark}" for remark in self.remarks)]) + "\n"
 
     def csv(self) -> str:
         """The records (see `to_csv`)."""
@@ -126,6 +139,26 @@ def _fits(table: Table, out: Console) -> bool:
 def _markdown(cell: str | Text) -> str:
     text = _escape(str(cell))
     return f"**{text}**" if text and isinstance(cell, Text) and cell.style == "bold" else text
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "≤": r"$\leq$",
+    "†": r"$^\dagger$",
+    "<": "$<$",
+    ">": "$>$",
+    "\n": " ",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def _escape(text: str) -> str:
