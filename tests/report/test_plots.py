@@ -89,10 +89,10 @@ def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) ->
     sst = compared(store)
     transfer = transfer_rows(sst, store.evaluations("sst"))
     plain = write_results(tmp_path / "plain", "comparison", comparison_tables(sst), comparison_figures(sst), "<p>")
-    assert all(name.startswith(("comparison", "configurations", "report", "table_main")) for name in plain)
+    assert all(name.startswith(("comparison", "configurations", "report", "table_")) for name in plain)
     assert (tmp_path / "plain" / "report.html").read_text() == "<p>"
     assert {path.name for path in (tmp_path / "plain").iterdir()} == set(plain)
-    assert (tmp_path / "plain" / "comparison.md").read_text().count("| Method |") == 2
+    assert (tmp_path / "plain" / "comparison.md").read_text().startswith("sst: test, ")
 
     tables = comparison_tables(sst, None, efficiency(), transfer)
     figures = comparison_figures(sst, efficiency())
