@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_connect import checked_uri, connect, find_or_create_experiment
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
 from unirex_ray.tracking.mlflow_sweep import PARENT, MlflowSweep, own_tags, trial_record
-from unirex_ray.tracking.records import Evaluation
+from unirex_ray.tracking.records import Evaluation, TrialRecord
 from unirex_ray.tracking.store import (
     CORPUS,
     DATA_DIGEST,
@@ -90,9 +91,14 @@ class MlflowStore:
         known = self._runs.client.get_experiment_by_name(experiment)
         if known is None:
             return []
-        runs = self._runs.search(f"tags.{SWEEP_ID} LIKE '%'", experiments=[known.experiment_id])
-        children = [run for run in runs if TRIAL_ID in run.data.tags]
-        return [_sweep_record(run, children) for run in runs if TRIAL_ID not in run.data.tags]
+        parents: list[Run] = []
+        trials: dict[str, list[TrialRecord]] = defaultdict(list)
+        for run in self._runs.each(f"tags.{SWEEP_ID} LIKE '%'", [known.experiment_id]):
+            if TRIAL_ID in run.data.tags:
+                trials[run.data.tags[PARENT]].append(trial_record(run, {}))
+            else:
+                parents.append(run)
+        return [_sweep_record(parent, trials[parent.info.run_id]) for parent in parents]
 
     def log_evaluation(
         self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
@@ -154,8 +160,7 @@ class MlflowStore:
         self._runs.log(run_id, metrics=TrialMetrics(nrg=scores).flat())
 
 
-def _sweep_record(parent: Run, children: Sequence[Run]) -> SweepRecord:
-    trials = [trial_record(run, {}) for run in children if run.data.tags[PARENT] == parent.info.run_id]
+def _sweep_record(parent: Run, trials: Sequence[TrialRecord]) -> SweepRecord:
     return SweepRecord(
         sweep_id=parent.data.tags[SWEEP_ID],
         status=parent.data.tags[STATUS],  # type: ignore[arg-type]
