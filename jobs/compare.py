@@ -25,29 +25,27 @@ def main() -> None:
 
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.cli.next_steps import after_compare, print_next
-    from unirex_ray.data.load import check_name
-    from unirex_ray.report.compared import compare_corpus, compare_several, corpus_page, record
+    from unirex_ray.report.compared import compare_corpus, compare_several, configs_of, corpus_page, record
     from unirex_ray.report.files import write_results
     from unirex_ray.report.table import console
 
-    config, out = build_config(tree), console()
-    configs = {name: config.changed({"data.name": name}) for name in config.data.name.split(",")}
-    for name in configs:
-        check_name(name)
-    choice, published = choice_of_sweeps(options), options.published
-    corpora = {name: compare_corpus(of, tree, choice, published=published) for name, of in configs.items()}
+    config, out, choice = build_config(tree), console(), choice_of_sweeps(options)
+    configs = configs_of(config, choice)
+    corpora = {name: compare_corpus(of, tree, choice, published=options.published) for name, of in configs.items()}
+    asked = {key: getattr(options, key) for key in ("configurations", "pairs", "table")}
+    shown = {name: compared.to_print(**asked) for name, compared in corpora.items()}
     for name, compared in corpora.items():
-        folder = Path(config.output) / (name if len(corpora) > 1 else "")
-        page = corpus_page(compared)
-        written = write_results(folder, "comparison", compared.tables, compared.figures, page)
-        record(compared, page)
-        for table in compared.to_print(**{key: getattr(options, key) for key in ("configurations", "pairs", "table")}):
+        for table in shown[name]:
             table.print(out)
+        folder, page = Path(config.output) / (name if len(corpora) > 1 else ""), corpus_page(compared)
+        written = write_results(folder, "comparison", compared.tables, compared.figures, page)
         comparison, uri = compared.comparison, compared.store.uri
         out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
+        for problem in record(compared, page):
+            out.print(problem, markup=False, soft_wrap=True)
         out.print(f"Wrote {', '.join(written)} to {folder}, and NRG and the report to the runs at {uri}.", markup=False)
     if len(corpora) > 1:
-        several = compare_several(corpora, published=published)
+        several = compare_several(corpora, published=options.published)
         for table in several.tables.values():
             table.print(out)
         written = write_results(config.output, "corpora", several.tables, several.figures, several.page)

@@ -40,9 +40,9 @@ def main() -> None:
     figures = {f"{method}-{kind}": figure for method, s in studies.items() for kind, figure in pictures(s).items()}
     title = f"{name}: what the searched settings did"
     written = write_results(folder, "parameters", {"parameters": table}, figures, page(studies, title, method_label))
+    table.print(out)
     for sweep in sweeps:
         store.log_files(sweep.run_id, "parameters", {file: (folder / file).read_bytes() for file in written})
-    table.print(out)
     out.print(f"Wrote {', '.join(written)} to {folder}, and to the sweeps' runs at {store.uri}.", markup=False)
     if options.storage:
         names = write_storage(studies, options.storage, "+".join(sweep.sweep_id for sweep in sweeps))

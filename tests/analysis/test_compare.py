@@ -17,6 +17,7 @@ from unirex_ray.analysis.paper import compare_with_paper
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
+from unirex_ray.metrics.instance_file import to_parquet
 from unirex_ray.tracking.choose import choose_sweeps, open_sweeps, weights_of
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord, recorded_uri
@@ -398,3 +399,31 @@ def test_job_names_the_corpus_that_it_does_not_know(tmp_path: Path) -> None:
     done = run_job(f"--output={tmp_path}", "--data.name=sst,movie")
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown data.name = 'movie'")
+
+
+@pytest.mark.slow
+def test_job_on_a_copy_whose_artifacts_are_out_of_reach(tmp_path: Path) -> None:
+    results = record_simulated(MlflowStore(f"sqlite:///{tmp_path}/one/mlflow.db"), instances=60)
+    for method, runs in results.items():
+        for seed, found in enumerate(runs):
+            folder = tmp_path / "one" / "trials" / f"s1-{method}-0000-s{seed}"
+            folder.mkdir(parents=True)
+            (folder / "instances.parquet").write_bytes(to_parquet({"test": found}, ("no", "yes"), {}))
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "one")
+    (tmp_path / "one").write_text("no folder any more")
+    done = run_job(f"--output={tmp_path}/copy", "--data.name=reviews")
+    assert done.returncode == 0, done.stderr
+    assert "2,000 bootstrap draws of 60 test instances" in done.stdout
+    assert "The report is not in the run of s1: artifact report.html of run" in done.stdout
+    assert (tmp_path / "copy" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_job_refuses_what_it_cannot_do_before_anything_is_written(tmp_path: Path) -> None:
+    record_simulated(MlflowStore(f"sqlite:///{tmp_path}/mlflow.db"), instances=60)
+    done = run_job(f"--output={tmp_path}", "--data.name=reviews", "--table=2")
+    assert done.stderr.startswith("error: --table=2: no sweep has results for it")
+    done = run_job(f"--output={tmp_path}", "--data.name=sst,movies", "--sweep-id=s1")
+    assert done.stderr.startswith("error: --sweep-id chooses among the sweeps of one corpus")
+    assert not list(tmp_path.glob("comparison*"))

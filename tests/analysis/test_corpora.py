@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from helpers.memory_store import MemoryStore
-from helpers.simulated import TRUE, numbers, record_simulated
+from helpers.simulated import TRUE, numbers, reader, record_simulated
 
 from unirex_ray.analysis.compare import compare, with_certainty
 from unirex_ray.analysis.corpora import compare_corpora, dataset_means
 from unirex_ray.analysis.paper import paper_scores, printed_scores
+from unirex_ray.benchmarks.certainty import simulate
+from unirex_ray.metrics.bootstrap import bootstrap
 
 PAPERS = ("sst", "movies", "cose", "multirc", "esnli")
 
@@ -77,17 +79,19 @@ def test_no_headline_of_a_method_that_learned_nothing_or_beside_nobody():
 
 def test_corpora_are_drawn_independently():
     comparisons = {}
-    for corpus, instances in (("sst", 150), ("movies", 60)):
+    for corpus, instances in (("sst", 60), ("movies", 60)):
         store = MemoryStore()
         true = {**TRUE, "sgt-p": numbers(0.2, 0.2, 50.0, 50.0, 82.0)}
         record_simulated(store, true, corpus=corpus, instances=instances)
-        comparisons[corpus] = with_certainty(compare(corpus, store.sweeps(corpus)), store.artifact)
+        comparisons[corpus] = with_certainty(compare(corpus, store.sweeps(corpus)), reader(store))
     found = compare_corpora(comparisons)
     assert found.corpora == ("sst", "movies")
     with_gold = found.groups[-1]
     assert (with_gold.learns_from_gold, with_gold.headline.other) == (True, "sgt-p")
     best = with_gold.rows[0]
     draws = {c: comparison.certainty.drawn for c, comparison in comparisons.items()}
+    one, other = (d.cnrg for d in draws.values())
+    assert abs(np.corrcoef(one[:, 0] - one[:, -1], other[:, 0] - other[:, -1])[0, 1]) < 0.1
     mean = np.mean([d.cnrg[:, d.members.index(best.method)] for d in draws.values()], axis=0)
     assert best.interval == pytest.approx(tuple(np.quantile(mean, (0.025, 0.975))))
     low, high = with_gold.headline.interval
@@ -102,6 +106,18 @@ def test_one_corpus_without_draws_leaves_all_without_intervals():
         record_simulated(store, corpus=corpus, instances=60)
         comparisons[corpus] = compare(corpus, store.sweeps(corpus))
         if corpus == "sst":
-            comparisons[corpus] = with_certainty(comparisons[corpus], store.artifact)
+            comparisons[corpus] = with_certainty(comparisons[corpus], reader(store))
     found = compare_corpora(comparisons)
     assert all(row.interval is None for group in found.groups for row in group.rows)
+
+
+def test_a_gain_over_nothing_has_no_interval():
+    drawn = {"one": bootstrap(simulated_pair())}
+    scores = {"one": {"sgt": of(0.1), "unirex-aa-f": of(0.9)}}
+    (group,) = dataset_means(scores, drawn).groups
+    assert (group.headline.interval, group.headline.ahead) == (None, 1.0)
+
+
+def simulated_pair():
+    true = {"sgt": TRUE["aa-grad"], "unirex-aa-f": TRUE["unirex-slm-fp"]}
+    return simulate(true, random=np.random.default_rng(0), instances=60, seeds=1, seed_spread=0.0)

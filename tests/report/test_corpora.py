@@ -56,3 +56,17 @@ def test_the_papers_figures_have_a_bar_per_method_and_corpus():
     assert len(axes.patches) == 9 * 6
     (axes,) = figures["desiderata_with_plausibility"].axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["FNRG", "PNRG", "TNRG"]
+
+
+def test_a_method_that_learned_nothing_is_last_marked_and_never_bold():
+    def of(cnrg: float) -> dict[str, float]:
+        return dict.fromkeys(("cnrg", "fnrg", "pnrg", "tnrg"), cnrg)
+
+    scores = {"one": {"sgt": of(1.0), "unirex-aa-f": of(0.6), "aa-ig": of(0.4)}}
+    found = dataset_means(scores, unranked=["sgt"])
+    table = corpora_table(found)
+    assert [str(cell) for cell in table.columns["Method"]] == ["UNIREX (AA-F)", "AA (IG)", "SGT †"]
+    assert [str(cell) for cell in table.columns["CNRG"] if not isinstance(cell, str)] == ["0.600"]
+    assert any(remark.startswith("† not better than the majority class on some corpus") for remark in table.remarks)
+    labels = corpora_figures(found)["cnrg_without_plausibility"].axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels][-1] == "SGT †"

@@ -3,7 +3,7 @@
 import re
 
 from helpers.memory_store import MemoryStore
-from helpers.simulated import record_simulated
+from helpers.simulated import reader, record_simulated
 
 from unirex_ray.analysis.compare import compare, with_certainty
 from unirex_ray.report.compared import answer
@@ -15,7 +15,7 @@ from unirex_ray.report.table import ReportTable
 def page_of(**changes) -> str:
     store = MemoryStore()
     record_simulated(store)
-    comparison = with_certainty(compare("reviews", store.sweeps("reviews")), store.artifact)
+    comparison = with_certainty(compare("reviews", store.sweeps("reviews")), reader(store))
     sections = [
         Section(
             heading="Methods",
@@ -68,6 +68,6 @@ def test_without_intervals_the_answer_says_so():
     comparison = compare("reviews", store.sweeps("reviews"))
     for run in store.runs.values():
         run["artifacts"].clear()
-    first, second = answer(with_certainty(comparison, store.artifact))
+    first, second = answer(with_certainty(comparison, reader(store)))
     assert re.fullmatch(r"UNIREX \([DS]LM-FP\) has the highest CNRG, [01]\.\d{3}\.", first)
     assert second.startswith("Without intervals, this may be chance: s1-")

@@ -89,6 +89,13 @@ def test_the_ablations_stand_under_each_other_by_their_names_in_the_paper():
     assert not any(remark.startswith("Not there") for remark in table.remarks)
 
 
+def test_a_grid_over_the_weights_is_no_ablation():
+    store = MemoryStore()
+    grid = [{"loss.comp_weight": a, "loss.suff_weight": b} for a in (0, 0.5, 1.0) for b in (0, 0.5, 1.0)]
+    run(store, "grid", [("unirex-slm-fp", settings) for settings in grid])
+    assert "table_1" not in paper_tables(compared(store))
+
+
 def test_what_an_ablation_lacks_is_named():
     store = MemoryStore()
     run(store, "head", shipped("ablation-head")[:2])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from matplotlib import pyplot as plt
 from mlflow import MlflowClient
 
 from unirex_ray.analysis.compare import variants_of
@@ -167,3 +168,38 @@ def test_job_on_a_sweep_without_a_search_is_one_line(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: no method on 'sst' has two complete configurations that differ")
+
+
+def conditional(values) -> dict[str, list[Configuration]]:
+    records = [
+        TrialRecord(
+            spec=TrialSpec(
+                trial_id=f"t{index}", method="unirex-slm-fp", configuration=index, seed=0, parameters=settings
+            ),
+            status="completed",
+            metrics=TrialMetrics(dev=metrics_of(settings.get("loss.comp_weight", 0.2))),
+        )
+        for index, settings in enumerate(values)
+    ]
+    return configurations(records, seeds=(0,))
+
+
+def test_a_setting_that_only_some_configurations_have_is_one_of_its_choices_or_named():
+    few = [{"loss.suff_weight": 0.0}] * 10
+    few += [{"loss.suff_weight": 0.5, "loss.comp_weight": float(w)} for w in (0.0, 0.5, 1.0) for _ in range(6)]
+    (study,) = method_studies(conditional(few)).values()
+    assert study.trials[0].params == {"loss.suff_weight": 0.0, "loss.comp_weight": "not set"}
+    assert study.importance["cnrg"].shares["loss.comp_weight"] > 0.8
+    many = [{"loss.suff_weight": 0.0}] * 6
+    many += [{"loss.suff_weight": 0.5, "loss.comp_weight": index / 20} for index in range(20)]
+    studies = method_studies(conditional(many))
+    assert studies["unirex-slm-fp"].left_out == ("loss.comp_weight",)
+    remarks = parameters_table(studies, "sst").remarks
+    assert any(remark.endswith("as only some configurations have them: loss.comp_weight.") for remark in remarks)
+    assert not any("PREDICT NOTHING" in remark for remark in remarks)
+
+
+def test_no_picture_stays_open():
+    before = plt.get_fignums()
+    pictures(method_studies(variants(8, by_weight))["unirex-slm-fp"])
+    assert plt.get_fignums() == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -12,14 +12,15 @@ from scipy.stats import kendalltau
 
 from unirex_ray.analysis.selection import Configuration, rank_methods
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.bootstrap import DRAWS, Draws, Results, bootstrap, holm, permutation_p
+from unirex_ray.metrics.bootstrap import DRAWS, Draws, Results, bootstrap, holm, holm_over_pairs, permutation_p
 from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
 from unirex_ray.metrics.instances import split_metrics
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights
 from unirex_ray.metrics.table import nrg_metrics
+from unirex_ray.tracking.records import TrialRecord
 
 LEVEL = 0.95
-"""Of the intervals; pairs are told apart where both ways to be ahead are more likely than the rest allows."""
+"""Of the intervals, and of what is said of the first method."""
 _FEWEST_RANKED = 5
 _AGREES = 1e-3
 
@@ -43,11 +44,6 @@ class Pair:
     p: float
     raw_p: Mapping[str, float]
 
-    @property
-    def told_apart(self) -> bool:
-        """Whether the difference in CNRG is more than chance."""
-        return self.p <= 1 - LEVEL
-
 
 @dataclass(frozen=True, kw_only=True)
 class Certainty:
@@ -58,7 +54,10 @@ class Certainty:
         instances: of test.
         seeds: of each method, one of which says nothing of how far another one would move it.
         intervals: 95 % percentile intervals by method and key: raw metrics, `cnrg`, `fnrg`, `pnrg`, `tnrg`.
-        first: how often each method has the highest CNRG, in [0, 1]; 0 for methods that may not be first.
+        ranked: methods that are better than the majority class, the first one first.
+        first: how often each method has the highest CNRG of these, in [0, 1]; 0 for the others.
+        behind_best: p of the first one being ahead of each other ranked method: twice the share of draws in which it is
+            not, corrected for their number (Holm). That it was chosen by the same results is no part of it.
         pairs: all of them, in the order of the table.
         ranks: lowest and highest rank of each method while every other one is left out of Z in turn, keeping its place;
             empty below three methods.
@@ -71,7 +70,9 @@ class Certainty:
     instances: int
     seeds: Mapping[str, int]
     intervals: Mapping[str, Mapping[str, Interval]]
+    ranked: tuple[str, ...]
     first: Mapping[str, float]
+    behind_best: Mapping[str, float]
     pairs: tuple[Pair, ...]
     ranks: Mapping[str, tuple[int, int]]
     tau: Mapping[str, float]
@@ -79,12 +80,12 @@ class Certainty:
 
 
 def read_results(
-    artifact: Callable[[str, str], bytes | None], selected: Mapping[str, Configuration]
+    read: Callable[[TrialRecord], bytes | None], selected: Mapping[str, Configuration]
 ) -> tuple[Results, str]:
     """Results on test of the selected configurations, by method.
 
     Args:
-        artifact: of a run by its name, see `RunStore`.
+        read: the file of a trial's results by instance; None where there is none.
         selected: that are scored, by method.
 
     Returns:
@@ -94,9 +95,8 @@ def read_results(
     for method, configuration in selected.items():
         runs = []
         for record in configuration.records:
-            assert record.run_id is not None, record.spec.trial_id
             try:
-                data = artifact(record.run_id, INSTANCES)
+                data = read(record)
                 found = None if data is None else from_parquet(data).get("test")
             except UserError as error:
                 return {}, f"{record.spec.trial_id}: {error}"
@@ -108,7 +108,8 @@ def read_results(
                     return {}, f"{record.spec.trial_id}: test/{key} is {value}, but {again.get(key)} by {INSTANCES}"
             runs.append(found)
         results[method] = runs
-    if len({run.ids for of_method in results.values() for run in of_method}) > 1:
+    every = [run for of_method in results.values() for run in of_method]
+    if len({(run.ids, run.labels.tobytes(), run.gold_rows.tobytes()) for run in every}) > 1:
         return {}, "the methods were tested on unlike instances"
     return results, ""
 
@@ -121,6 +122,7 @@ def certainty(
     *,
     may_be_first: Collection[str],
     draws: int = DRAWS,
+    seed: int = 0,
 ) -> Certainty:
     """Draw instances and seeds anew, and score every draw over the same Z.
 
@@ -130,18 +132,21 @@ def certainty(
         results: see `read_results`.
         weights: of FNRG, PNRG and TNRG in CNRG.
         may_be_first: methods that are better than the majority class.
+        seed: of the draws; another one for each corpus, so that means over corpora are of independent draws.
     """
-    drawn = bootstrap(results, weights, draws=draws, constant={*population.constant, *population.noise})
+    drawn = bootstrap(results, weights, draws=draws, seed=seed, constant={*population.constant, *population.noise})
     order = [configuration.method for configuration in rank_methods(selected, "test", weights).order]
     ranks, tau = _leave_one_out(selected, order, weights)
-    first = drawn.first(may_be_first)
+    first, ranked = drawn.first(may_be_first), tuple(method for method in order if method in may_be_first)
     any_run = next(iter(results.values()))[0]
     return Certainty(
         draws=draws,
         instances=len(any_run),
         seeds={method: len(runs) for method, runs in results.items()},
         intervals=_intervals(drawn),
+        ranked=ranked,
         first={method: first.get(method, 0.0) for method in order},
+        behind_best=_behind_best(drawn, ranked),
         pairs=_pairs(drawn, results, order),
         ranks=ranks,
         tau=tau,
@@ -158,8 +163,18 @@ def _intervals(drawn: Draws) -> dict[str, dict[str, Interval]]:
     }
 
 
+def _behind_best(drawn: Draws, ranked: Sequence[str]) -> dict[str, float]:
+    if len(ranked) < 2:
+        return {}
+    best, *others = ranked
+    # At least one draw more than there are, as a draw that nobody has seen may well be the other way round.
+    draws = len(drawn.cnrg)
+    shares = np.array([(1 + draws * (1 - drawn.ahead(best, other))) / (1 + draws) for other in others])
+    return dict(zip(others, holm(np.minimum(1.0, 2 * shares)).tolist(), strict=True))
+
+
 def _pairs(drawn: Draws, results: Results, order: list[str]) -> tuple[Pair, ...]:
-    corrected = {key: holm(matrix) for key, matrix in permutation_p(results).items()}
+    corrected = {key: holm_over_pairs(matrix) for key, matrix in permutation_p(results).items()}
     place = {member: index for index, member in enumerate(drawn.members)}
     draws = len(drawn.cnrg)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Scores, Weights
 from unirex_ray.tracking.choose import data_digest, differences
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
+from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import (
     SweepRecord,
 )
@@ -159,20 +161,27 @@ def variants_of(sweeps: Sequence[SweepRecord]) -> dict[str, list[Configuration]]
 
 
 def with_certainty(
-    comparison: Comparison, artifact: Callable[[str, str], bytes | None], weights: Weights = EQUAL_WEIGHTS
+    comparison: Comparison, read: Callable[[TrialRecord], bytes | None], weights: Weights = EQUAL_WEIGHTS
 ) -> Comparison:
     """The same comparison, with how sure it is where its runs have results by instance.
 
     Args:
-        artifact: of a run by its name, see `RunStore`.
+        read: see `read_results`.
     """
     if not comparison.selected:
         return replace(comparison, no_certainty="no method is scored")
-    results, why_none = read_results(artifact, comparison.selected)
+    results, why_none = read_results(read, comparison.selected)
     if why_none:
         return replace(comparison, no_certainty=why_none)
     eligible = {*comparison.selected} - {*comparison.unranked}
-    found = certainty(comparison.selected, comparison.population, results, weights, may_be_first=eligible)
+    found = certainty(
+        comparison.selected,
+        comparison.population,
+        results,
+        weights,
+        may_be_first=eligible,
+        seed=zlib.crc32(comparison.experiment.encode()),
+    )
     return replace(comparison, certainty=found)
 
 

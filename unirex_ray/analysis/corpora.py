@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from unirex_ray.analysis.certainty import LEVEL, Interval
 from unirex_ray.analysis.compare import Comparison, in_table_order
 from unirex_ray.methods import METHODS
-from unirex_ray.metrics.bootstrap import Draws
+from unirex_ray.metrics.bootstrap import Draws, share_ahead
 
 SCORES = ("cnrg", "fnrg", "pnrg", "tnrg")
 _OURS = "unirex-"
@@ -42,7 +42,7 @@ class Headline:
 
     Attributes:
         gain: ratio of their mean CNRG, of three digits each as tables show them, minus one.
-        interval: 95 % bootstrap interval of the gain; None where a corpus has no draws.
+        interval: 95 % bootstrap interval of the gain; None without draws, or where the other's mean is 0 in one.
         ahead: share of draws in which UNIREX' mean CNRG is higher, in [0, 1]; None likewise.
     """
 
@@ -55,7 +55,7 @@ class Headline:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodGroup:
-    """Methods that do, or do not, learn from gold rationales; rows by falling mean CNRG.
+    """Methods that do, or do not, learn from gold rationales; rows by falling mean CNRG, unranked ones last.
 
     Attributes:
         headline: None where one of the two sides is empty, or the other side's mean is 0.
@@ -113,7 +113,7 @@ def dataset_means(
 
     def group(learns_from_gold: bool) -> MethodGroup:
         members = [row for method, row in rows.items() if _learns_from_gold(method) == learns_from_gold]
-        ranked = sorted(members, key=lambda row: -row.means["cnrg"])
+        ranked = sorted(members, key=lambda row: (row.method in unranked, -row.means["cnrg"]))
         headline = _headline([row for row in ranked if row.method not in unranked], draws)
         return MethodGroup(learns_from_gold=learns_from_gold, rows=tuple(ranked), headline=headline)
 
@@ -156,10 +156,9 @@ def _headline(ranked: list[MeanRow], draws: Mapping[str, np.ndarray]) -> Headlin
     if not draws:
         return found
     mine, theirs = draws[ours.method], draws[other.method]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gains = mine / theirs - 1
-    ahead = float(((mine > theirs) + 0.5 * (mine == theirs)).mean())
-    return Headline(ours=found.ours, other=found.other, gain=found.gain, interval=_interval(gains), ahead=ahead)
+    # A gain over nothing has no bound.
+    interval = _interval(mine / theirs - 1) if theirs.min() > 0 else None
+    return replace(found, interval=interval, ahead=share_ahead(mine, theirs))
 
 
 def _interval(values: np.ndarray) -> Interval:

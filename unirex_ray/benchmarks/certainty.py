@@ -57,7 +57,7 @@ def simulate(
         true: metrics by method.
         seed_spread: standard deviation over seeds, as a share of the standard error over instances.
     """
-    difficulty = random.normal(size=instances)
+    difficulty, labels = random.normal(size=instances), random.integers(0, 2, instances)
 
     def column(key: str, mean: float, shared: Array) -> Array:
         spread = _SPREAD[key]
@@ -69,7 +69,6 @@ def simulate(
     def run(metrics: Mapping[str, float], own: Mapping[str, Array], right_by: Array) -> InstanceResults:
         share = metrics[TASK_SCORE.key] / 100
         share += random.normal() * seed_spread * np.sqrt(share * (1 - share) / instances)
-        labels = random.integers(0, 2, instances)
         # Some instances are harder, for every seed; the share of right ones is the method's all the same.
         right = np.where(random.uniform(size=instances) < 0.5, right_by, random.uniform(size=instances)) < share
         comp, suff = (column(key, metrics[key], own[key]) for key in (COMPREHENSIVENESS.key, SUFFICIENCY.key))

@@ -66,9 +66,13 @@ class Draws:
 
     def ahead(self, member: str, other: str) -> float:
         """How often a member has a higher CNRG than another one, in [0, 1]; a tie counts half."""
-        ours, theirs = (self.cnrg[:, self.members.index(name)] for name in (member, other))
-        difference = ours - theirs
-        return float(((difference > _EQUAL) + 0.5 * (np.abs(difference) <= _EQUAL)).mean())
+        return share_ahead(*(self.cnrg[:, self.members.index(name)] for name in (member, other)))
+
+
+def share_ahead(ours: Array, theirs: Array) -> float:
+    """Share of the draws in which one score is higher than another one, ties by halves [B] each."""
+    difference = ours - theirs
+    return float(((difference > _EQUAL) + 0.5 * (np.abs(difference) <= _EQUAL)).mean())
 
 
 def bootstrap(
@@ -224,13 +228,16 @@ def _swapped_scores(run: InstanceResults, cells: Array, swapped: NDArray[np.bool
 
 
 def holm(p: Array) -> Array:
-    """A symmetric matrix of p values corrected for the number of its pairs (Holm 1979) [M, M]."""
+    """p values corrected for their number (Holm 1979) [tests]."""
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
+
+
+def holm_over_pairs(p: Array) -> Array:
+    """A symmetric matrix of p values corrected for the number of its pairs [M, M]; 1 on the diagonal."""
     upper = np.triu_indices(len(p), 1)
-    values = p[upper]
-    order = np.argsort(values, kind="stable")
-    stepped = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
     corrected = np.ones_like(p)
-    adjusted = np.empty_like(values)
-    adjusted[order] = stepped
-    corrected[upper] = adjusted
+    corrected[upper] = holm(p[upper])
     return np.minimum(corrected, corrected.T)

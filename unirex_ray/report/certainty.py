@@ -83,19 +83,20 @@ def _pair_record(pair: Pair) -> dict[str, Any]:
 
 
 def findings(found: Certainty) -> list[str]:
-    """What can be said of the method that stands first, in words."""
-    if not found.pairs:
+    """What can be said of the method that stands first among those that are ranked, in words; nothing without one."""
+    if not found.ranked:
         return []
-    best = found.pairs[0].method
-    pairs = [pair for pair in found.pairs if pair.method == best]
-    open_ones = [pair for pair in pairs if not pair.told_apart]
-    apart = [pair for pair in pairs if pair.told_apart]
+    best = found.ranked[0]
+    if not found.behind_best:
+        return [f"{method_label(best)} is the only method that is ranked."]
+    apart = [method for method, p in found.behind_best.items() if p <= 1 - LEVEL]
+    open_ones = {method: p for method, p in found.behind_best.items() if method not in apart}
     said = [f"{method_label(best)} has the highest CNRG in {share_text(found.first[best])} of the draws."]
     if open_ones:
-        named = ", ".join(f"{method_label(pair.other)} ({p_text(pair.p)})" for pair in open_ones)
+        named = ", ".join(f"{method_label(method)} ({p_text(p)})" for method, p in open_ones.items())
         said.append(f"{method_label(best)} cannot be told apart from {named}.")
     if apart:
-        behind = method_labels(pair.other for pair in apart)
+        behind = method_labels(apart)
         if len(apart) > _FEW_NAMES:
             behind = f"the {len(apart)} others" if open_ones else f"all {len(apart)} others"
         said.append(f"{method_label(best)} is ahead of {behind} (p ≤ {1 - LEVEL:.2f}).")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -14,8 +15,10 @@ from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import Config, Tree
+from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
-from unirex_ray.report.certainty import findings
+from unirex_ray.metrics.instance_file import INSTANCES
+from unirex_ray.report.certainty import certainty_remarks, findings
 from unirex_ray.report.corpora import corpora_figures, corpora_table
 from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables
 from unirex_ray.report.page import RunLink, Section, report_page
@@ -23,6 +26,7 @@ from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.provenance import code_version
+from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import GIT_VERSION, SweepRecord
 
 PAPER_TABLES = {"main": "table_main", "1": "table_1", "2": "transfer", "4": "table_4"}
@@ -74,12 +78,33 @@ class Compared:
         return [shown for name, shown in self.tables.items() if name not in hidden]
 
 
+def configs_of(config: Config, choice: Mapping[str, Any]) -> dict[str, Config]:
+    """A configuration for each corpus that `data.name` lists.
+
+    Args:
+        choice: among the recorded sweeps, the arguments of `open_sweeps`.
+
+    Raises:
+        UserError: for an unknown corpus; where a choice among the sweeps of one corpus is made for several.
+    """
+    names = config.data.name.split(",")
+    for name in names:
+        check_name(name)
+    chosen = [option for option in ("sweeps", "digest", "protocol") if choice.get(option)]
+    if len(names) > 1 and chosen:
+        option = {"sweeps": "--sweep-id"}.get(chosen[0], f"--{chosen[0]}")
+        raise UserError(
+            f"{option} chooses among the sweeps of one corpus, but data.name = {config.data.name!r} lists several"
+        )
+    return {name: config.changed({"data.name": name}) for name in names}
+
+
 def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> Compared:
     """Read a corpus' runs, and compare its methods.
 
     Args:
         tree: that `config` was built from.
-        choice: among the recorded sweeps, the arguments of `open_sweeps`.
+        choice: see `configs_of`.
         published: whether the paper's results stand beside ours.
 
     Raises:
@@ -89,7 +114,8 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     paper = require_published(corpus) if published else None
     store, sweeps = open_sweeps(config, **choice)
     weights = weights_of(sweeps, configured_weights(config, tree))
-    comparison = with_certainty(compare(corpus, sweeps, weights), store.artifact, weights)
+    outputs = [config.output, *choice.get("also", ())]
+    comparison = with_certainty(compare(corpus, sweeps, weights), _results_reader(store, outputs), weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     tables = comparison_tables(comparison, against, efficiency, transfer_rows(comparison, store.evaluations(corpus)))
@@ -97,21 +123,43 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     return Compared(comparison=comparison, tables=tables, figures=figures, sweeps=sweeps, store=store)
 
 
-def record(compared: Compared, page: str) -> None:
-    """Write NRG back to the runs, and put the page and what it says into the sweeps' runs."""
+def _results_reader(store: PooledStores, outputs: Sequence[str]) -> Callable[[TrialRecord], bytes | None]:
+    """Reads a trial's results by instance: from an output that holds them, which may have moved, or from its run."""
+
+    def read(trial: TrialRecord) -> bytes | None:
+        for output in outputs:
+            file = Path(output).expanduser() / "trials" / trial.spec.trial_id / INSTANCES
+            if file.is_file():
+                return file.read_bytes()
+        return None if trial.run_id is None else store.artifact(trial.run_id, INSTANCES)
+
+    return read
+
+
+def record(compared: Compared, page: str) -> list[str]:
+    """Write NRG back to the runs, and put the page and what it says into the sweeps' runs.
+
+    Returns:
+        What could not be written, in words.
+    """
     write_back(compared.store.log_scores, compared.comparison)
     said = [*answer(compared.comparison), *compared.comparison.protocols.values()]
+    problems = []
     for sweep in compared.sweeps:
-        compared.store.log_report(sweep.run_id, "\n\n".join(said), {REPORT: page.encode()})
+        try:
+            compared.store.log_report(sweep.run_id, "\n\n".join(said), {REPORT: page.encode()})
+        except UserError as error:
+            problems.append(f"The report is not in the run of {sweep.sweep_id}: {error}")
+    return problems
 
 
 def answer(comparison: Comparison) -> list[str]:
     """Which method is best, and how sure that is, in sentences."""
-    if comparison.certainty is not None and (said := findings(comparison.certainty)):
-        return said
     first = comparison.rows[0]
     if first.scores is None or first.learned is False:
         return [f"No method is better than the majority class on {comparison.experiment}."]
+    if comparison.certainty is not None:
+        return findings(comparison.certainty)
     said = [f"{method_label(first.method)} has the highest CNRG, {first.scores.cnrg:.3f}."]
     if comparison.no_certainty:
         said.append(f"Without intervals, this may be chance: {comparison.no_certainty}.")
@@ -122,7 +170,7 @@ def corpus_page(compared: Compared) -> str:
     """The page of one corpus."""
     comparison = compared.comparison
     return report_page(
-        _sections(compared),
+        _sections(compared, answer(comparison)),
         title=f"{comparison.experiment}: rationale extraction methods compared",
         subtitle=f"{len(comparison.rows)} methods on test; made by {code_version()}",
         answer=answer(comparison),
@@ -131,18 +179,24 @@ def corpus_page(compared: Compared) -> str:
     )
 
 
-def _sections(compared: Compared, prefix: str = "") -> list[Section]:
-    headings = {"comparison": "Methods", "certainty": "Certainty", "pairs": "Pairs", CONFIGURATIONS: "Configurations"}
+def _sections(compared: Compared, said: Collection[str], prefix: str = "") -> list[Section]:
+    """A section per table.
+
+    Args:
+        said: remarks that the page has elsewhere.
+        prefix: of the headings.
+    """
+    headings = {"comparison": "Methods", CONFIGURATIONS: "Configurations"}
     charts = {"comparison": ("comparison_cnrg", "comparison_desiderata"), "gold_efficiency": ("gold_efficiency",)}
-    said_elsewhere = {*answer(compared.comparison), *compared.comparison.protocols.values()}
+    left_out = {*said, *compared.comparison.protocols.values()}
     return [
         Section(
             heading=prefix + headings.get(name, name.replace("_", " ").capitalize()),
-            tables=[replace(table, remarks=[remark for remark in table.remarks if remark not in said_elsewhere])],
+            tables=[replace(table, remarks=[remark for remark in table.remarks if remark not in left_out])],
             figures={_CHARTS[c]: compared.figures[c] for c in charts.get(name, ()) if c in compared.figures},
         )
         for name, table in compared.tables.items()
-        if name != PAPER_TABLES["main"]  # the first table in another order
+        if name != PAPER_TABLES["main"] and (not prefix or name in ("comparison", "certainty"))
     ]
 
 
@@ -171,6 +225,13 @@ def _runs(compared: Compared) -> list[RunLink]:
         for row in compared.comparison.rows
         for r in row.configuration.records
     ]
+
+
+def _caveats(corpus: str, comparison: Comparison) -> list[str]:
+    """What the intervals of a corpus leave out, or why there are none, and its protocols."""
+    found = comparison.certainty
+    told = certainty_remarks(found) if found else [f"no intervals: {comparison.no_certainty}."]
+    return [f"{corpus}: {line}" for line in (*told, *comparison.protocols.values())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +264,10 @@ def compare_several(corpora: Mapping[str, Compared], *, published: bool = False)
     first = Section(
         heading="All corpora", tables=list(tables.values()), figures={_CHARTS[name]: f for name, f in figures.items()}
     )
-    protocols = [line for compared in corpora.values() for line in compared.comparison.protocols.values()]
-    tables["corpora"] = replace(tables["corpora"], remarks=[*tables["corpora"].remarks, *protocols])
+    about = [line for corpus, compared in corpora.items() for line in _caveats(corpus, compared.comparison)]
+    tables["corpora"] = replace(tables["corpora"], remarks=[*tables["corpora"].remarks, *about])
     page = report_page(
-        [first, *(s for corpus, compared in corpora.items() for s in _sections(compared, f"{corpus}: ")[:2])],
+        [first, *(s for corpus, compared in corpora.items() for s in _sections(compared, (), f"{corpus}: "))],
         title=f"{', '.join(corpora)}: rationale extraction methods compared",
         subtitle=f"test; made by {code_version()}",
         answer=tables["corpora"].remarks[: sum(group.headline is not None for group in means.groups)],

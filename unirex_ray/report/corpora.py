@@ -7,10 +7,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from unirex_ray.analysis.corpora import SCORES, CorporaComparison, Headline, MethodGroup
+from unirex_ray.analysis.corpora import SCORES, CorporaComparison, Headline, MeanRow, MethodGroup
 from unirex_ray.report.certainty import interval_text, p_text
 from unirex_ray.report.plots import bars_figure
-from unirex_ray.report.table import ReportTable, bold_best, group_breaks, method_label, method_labels, score_text
+from unirex_ray.report.table import (
+    NOT_BETTER,
+    ReportTable,
+    bold_best,
+    group_breaks,
+    marked_label,
+    method_label,
+    method_labels,
+    score_text,
+)
 
 _MEAN = "Dataset mean"
 _GROUPS = {False: "without plausibility optimisation", True: "with plausibility optimisation"}
@@ -26,8 +35,10 @@ def corpora_table(found: CorporaComparison, title: str = "Dataset means of NRG")
     group_of = [group.learns_from_gold for group in found.groups for _ in group.rows]
     means = {key: [row.means.get(key) for row in rows] for key in SCORES}
 
+    eligible = [row.method not in found.unranked for row in rows]
+
     def column(values: list[float | None]) -> Any:
-        return bold_best(map(score_text, values), values, higher_is_better=True)
+        return bold_best(map(score_text, values), values, higher_is_better=True, eligible=eligible)
 
     scores = {"CNRG": column(means["cnrg"])}
     if any(row.interval for row in rows):
@@ -35,7 +46,7 @@ def corpora_table(found: CorporaComparison, title: str = "Dataset means of NRG")
     scores |= {key.upper(): column(means[key]) for key in SCORES[1:] if any(v is not None for v in means[key])}
     return ReportTable(
         title=f"{title}: {', '.join(found.corpora)}",
-        lead={"Method": [method_label(row.method) for row in rows]},
+        lead={"Method": [_label(found, row) for row in rows]},
         scores=scores,
         raw={f"CNRG {corpus}": column([row.by_corpus[corpus] for row in rows]) for corpus in found.corpora},
         remarks=_remarks(found),
@@ -61,19 +72,23 @@ def headline_text(group: MethodGroup, headline: Headline) -> str:
         said = f"{ours}, the best of UNIREX {named}, does not beat {other}: {100 * headline.gain:z.1f} %"
     else:
         said = f"{ours} beats the strongest baseline {named} ({other}) by {100 * headline.gain:.1f} %"
-    if headline.interval is None or headline.ahead is None:
+    if headline.ahead is None:
         return f"{said} (no interval)."
-    low, high = (100 * bound for bound in headline.interval)
     p = 2 * min(headline.ahead, 1 - headline.ahead)
     chance = "" if p <= 0.05 else "; this may be chance"
-    return f"{said} (95 % interval {low:z.1f} to {high:z.1f} %, {p_text(p)}{chance})."
+    bounds = "no interval"
+    if headline.interval is not None:
+        low, high = (100 * bound for bound in headline.interval)
+        bounds = f"95 % interval {low:z.1f} to {high:z.1f} %"
+    return f"{said} ({bounds}, {p_text(p)}{chance})."
 
 
 def _remarks(found: CorporaComparison) -> list[str]:
     remarks = [headline_text(group, group.headline) for group in found.groups if group.headline]
     remarks.append(
         "Unweighted means over the corpora; NRG over all methods of a corpus, with and without plausibility "
-        "optimisation. Gains are ratios of the means as shown, with three digits."
+        "optimisation. Gains are ratios of the means as shown, with three digits; which two methods they compare was "
+        "chosen by the same results."
     )
     if found.without_gold:
         remarks.append(f"No gold rationales, so that PNRG is over the other corpora: {', '.join(found.without_gold)}.")
@@ -81,8 +96,15 @@ def _remarks(found: CorporaComparison) -> list[str]:
         left_out = "; ".join(f"{method_label(m)} ({', '.join(corpora)})" for m, corpora in found.missing.items())
         remarks.append(f"Left out, for want of results on some corpus: {left_out}.")
     if found.unranked:
-        remarks.append(f"Not better than the majority class on some corpus: {method_labels(found.unranked)}.")
+        remarks.append(
+            f"{NOT_BETTER} not better than the majority class on some corpus, and so the best of nothing: "
+            f"{method_labels(found.unranked)}."
+        )
     return remarks
+
+
+def _label(found: CorporaComparison, row: MeanRow) -> str:
+    return marked_label(row.method, row.method not in found.unranked)
 
 
 def corpora_figures(found: CorporaComparison) -> dict[str, Figure]:
@@ -90,7 +112,7 @@ def corpora_figures(found: CorporaComparison) -> dict[str, Figure]:
     figures = {}
     for group in found.groups:
         labels, rows, kind = (
-            [method_label(row.method) for row in group.rows],
+            [_label(found, row) for row in group.rows],
             group.rows,
             _GROUPS[group.learns_from_gold],
         )

@@ -61,6 +61,18 @@ def _row(label: str, method: str, **wanted: Any) -> _Row:
 
 
 _SLM_FP = "unirex-slm-fp"
+_WEIGHTS = ("loss.comp_weight", "loss.suff_weight")
+
+
+def _weights_row(label: str, which: Callable[[float, float], bool], *, telling: bool = True) -> _Row:
+    """By the two weights, of which nothing else was searched; one that a configuration lacks is not 0."""
+
+    def matches(settings: Settings) -> bool:
+        comp, suff = (settings.get(key, 1.0) for key in _WEIGHTS)
+        return len(settings) > 0 and {*settings} <= {*_WEIGHTS} and which(comp, suff)
+
+    return _Row(label=label, method=_SLM_FP, matches=matches, telling=telling)
+
 
 TABLE_1: Mapping[str, tuple[_Row, ...]] = {
     "Ext Type (F)": (
@@ -76,13 +88,9 @@ TABLE_1: Mapping[str, tuple[_Row, ...]] = {
         _row("SLM-FP", _SLM_FP),
     ),
     "Comp/Suff Loss": (
-        _Row(label="SLM-FP (Comp)", method=_SLM_FP, matches=lambda s: s.get("loss.suff_weight") == 0),
-        _Row(label="SLM-FP (Suff)", method=_SLM_FP, matches=lambda s: s.get("loss.comp_weight") == 0),
-        _Row(
-            label="SLM-FP (Comp+Suff)",
-            method=_SLM_FP,
-            matches=lambda s: set(s) == {"loss.comp_weight", "loss.suff_weight"} and 0 not in s.values(),
-        ),
+        _weights_row("SLM-FP (Comp)", lambda comp, suff: suff == 0),
+        _weights_row("SLM-FP (Suff)", lambda comp, suff: comp == 0),
+        _weights_row("SLM-FP (Comp+Suff)", lambda comp, suff: comp != 0 and suff != 0, telling=False),
     ),
     "Suff Criterion": (
         _row("SLM-FP (KL Div)", _SLM_FP, loss__suff="kl"),
@@ -130,6 +138,8 @@ def _block(
         for configuration in variants.get(row.method, ()):
             if row.matches(configuration.parameters):
                 by_sweep.setdefault(configuration.sweep, []).append((name, row, configuration))
+    # A grid over the weights has several configurations that could be one row: it is no ablation.
+    by_sweep = {sweep: found for sweep, found in by_sweep.items() if len({r.label for _, r, _ in found}) == len(found)}
     with_telling = [found for found in by_sweep.values() if any(row.telling for _, row, _ in found)]
     return max(with_telling, key=len, default=[])
 

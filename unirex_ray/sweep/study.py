@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -30,6 +31,9 @@ from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights
 SCORES = ("cnrg", "fnrg", "pnrg", "tnrg")
 FEWEST = 5
 """Configurations of which importance can be told at all."""
+
+NOT_SET = "not set"
+"""A choice of those configurations that do not have a setting."""
 
 _FEW_VALUES = 8
 """Up to so many different numbers are choices of a list; more are draws from a range."""
@@ -61,11 +65,13 @@ class MethodStudy:
     Attributes:
         method: of all of them.
         trials: with CNRG as value, and every score of NRG and raw dev metric as user attribute.
+        left_out: settings of a range that only some configurations have.
         importance: by score; one that does not vary is left out, and all where there are too few configurations.
     """
 
     method: str
     trials: tuple[FrozenTrial, ...]
+    left_out: tuple[str, ...]
     importance: Mapping[str, Importance]
 
     @property
@@ -86,19 +92,35 @@ def method_studies(
     studies = {}
     for method, configs in variants.items():
         complete = [configuration for configuration in configs if configuration.complete]
-        trials = _trials(complete, weights)
-        if trials and trials[0].params:
-            studies[method] = MethodStudy(method=method, trials=tuple(trials), importance=_importance(trials))
+        names, left_out = _settings(complete)
+        if names:
+            trials = _trials(complete, names, weights)
+            importance = _importance(trials)
+            studies[method] = MethodStudy(method=method, trials=trials, left_out=left_out, importance=importance)
     return studies
 
 
-def _trials(complete: Sequence[Configuration], weights: Weights) -> list[FrozenTrial]:
-    scores = rank_variants(complete, weights).population.scores if complete else {}
-    names = [name for name in _shared(complete) if len({repr(c.parameters[name]) for c in complete}) > 1]
-    distributions = {name: _distribution([c.parameters[name] for c in complete]) for name in names}
-    return [
+def _settings(complete: Sequence[Configuration]) -> tuple[list[str], tuple[str, ...]]:
+    """Settings that vary, and those of a range that some configurations do not have (`when`)."""
+    every = dict.fromkeys(name for configuration in complete for name in configuration.parameters)
+    varying, left_out = [], []
+    for name in every:
+        values = {repr(configuration.parameters.get(name, NOT_SET)) for configuration in complete}
+        partly = not all(name in configuration.parameters for configuration in complete)
+        if partly and len(values) > _FEW_VALUES:
+            left_out.append(name)
+        elif len(values) > 1:
+            varying.append(name)
+    return varying, tuple(left_out)
+
+
+def _trials(complete: Sequence[Configuration], names: Sequence[str], weights: Weights) -> tuple[FrozenTrial, ...]:
+    scores = rank_variants(complete, weights).population.scores
+    settings = [{name: _value(c.parameters.get(name, NOT_SET)) for name in names} for c in complete]
+    distributions = {name: _distribution([each[name] for each in settings]) for name in names}
+    return tuple(
         create_trial(
-            params={name: _value(configuration.parameters[name]) for name in names},
+            params=params,
             distributions=distributions,
             value=scores[configuration.key].cnrg,
             user_attrs={
@@ -107,13 +129,8 @@ def _trials(complete: Sequence[Configuration], weights: Weights) -> list[FrozenT
                 **{f"dev/{key}": value for key, value in configuration.mean("dev").items()},
             },
         )
-        for configuration in complete
-    ]
-
-
-def _shared(complete: Sequence[Configuration]) -> list[str]:
-    names = complete[0].parameters if complete else ()
-    return [name for name in names if all(name in configuration.parameters for configuration in complete)]
+        for configuration, params in zip(complete, settings, strict=True)
+    )
 
 
 def _value(value: Any) -> Any:
@@ -173,6 +190,7 @@ def pictures(study: MethodStudy) -> dict[str, Figure]:
         figure.set_dpi(150)
         figure.set_size_inches(max(7.0, 3.2 * len(study.parameters)) if name == "slices" else 8.0, 4.5)
         found[name] = figure
+        plt.close(figure)  # pyplot keeps what it makes
     return found
 
 

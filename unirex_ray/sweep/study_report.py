@@ -45,6 +45,8 @@ def _remarks(studies: Mapping[str, MethodStudy]) -> list[str]:
     remarks = ["Shares sum to 100 % for any score, one of pure noise as well: see what the settings predict."]
     for study in studies.values():
         label = method_label(study.method)
+        if study.left_out:
+            remarks.append(f"{label}: left out, as only some configurations have them: {', '.join(study.left_out)}.")
         if not study.importance:
             few = f"{len(study.trials)} configurations"
             remarks.append(f"{label}: {few} are too few to tell importance (at least {FEWEST}), or do not differ.")
@@ -54,7 +56,7 @@ def _remarks(studies: Mapping[str, MethodStudy]) -> list[str]:
         told = ", ".join(f"{score.upper()} (R² {found.explained:.2f})" for score, found in predicted.items())
         if told:
             remarks.append(f"{label}: from some configurations, the settings predict {told} of the rest.")
-        if noise:
+        if noise and not study.left_out:
             remarks.append(
                 f"{label}: THE SETTINGS PREDICT NOTHING of {', '.join(noise)} of the rest (R² at most 0); "
                 "their shares, and which configuration is the best, are noise there. More seeds or instances tell more."

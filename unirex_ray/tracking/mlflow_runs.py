@@ -6,13 +6,16 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
+from unirex_ray.errors import UserError, first_line
 from unirex_ray.tracking.mlflow_connect import Experiment
 from unirex_ray.tracking.store import DATA_DIGEST, EVALUATION, REASON
 
@@ -64,17 +67,25 @@ class MlflowRuns:
             self.client.log_batch(run_id, tags=batch)
 
     def log_bytes(self, run_id: str, name: str, data: bytes, folder: str | None = None) -> None:
-        """Keep a file of this content as an artifact of a run."""
-        with tempfile.TemporaryDirectory() as local:
+        """Keep a file of this content as an artifact of a run.
+
+        Raises:
+            UserError: where the run's artifacts cannot be written, as in an output that has moved.
+        """
+        with _artifacts(run_id, name), tempfile.TemporaryDirectory() as local:
             file = Path(local) / name
             file.write_bytes(data)
             self.client.log_artifact(run_id, str(file), folder)
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
-        """The content of a run's artifact; None where it has none of this name."""
-        if name not in (entry.path for entry in self.client.list_artifacts(run_id)):
-            return None
-        with tempfile.TemporaryDirectory() as folder:
+        """The content of a run's artifact; None where it has none of this name.
+
+        Raises:
+            UserError: where the run's artifacts cannot be read.
+        """
+        with _artifacts(run_id, name), tempfile.TemporaryDirectory() as folder:
+            if name not in (entry.path for entry in self.client.list_artifacts(run_id)):
+                return None
             return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
 
     def search(self, query: str, *, experiments: Sequence[str] | None = None) -> list[Run]:
@@ -102,6 +113,14 @@ class MlflowRuns:
             context = [InputTag("mlflow.data.context", "evaluation" if EVALUATION in tags else "training")]
             self.client.log_inputs(run.info.run_id, [DatasetInput(dataset, context)])
         return run
+
+
+@contextmanager
+def _artifacts(run_id: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ImportError, MlflowException) as error:
+        raise UserError(f"artifact {name} of run {run_id} is out of reach: {first_line(error)}") from None
 
 
 def _pages(search: Callable[[str | None], PagedList[Any]]) -> Iterator[Any]:
