@@ -110,7 +110,7 @@ def certainty_remarks(found: Certainty) -> list[str]:
     over += "" if counts == [1] else f" and {'/'.join(map(str, counts))} seeds"
     remarks = [
         f"{_PERCENT} intervals and shares: {found.draws:,} bootstrap draws of {over}, NRG over the same methods in "
-        "every draw. The selection on dev is not done again."
+        "every draw. Neither the selection on dev is done again, nor that of the method that stands first."
     ]
     if counts[0] == 1:
         remarks.append(
