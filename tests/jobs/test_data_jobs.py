@@ -131,7 +131,8 @@ def test_evaluate_scores_every_selected_model_and_records_it(job: Job, tmp_path:
     recorded = MlflowStore(f"sqlite:///{sweep}/mlflow.db").evaluations("reviews")
     assert {e.trial_id: e.metrics.flat() for e in recorded} == {e["trial_id"]: e["metrics"] for e in found}
     assert {each.corpus for each in recorded} == {"table"}
-    assert {file.name for file in (sweep / "mlartifacts" / "table").rglob("*.*")} == {"rationales.html", "config.yaml"}
+    kept = {file.name for file in (sweep / "mlartifacts" / "table").rglob("*.*")}
+    assert kept == {"rationales.html", "config.yaml", "instances.parquet"}
 
     compared = job("compare", "--data.name=reviews", f"--output={sweep}")
     rows = [line.split() for line in compared.splitlines() if "±" in line]

@@ -111,6 +111,7 @@ def test_other_programs_read_the_file_as_it_is():
     assert frame["predicted"].tolist() == ["bad", "good", "good", "good"]
     assert frame.query("label != predicted")["id"].tolist() == ["b"]
     assert frame["auprc"].mean() == 70.0
+    assert parquet.read_table(io.BytesIO(data))["auprc"].null_count == 1
     about = json.loads(parquet.read_schema(io.BytesIO(data)).metadata[b"unirex_ray"])
     assert about == {"metrics_version": 1, "labels": ["bad", "good"], "task_metric": "accuracy", "seed": 3}
 

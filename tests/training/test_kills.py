@@ -10,6 +10,7 @@ from helpers.tiny import Group, first_stage, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
+from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.stage import StageTrainer
@@ -90,11 +91,11 @@ def undisturbed(request, encoders, tmp_path_factory) -> Iterator[Undisturbed]:
     evaluate = StageTrainer.evaluate
 
     def scripted(self, split, *rest, **options):
-        metrics = evaluate(self, split, *rest, **options)
+        results = evaluate(self, split, *rest, **options)
         if split == "dev":
             epoch = self.state.best_epoch - 1 if self.has_ended() else self.state.epoch
-            metrics["task_score"] = DEV_SCORES[self.state.stage][epoch]
-        return metrics
+            results.metrics["task_score"] = DEV_SCORES[self.state.stage][epoch]
+        return results
 
     config = tiny_config(encoders["bert"], method=request.param, train__epochs=EPOCHS, train__batch_size=7)
     assert config.train.checkpoint_steps is None
@@ -146,9 +147,9 @@ def test_short_epochs_leave_no_checkpoints_and_a_killed_trial_goes_on_to_the_sam
     between, last = EPOCHS, 2 * EPOCHS
     whole = Mortal(tmp_path / "whole")
     assert lasting(run(undisturbed.config, undisturbed.corpus, whole)) == lasting(undisturbed.result)
-    assert whole.written == [(LAST, between), (BEST, last), (CONFIG, last), (RESULT, last)]
+    assert whole.written == [(LAST, between), (BEST, last), (INSTANCES, last), (CONFIG, last), (RESULT, last)]
     assert whole.reports == undisturbed.runtime.reports
-    for number in range(1, 5):
+    for number in range(1, 6):
         for when in ("before", "after"):
             folder = tmp_path / f"{number} {when}"
             killed, resumed = Mortal(folder, **{when: number}), Mortal(folder)
@@ -157,7 +158,7 @@ def test_short_epochs_leave_no_checkpoints_and_a_killed_trial_goes_on_to_the_sam
             assert lasting(run(undisturbed.config, undisturbed.corpus, resumed)) == lasting(undisturbed.result)
             assert all(torch.equal(weights(folder)[name], value) for name, value in undisturbed.weights.items())
             began_anew = (number, when) == (1, "before")
-            assert len(resumed.reports) == (last if began_anew else 0 if (number, when) == (4, "after") else EPOCHS)
+            assert len(resumed.reports) == (last if began_anew else 0 if (number, when) == (5, "after") else EPOCHS)
 
 
 def test_all_workers_take_the_clock_of_the_first_one(encoders, tmp_path, monkeypatch):
