@@ -29,6 +29,6 @@ def probe(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult:
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(gradients, file)
     train = dict(zip(sorted(losses), shares.tolist(), strict=True))
-    metrics = TrialMetrics(train=train, dev=trainer.evaluate("dev"))
+    metrics = TrialMetrics(train=train, dev=trainer.evaluate("dev").metrics)
     runtime.report(metrics, epoch=1)
     return TrialResult(metrics=metrics, epoch=runtime.world, perturbation="dropped", highlights=())
