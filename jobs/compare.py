@@ -3,20 +3,14 @@
 import sys
 from pathlib import Path
 
-from unirex_ray.cli.parser import add_choice_of_sweeps, choice_of_sweeps, job_parser, parse_job
+from unirex_ray.cli.parser import choice_of_sweeps, parse_job, recorded_sweeps_parser
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 
 
 def main() -> None:
     """Parse, read the runs, compare, print and write."""
-    parser = job_parser(
-        "compare.py",
-        __doc__ or "",
-        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights"),
-        defaults={"sweep.nrg_weights": "as the sweeps did"},
-    )
-    add_choice_of_sweeps(parser)
+    parser = recorded_sweeps_parser("compare.py", __doc__ or "")
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
     parser.add_argument("--pairs", action="store_true", help="How often each method is ahead of each other one.")
     parser.add_argument("--table", choices=["main", "1", "2", "4"], help="One of the paper's tables alone.")
@@ -39,11 +33,9 @@ def main() -> None:
             table.print(out)
         folder, page = Path(config.output) / (name if len(corpora) > 1 else ""), corpus_page(compared)
         written = write_results(folder, "comparison", compared.tables, compared.figures, page)
-        comparison, uri = compared.comparison, compared.store.uri
+        comparison = compared.comparison
         out.print(f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}.", markup=False)
-        for problem in record(compared, page):
-            out.print(problem, markup=False, soft_wrap=True)
-        out.print(f"Wrote {', '.join(written)} to {folder}, and NRG and the report to the runs at {uri}.", markup=False)
+        out.print(f"Wrote {', '.join(written)} to {folder}; {record(compared, page)}.", markup=False)
     if len(corpora) > 1:
         several = compare_several(corpora, published=options.published)
         for table in several.tables.values():

@@ -5,19 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unirex_ray.cli.parser import add_choice_of_sweeps, choice_of_sweeps, job_parser, parse_job
+from unirex_ray.cli.parser import choice_of_sweeps, parse_job, recorded_sweeps_parser
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
 
 
 def main() -> None:
-    parser = job_parser(
+    parser = recorded_sweeps_parser(
         "export_best.py",
         __doc__ or "",
-        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", "method", "model.trust_remote_code"),
-        defaults={"sweep.nrg_weights": "as the sweeps did", "method": "the best of all"},
+        reads=("method", "model.trust_remote_code"),
+        defaults={"method": "the best of all"},
     )
-    add_choice_of_sweeps(parser)
     parser.add_argument(
         "--even-if-not-better", action="store_true", help="Also a model that is not better than the majority class."
     )

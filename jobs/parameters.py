@@ -3,20 +3,14 @@
 import sys
 from pathlib import Path
 
-from unirex_ray.cli.parser import add_choice_of_sweeps, choice_of_sweeps, job_parser, parse_job
+from unirex_ray.cli.parser import choice_of_sweeps, parse_job, recorded_sweeps_parser
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, exit_on_user_error
 
 
 def main() -> None:
     """Parse, read the runs, print, draw and write."""
-    parser = job_parser(
-        "parameters.py",
-        __doc__ or "",
-        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights"),
-        defaults={"sweep.nrg_weights": "as the sweeps did"},
-    )
-    add_choice_of_sweeps(parser)
+    parser = recorded_sweeps_parser("parameters.py", __doc__ or "")
     storage = "Write the studies there as well, for the Optuna dashboard, e.g. sqlite:///study.db."
     parser.add_argument("--storage", metavar="URL", help=storage)
     options, tree = parse_job(parser, sys.argv[1:])
@@ -24,7 +18,9 @@ def main() -> None:
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.analysis.compare import variants_of
     from unirex_ray.cli.next_steps import print_next
+    from unirex_ray.report.compared import keep_in_runs
     from unirex_ray.report.files import write_results
+    from unirex_ray.report.plots import png
     from unirex_ray.report.table import console, method_label
     from unirex_ray.sweep.study import method_studies, page, pictures, write_storage
     from unirex_ray.sweep.study_report import parameters_table
@@ -37,13 +33,12 @@ def main() -> None:
     if not studies:
         raise UserError(f"no method on {name!r} has two complete configurations that differ in a searched setting")
     table = parameters_table(studies, name)
-    figures = {f"{method}-{kind}": figure for method, s in studies.items() for kind, figure in pictures(s).items()}
+    figures = {f"{method}-{kind}": png(figure) for method, s in studies.items() for kind, figure in pictures(s).items()}
     title = f"{name}: what the searched settings did"
     written = write_results(folder, "parameters", {"parameters": table}, figures, page(studies, title, method_label))
     table.print(out)
-    for sweep in sweeps:
-        store.log_files(sweep.run_id, "parameters", {file: (folder / file).read_bytes() for file in written})
-    out.print(f"Wrote {', '.join(written)} to {folder}, and to the sweeps' runs at {store.uri}.", markup=False)
+    kept = keep_in_runs(store, sweeps, {file: (folder / file).read_bytes() for file in written}, "parameters")
+    out.print(f"Wrote to {folder}: {', '.join(written)}; {kept}.", markup=False)
     if options.storage:
         names = write_storage(studies, options.storage, "+".join(sweep.sweep_id for sweep in sweeps))
         out.print(f"Studies at {options.storage}: {', '.join(names)}.", markup=False)

@@ -138,12 +138,12 @@ class MemoryStore:
         evaluations = [run["evaluation"] for run in self.runs.values() if "evaluation" in run]
         return [evaluation for evaluation in evaluations if evaluation.trained_on == trained_on]
 
-    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
-        self.runs[run_id]["artifacts"] |= files
-        self.runs[run_id]["description"] = description
+    def describe(self, run_id: str, text: str) -> None:
+        self.runs[run_id]["description"] = text
 
-    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
-        self.runs[run_id]["artifacts"] |= {f"{folder}/{name}": data for name, data in files.items()}
+    def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
+        prefix = f"{folder}/" if folder else ""
+        self.runs[run_id]["artifacts"] |= {prefix + name: data for name, data in files.items()}
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         self.runs[run_id]["metrics"] |= TrialMetrics(nrg=scores).flat()

@@ -14,7 +14,7 @@ from unirex_ray.analysis.compare import Comparison, compare
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.errors import UserError
 from unirex_ray.report.files import comparison_figures, comparison_tables, write_results
-from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, save_png
+from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, png
 
 
 def comparison(trials: Trials = TRIALS) -> Comparison:
@@ -27,7 +27,7 @@ def comparison(trials: Trials = TRIALS) -> Comparison:
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:2]], ids=["three methods", "one method"])
 def test_charts_are_pictures_with_bars(draw: object, trials: Trials, tmp_path: Path) -> None:
     path = tmp_path / "chart.png"
-    save_png(draw(comparison(trials)), path)  # type: ignore[operator]
+    path.write_bytes(png(draw(comparison(trials))))  # type: ignore[operator]
     pixels = matplotlib.image.imread(path)
     assert pixels.shape[1] > pixels.shape[0] / 2
     assert pixels.shape[1] > 600
@@ -40,7 +40,7 @@ def test_without_gold_there_is_no_pnrg_bar(tmp_path: Path) -> None:
         for m, v in (("aa-ig", 0.1), ("unirex-aa-f", 0.9))
         for seed in (0, 1)
     ]
-    save_png(desiderata_figure(comparison(no_gold)), tmp_path / "chart.png")
+    (tmp_path / "chart.png").write_bytes(png(desiderata_figure(comparison(no_gold))))
     pixels = (matplotlib.image.imread(tmp_path / "chart.png")[..., :3] * 255).round().astype(int)
     colours = {tuple(int(c) for c in pixel) for row in pixels for pixel in row}
     assert (0xE6, 0x9F, 0x00) in colours
@@ -77,7 +77,7 @@ def test_gold_efficiency_draws_means_and_bands() -> None:
 
 def test_gold_efficiency_is_a_picture(tmp_path: Path) -> None:
     figure = gold_efficiency_figure("$sst$", replace(efficiency(), curves=efficiency().curves * 4))
-    save_png(figure, tmp_path / "chart.png")
+    (tmp_path / "chart.png").write_bytes(png(figure))
     pixels = matplotlib.image.imread(tmp_path / "chart.png")
     assert pixels.shape[1] > pixels.shape[0]
     assert pixels.shape[1] > 800

@@ -294,7 +294,8 @@ def test_artifacts(connect: Connect, experiment: str, tmp_path: Path) -> None:
 def test_a_report_stands_in_the_run_and_a_later_one_replaces_it(connect: Connect, experiment: str) -> None:
     sweep = open_sweep(connect(), experiment)
     for text in ("first", "second"):
-        connect().log_report(sweep.run_id, f"{text} **won**", {"report.html": text.encode()})
+        connect().describe(sweep.run_id, f"{text} **won**")
+        connect().log_files(sweep.run_id, {"report.html": text.encode()})
     assert connect().artifact(sweep.run_id, "report.html") == b"second"
 
 

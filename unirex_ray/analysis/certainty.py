@@ -14,7 +14,7 @@ from unirex_ray.analysis.selection import Configuration, rank_methods
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.bootstrap import DRAWS, Draws, Results, bootstrap, holm, holm_over_pairs, permutation_p
 from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
-from unirex_ray.metrics.instances import split_metrics
+from unirex_ray.metrics.instances import mean_metrics
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights
 from unirex_ray.metrics.table import nrg_metrics
 from unirex_ray.tracking.records import TrialRecord
@@ -102,7 +102,7 @@ def read_results(
                 return {}, f"{record.spec.trial_id}: {error}"
             if found is None:
                 return {}, f"{record.spec.trial_id} has no {INSTANCES}: an earlier version left none, or it is gone"
-            recorded, again = nrg_metrics(record.metrics.test), split_metrics(found)
+            recorded, again = nrg_metrics(record.metrics.test), mean_metrics(found)
             for key, value in recorded.items():
                 if not math.isclose(again.get(key, math.nan), value, rel_tol=_AGREES, abs_tol=_AGREES):
                     return {}, f"{record.spec.trial_id}: test/{key} is {value}, but {again.get(key)} by {INSTANCES}"
@@ -127,7 +127,7 @@ def certainty(
     """Draw instances and seeds anew, and score every draw over the same Z.
 
     Args:
-        selected: one configuration of each scored method.
+        selected: one configuration of each scored method, in the order of the table.
         population: their scores; what is constant or noise there gives no gain in any draw.
         results: see `read_results`.
         weights: of FNRG, PNRG and TNRG in CNRG.
@@ -135,9 +135,8 @@ def certainty(
         seed: of the draws; another one for each corpus, so that means over corpora are of independent draws.
     """
     drawn = bootstrap(results, weights, draws=draws, seed=seed, constant={*population.constant, *population.noise})
-    order = [configuration.method for configuration in rank_methods(selected, "test", weights).order]
-    ranks, tau = _leave_one_out(selected, order, weights)
-    first, ranked = drawn.first(may_be_first), tuple(method for method in order if method in may_be_first)
+    ranks, tau = _leave_one_out(selected, weights)
+    first, ranked = drawn.first(may_be_first), tuple(method for method in selected if method in may_be_first)
     any_run = next(iter(results.values()))[0]
     return Certainty(
         draws=draws,
@@ -145,9 +144,9 @@ def certainty(
         seeds={method: len(runs) for method, runs in results.items()},
         intervals=_intervals(drawn),
         ranked=ranked,
-        first={method: first.get(method, 0.0) for method in order},
+        first={method: first.get(method, 0.0) for method in selected},
         behind_best=_behind_best(drawn, ranked),
-        pairs=_pairs(drawn, results, order),
+        pairs=_pairs(drawn, results, list(selected)),
         ranks=ranks,
         tau=tau,
         drawn=drawn,
@@ -192,16 +191,17 @@ def _pairs(drawn: Draws, results: Results, order: list[str]) -> tuple[Pair, ...]
 
 
 def _leave_one_out(
-    selected: Mapping[str, Configuration], order: list[str], weights: Weights
+    selected: Mapping[str, Configuration], weights: Weights
 ) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
     """See `Certainty.ranks` and `Certainty.tau`."""
-    if len(order) < 3:
+    if len(selected) < 3:
         return {}, {}
+    order = _ranked(selected, weights)
     ranks: dict[str, list[int]] = {method: [index + 1] for index, method in enumerate(order)}
     tau = {}
     for index, left_out in enumerate(order):
         others = {method: configuration for method, configuration in selected.items() if method != left_out}
-        again = [configuration.method for configuration in rank_methods(others, "test", weights).order]
+        again = _ranked(others, weights)
         for place, method in enumerate(again):
             # The one that is left out keeps its place, so that nobody moves up for want of it alone.
             ranks[method].append(place + 1 + (place >= index))
@@ -209,3 +209,7 @@ def _leave_one_out(
             before = [method for method in order if method != left_out]
             tau[left_out] = float(kendalltau(range(len(again)), [again.index(method) for method in before]).statistic)
     return {method: (min(found), max(found)) for method, found in ranks.items()}, tau
+
+
+def _ranked(selected: Mapping[str, Configuration], weights: Weights) -> list[str]:
+    return [configuration.method for configuration in rank_methods(selected, "test", weights).order]

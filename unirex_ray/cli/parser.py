@@ -73,13 +73,27 @@ def job_parser(
     return parser
 
 
-def add_choice_of_sweeps(parser: Parser) -> None:
-    """Options that choose among recorded sweeps, named as the arguments of `open_sweeps`."""
+def recorded_sweeps_parser(
+    prog: str, description: str, *, reads: Iterable[str] = (), defaults: Mapping[str, str] | None = None
+) -> Parser:
+    """A parser of a job that reads recorded sweeps, with options that choose among them (see `choice_of_sweeps`).
+
+    Args:
+        reads: beginnings of the keys that the job reads beside those that find the sweeps.
+        defaults: see `job_parser`.
+    """
+    parser = job_parser(
+        prog,
+        description,
+        reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", *reads),
+        defaults={"sweep.nrg_weights": "as the sweeps did", **(defaults or {})},
+    )
     again: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument("--also", metavar="OUTPUT", **again, help="Another sweep's runs as well (repeatable).")
     parser.add_argument("--sweep-id", dest="sweeps", metavar="ID", **again, help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
     parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
+    return parser
 
 
 def choice_of_sweeps(options: argparse.Namespace) -> dict[str, Any]:

@@ -117,17 +117,22 @@ def confusion_matrices(results: InstanceResults) -> Tensor:
 
 def split_metrics(results: InstanceResults) -> dict[str, float]:
     """Every metric of the split by key, with standard errors and a verdict where rationales were measured."""
+    metrics = mean_metrics(results)
+    if not results.explained:
+        return metrics
+    metrics[CSD.key] = metrics[COMPREHENSIVENESS.key] - metrics[SUFFICIENCY.key]
+    matrices = confusion_matrices(results)
+    return metrics | _standard_errors(results, matrices) | verdict(matrices, results.task_metric)
+
+
+def mean_metrics(results: InstanceResults) -> dict[str, float]:
+    """Means over instances and the task's scores by key, without the verdict, whose permutations take long."""
     metrics = {}
     for key in (LOSS.key, *AT_EACH_K, *PLAUSIBILITY, LOG_ODDS.key, CONVERGENCE_DELTA.key):
         measured = results.metric(key)
         if measured is not None:
             metrics[key] = mean(*measured)
-    matrices = confusion_matrices(results)
-    metrics |= _task_metrics(matrices, results.task_metric)
-    if not results.explained:
-        return metrics
-    metrics[CSD.key] = metrics[COMPREHENSIVENESS.key] - metrics[SUFFICIENCY.key]
-    return metrics | _standard_errors(results, matrices) | verdict(matrices, results.task_metric)
+    return metrics | _task_metrics(confusion_matrices(results), results.task_metric)
 
 
 def _task_metrics(confusion: Tensor, task_metric: TaskMetric) -> dict[str, float]:

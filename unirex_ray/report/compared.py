@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty, write_back
 from unirex_ray.analysis.corpora import CorporaComparison, compare_corpora, dataset_means
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
@@ -22,6 +20,7 @@ from unirex_ray.report.certainty import certainty_remarks, findings
 from unirex_ray.report.corpora import corpora_figures, corpora_table
 from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables
 from unirex_ray.report.page import RunLink, Section, report_page
+from unirex_ray.report.plots import png
 from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 from unirex_ray.tracking.pooled_stores import PooledStores
@@ -48,14 +47,14 @@ class Compared:
     """One corpus.
 
     Attributes:
-        tables, figures: by the name of their file without its ending.
+        tables, figures: the latter as PNG, by the name of their file without its ending.
         sweeps: that were read.
         store: that they were read from.
     """
 
     comparison: Comparison
     tables: Mapping[str, ReportTable]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, bytes]
     sweeps: Sequence[SweepRecord]
     store: PooledStores
 
@@ -136,21 +135,30 @@ def _results_reader(store: PooledStores, outputs: Sequence[str]) -> Callable[[Tr
     return read
 
 
-def record(compared: Compared, page: str) -> list[str]:
+def record(compared: Compared, page: str) -> str:
     """Write NRG back to the runs, and put the page and what it says into the sweeps' runs.
 
     Returns:
-        What could not be written, in words.
+        What was written where, in words.
     """
-    write_back(compared.store.log_scores, compared.comparison)
+    store, sweeps = compared.store, compared.sweeps
+    write_back(store.log_scores, compared.comparison)
     said = [*answer(compared.comparison), *compared.comparison.protocols.values()]
-    problems = []
-    for sweep in compared.sweeps:
-        try:
-            compared.store.log_report(sweep.run_id, "\n\n".join(said), {REPORT: page.encode()})
-        except UserError as error:
-            problems.append(f"The report is not in the run of {sweep.sweep_id}: {error}")
-    return problems
+    for sweep in sweeps:
+        store.describe(sweep.run_id, "\n\n".join(said))
+    return f"NRG to the runs at {store.uri}; {keep_in_runs(store, sweeps, {REPORT: page.encode()})}"
+
+
+def keep_in_runs(
+    store: PooledStores, sweeps: Sequence[SweepRecord], files: Mapping[str, bytes], folder: str | None = None
+) -> str:
+    """Keep files in the sweeps' runs; says whether that was possible: artifacts may be out of reach."""
+    try:
+        for sweep in sweeps:
+            store.log_files(sweep.run_id, files, folder)
+    except UserError as error:
+        return f"NOT to the sweeps' own runs: {error}"
+    return f"{', '.join(files)} to the sweeps' own runs"
 
 
 def answer(comparison: Comparison) -> list[str]:
@@ -239,13 +247,13 @@ class ComparedCorpora:
     """Several corpora.
 
     Attributes:
-        tables, figures: by the name of their file without its ending.
+        tables, figures: the latter as PNG, by the name of their file without its ending.
         page: about all of them.
     """
 
     means: CorporaComparison
     tables: Mapping[str, ReportTable]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, bytes]
     page: str
 
 
@@ -260,9 +268,11 @@ def compare_several(corpora: Mapping[str, Compared], *, published: bool = False)
     if published:
         paper = dataset_means(paper_scores(corpora))
         tables["corpora_published"] = corpora_table(paper, "The paper's raw results, dataset means of NRG")
-    figures = corpora_figures(means)
+    figures = {name: png(figure) for name, figure in corpora_figures(means).items()}
     first = Section(
-        heading="All corpora", tables=list(tables.values()), figures={_CHARTS[name]: f for name, f in figures.items()}
+        heading="All corpora",
+        tables=list(tables.values()),
+        figures={_CHARTS[name]: image for name, image in figures.items()},
     )
     about = [line for corpus, compared in corpora.items() for line in _caveats(corpus, compared.comparison)]
     tables["corpora"] = replace(tables["corpora"], remarks=[*tables["corpora"].remarks, *about])

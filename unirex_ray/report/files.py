@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
 from unirex_ray.analysis.paper import PaperComparison
@@ -18,7 +16,7 @@ from unirex_ray.report.comparison import comparison_table
 from unirex_ray.report.configurations import configurations_table
 from unirex_ray.report.gold_efficiency import gold_efficiency_table
 from unirex_ray.report.paper_tables import paper_tables
-from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, save_png
+from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, png
 from unirex_ray.report.published import published_table
 from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.report.transfer import transfer_table
@@ -65,8 +63,8 @@ def _protocol_remarks(comparison: Comparison) -> list[str]:
     return remarks
 
 
-def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None = None) -> dict[str, Figure]:
-    """The charts of a comparison, by the name of their file without its ending.
+def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None = None) -> dict[str, bytes]:
+    """The charts of a comparison as PNG, by the name of their file without its ending.
 
     Args:
         efficiency: drawn where there is one.
@@ -74,11 +72,11 @@ def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None
     figures = {"comparison_cnrg": cnrg_figure(comparison), "comparison_desiderata": desiderata_figure(comparison)}
     if efficiency:
         figures["gold_efficiency"] = gold_efficiency_figure(comparison.experiment, efficiency)
-    return figures
+    return {name: png(figure) for name, figure in figures.items()}
 
 
 def write_results(
-    folder: str | Path, name: str, tables: Mapping[str, ReportTable], figures: Mapping[str, Figure], page: str
+    folder: str | Path, name: str, tables: Mapping[str, ReportTable], figures: Mapping[str, bytes], page: str
 ) -> tuple[str, ...]:
     """Write tables as CSV, into one LaTeX file and, but for the configurations, one Markdown file; charts; the page.
 
@@ -105,8 +103,8 @@ def write_results(
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
-        for chart, figure in figures.items():
-            save_png(figure, folder / f"{chart}.png")
+        for chart, image in figures.items():
+            (folder / f"{chart}.png").write_bytes(image)
     except OSError as error:
         raise UserError(f"cannot write to output = {str(folder)!r}: {error}") from None
     return (*texts, *(f"{chart}.png" for chart in figures))

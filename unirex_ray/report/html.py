@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.text import Text
 
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
@@ -56,12 +56,17 @@ def rationale_page(instances: Sequence[HighlightedInstance], *, title: str, subt
 
     Texts, labels and titles are escaped.
     """
+    return template("rationales.html").render(
+        title=title, subtitle=subtitle, instances=instances, pieces=pieces, has_gold=has_gold
+    )
+
+
+def template(name: str) -> Template:
+    """A page of this folder; every text that is put into it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("rationales.html").render(
-        title=title, subtitle=subtitle, instances=instances, pieces=pieces, has_gold=has_gold
-    )
+    return environment.get_template(name)
 
 
 def has_gold(highlighted: HighlightedInput) -> bool:

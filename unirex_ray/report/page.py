@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 from rich.text import Text
 
+from unirex_ray.report.html import template
 from unirex_ray.report.table import ReportTable, is_bold, is_left_aligned
 
 
@@ -20,12 +17,12 @@ class Section:
     """A part of the page.
 
     Attributes:
-        figures: by what they show, in words.
+        figures: PNG, by what they show, in words.
     """
 
     heading: str
     tables: Sequence[ReportTable] = ()
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,36 +55,20 @@ def report_page(
         answer: sentences that stand above all.
         facts: what somebody needs to repeat it, by name.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    drawn = [
-        {
-            "heading": section.heading,
-            "tables": section.tables,
-            "figures": {name: _png(figure) for name, figure in section.figures.items()},
-        }
-        for section in sections
-    ]
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         title=title,
         subtitle=subtitle,
         answer=answer,
-        sections=drawn,
+        sections=sections,
         facts=facts,
         runs=runs,
         rows_of=_rows,
         left=is_left_aligned,
         bold=is_bold,
+        base64=lambda image: base64.b64encode(image).decode(),
     )
 
 
 def _rows(table: ReportTable) -> list[list[tuple[str, str | Text]]]:
     """Each row's cells with their headers."""
     return [list(zip(table.columns, row, strict=True)) for row in zip(*table.columns.values(), strict=True)]
-
-
-def _png(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, bbox_inches="tight", format="png")
-    return base64.b64encode(stream.getvalue()).decode()

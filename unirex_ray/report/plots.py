@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -148,6 +148,8 @@ def _draw_numbers(axes: Axes, values: Sequence[float], bounds: Sequence[Interval
         axes.annotate(f"{value:.3f}", place, (3, 0), textcoords="offset points", va="center", **_NUMBER)
 
 
-def save_png(figure: Figure, path: str | Path) -> None:
-    """Write a chart."""
-    figure.savefig(path, bbox_inches="tight", format="png")
+def png(figure: Figure) -> bytes:
+    """A chart as a file's content."""
+    stream = io.BytesIO()
+    figure.savefig(stream, bbox_inches="tight", format="png")
+    return stream.getvalue()

@@ -143,7 +143,7 @@ def _distribution(values: Sequence[Any]) -> BaseDistribution:
     if numeric and len(set(values)) > _FEW_VALUES:
         low, high = float(min(values)), float(max(values))
         return FloatDistribution(low, high, log=low > 0 and high / low > _LOG_RANGE)
-    choices = list(dict.fromkeys(map(_value, values)))
+    choices = list(dict.fromkeys(values))
     return CategoricalDistribution(sorted(choices) if numeric else choices)
 
 

@@ -130,8 +130,7 @@ class MlflowStore:
             corpus, f"{evaluation.method}-s{evaluation.seed} from {evaluation.trained_on}", params, tags
         )
         self._runs.log(run.info.run_id, metrics=evaluation.metrics.flat())
-        for file, data in files.items():
-            self._runs.log_bytes(run.info.run_id, file, data)
+        self.log_files(run.info.run_id, files)
         self._runs.client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
 
@@ -144,13 +143,11 @@ class MlflowStore:
         runs = self._runs.search(f"tags.{TRAINED_ON} = '{trained_on}' AND attributes.status = 'FINISHED'")
         return [_evaluation(run) for run in runs]
 
-    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
+    def describe(self, run_id: str, text: str) -> None:
         """See `RunStore`."""
-        for name, data in files.items():
-            self._runs.log_bytes(run_id, name, data)
-        self._runs.log(run_id, tags={_DESCRIPTION: description})
+        self._runs.log(run_id, tags={_DESCRIPTION: text})
 
-    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+    def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
         """See `RunStore`."""
         for name, data in files.items():
             self._runs.log_bytes(run_id, name, data, folder)

@@ -54,13 +54,13 @@ class PooledStores:
         """See `RunStore`; store by store."""
         return [evaluation for store in self._stores for evaluation in store.evaluations(trained_on)]
 
-    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
+    def describe(self, run_id: str, text: str) -> None:
         """See `RunStore`."""
-        self._by_run[run_id].log_report(run_id, description, files)
+        self._by_run[run_id].describe(run_id, text)
 
-    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+    def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
         """See `RunStore`."""
-        self._by_run[run_id].log_files(run_id, folder, files)
+        self._by_run[run_id].log_files(run_id, files, folder)
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""

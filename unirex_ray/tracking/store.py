@@ -181,16 +181,15 @@ class RunStore(Protocol):
     def evaluations(self, trained_on: str) -> list[Evaluation]:
         """Evaluations, on any corpus, of models that were trained on this one; oldest first."""
 
-    def log_report(self, run_id: str, description: str, files: Mapping[str, bytes]) -> None:
-        """Put what was concluded from a run, or a sweep, where people look at it; an earlier report is replaced.
+    def describe(self, run_id: str, text: str) -> None:
+        """Put Markdown where people look at a run, or a sweep, in place of what stood there."""
 
-        Args:
-            description: Markdown.
-            files: kept as artifacts, by name.
+    def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
+        """Keep files as artifacts of a run, by name; earlier ones of these names are replaced.
+
+        Raises:
+            UserError: where the run's artifacts cannot be written, as in an output that has moved.
         """
-
-    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
-        """Keep files as artifacts in a folder of a run, by name; earlier ones of these names are replaced."""
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """Write NRG scores, which depend on other runs, by key, e.g. `cnrg`; the latest value counts."""
