@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 import time
@@ -102,6 +103,16 @@ class MlflowRuns:
                 list(experiments), query, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
             )
         )
+
+    def count_is(self, count: int, query: str, *, experiment: str) -> bool:
+        """Whether so many runs match a query, without loading them all; at least one."""
+        # A page token is an offset, in a form that MLflow does not promise: whatever else comes back reads as no.
+        token = base64.b64encode(json.dumps({"offset": count - 1}).encode()).decode()
+        try:
+            page = self.client.search_runs([experiment], query, max_results=2, page_token=token)
+        except MlflowException:
+            return False
+        return len(page) == 1 and not page.token
 
     def _complete(self, experiment: Experiment, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
         """Add what a killed process may have left out. MLflow lets no parameter change."""

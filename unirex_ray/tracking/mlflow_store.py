@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_connect import checked_uri, connect, find_or_create_experiment
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
-from unirex_ray.tracking.mlflow_sweep import PARENT, MlflowSweep, own_tags, trial_record
+from unirex_ray.tracking.mlflow_sweep import TABLE_DIGEST, MlflowSweep, own_tags, recorded_trials
 from unirex_ray.tracking.records import Evaluation, TrialRecord
 from unirex_ray.tracking.store import (
     CORPUS,
@@ -36,7 +35,6 @@ from unirex_ray.tracking.store import (
     TRAINED_ON,
     TRIAL_ID,
     SweepRecord,
-    sort_key,
     sweep_settings,
     verdict_tags,
 )
@@ -75,7 +73,14 @@ class MlflowStore:
         of_sweep = self._runs.search(f"tags.{SWEEP_ID} = '{sweep_id}'", experiments=[corpus.id])
         parents = [run for run in of_sweep if TRIAL_ID not in run.data.tags]
         described = {_DESCRIPTION: tags[PROTOCOL_LINE]} if PROTOCOL_LINE in tags else {}
-        tags = {**tags, **described, SWEEP_ID: sweep_id, SEEDS: json.dumps(list(seeds)), STATUS: "running"}
+        tags = {
+            **tags,
+            **described,
+            SWEEP_ID: sweep_id,
+            SEEDS: json.dumps(list(seeds)),
+            STATUS: "running",
+            TABLE_DIGEST: "",
+        }
         if parents:
             run = self._runs.reopen(corpus, parents[0], params, tags)
         else:
@@ -91,14 +96,10 @@ class MlflowStore:
         known = self._runs.client.get_experiment_by_name(experiment)
         if known is None:
             return []
-        parents: list[Run] = []
-        trials: dict[str, list[TrialRecord]] = defaultdict(list)
-        for run in self._runs.each(f"tags.{SWEEP_ID} LIKE '%'", [known.experiment_id]):
-            if TRIAL_ID in run.data.tags:
-                trials[run.data.tags[PARENT]].append(trial_record(run, {}))
-            else:
-                parents.append(run)
-        return [_sweep_record(parent, trials[parent.info.run_id]) for parent in parents]
+        parents = self._runs.search(
+            f"tags.{SWEEP_ID} LIKE '%' AND tags.{SEEDS} LIKE '%'", experiments=[known.experiment_id]
+        )
+        return [_sweep_record(parent, recorded_trials(self._runs, parent)) for parent in parents]
 
     def log_evaluation(
         self, evaluation: Evaluation, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
@@ -162,7 +163,7 @@ def _sweep_record(parent: Run, trials: Sequence[TrialRecord]) -> SweepRecord:
         sweep_id=parent.data.tags[SWEEP_ID],
         status=parent.data.tags[STATUS],  # type: ignore[arg-type]
         seeds=tuple(json.loads(parent.data.tags[SEEDS])),
-        trials=tuple(sorted(trials, key=sort_key)),
+        trials=tuple(trials),
         run_id=parent.info.run_id,
         tags=own_tags(parent),
         settings=sweep_settings(parent.data.params, parent.data.tags),

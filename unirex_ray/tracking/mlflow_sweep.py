@@ -7,15 +7,19 @@ run status follows it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run
 
+from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.tracking import trial_table
 from unirex_ray.tracking.mlflow_connect import Experiment
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
@@ -33,6 +37,9 @@ from unirex_ray.tracking.store import (
 )
 
 PARENT = "mlflow.parentRunId"
+TABLE_DIGEST = "trials.digest"
+"""Of the `trial_table` that a finished sweep keeps; empty while it runs."""
+
 _EPOCH, _STAGE = "epoch/", "stage/"
 _TERMINAL: dict[TrialStatus, str] = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
@@ -117,6 +124,10 @@ class MlflowSweep:
 
     def finish(self) -> None:
         """See `OpenSweep`."""
+        if trials := self.trials():
+            table = trial_table.to_parquet([_unscored(trial) for trial in trials])
+            self._runs.log_bytes(self._run_id, trial_table.TRIALS, table)
+            self._runs.log(self._run_id, tags={TABLE_DIGEST: _digest(table)})
         self._runs.log(self._run_id, tags={STATUS: "completed"})
         self._runs.client.set_terminated(self._run_id, "FINISHED")
 
@@ -132,7 +143,7 @@ class MlflowSweep:
         return self._run_id if trial_id is None else self._trial_runs[trial_id]
 
     def _children(self) -> list[Run]:
-        return self._runs.search(f"tags.`{PARENT}` = '{self._run_id}'", experiments=[self._experiment.id])
+        return self._runs.search(_children_of(self._run_id), experiments=[self._experiment.id])
 
     def _history(self, run: Run) -> dict[int, TrialMetrics]:
         logged: dict[int, dict[str, float]] = {}
@@ -151,6 +162,52 @@ class MlflowSweep:
             if prefix
             for metric in self._runs.client.get_metric_history(run.info.run_id, key)
         }
+
+
+def recorded_trials(runs: MlflowRuns, sweep: Run) -> list[TrialRecord]:
+    """The trials of a sweep without history: from its table where that agrees with the runs, as MLflow reads a
+    hundred runs in the time of ten thousand rows."""
+    trials = _from_table(runs, sweep)
+    if trials is None:
+        every = runs.each(_children_of(sweep.info.run_id), [sweep.info.experiment_id])
+        trials = [trial_record(run, {}) for run in every]
+    return sorted(trials, key=sort_key)
+
+
+def _from_table(runs: MlflowRuns, sweep: Run) -> list[TrialRecord] | None:
+    """The trials of a sweep's table, with the scores that comparisons wrote to its runs since; None where it has no
+    table, runs came or went, or those that have scores differ from it."""
+    digest, experiment = sweep.data.tags.get(TABLE_DIGEST), sweep.info.experiment_id
+    if not digest:
+        return None
+    try:
+        table = runs.artifact(sweep.info.run_id, trial_table.TRIALS)
+    except UserError:
+        return None  # the output has moved
+    if table is None or _digest(table) != digest:
+        return None
+    trials = {trial.run_id: trial for trial in trial_table.from_parquet(table)}
+    children = _children_of(sweep.info.run_id)
+    if not runs.count_is(len(trials), children, experiment=experiment):
+        return None
+    for run in runs.each(f"{children} AND metrics.`nrg/cnrg` > -1e300", [experiment]):
+        scored = trial_record(run, {})
+        if trials.get(run.info.run_id) != _unscored(scored):
+            return None
+        trials[run.info.run_id] = scored
+    return list(trials.values())
+
+
+def _unscored(trial: TrialRecord) -> TrialRecord:
+    return replace(trial, metrics=replace(trial.metrics, nrg={}))
+
+
+def _children_of(run_id: str) -> str:
+    return f"tags.`{PARENT}` = '{run_id}'"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def trial_record(run: Run, history: Mapping[int, TrialMetrics]) -> TrialRecord:
