@@ -1,6 +1,8 @@
 """The rooms of the package on their floors: imports go down only, and heavy libraries stay where they belong."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -136,3 +138,10 @@ def test_jobs_are_short_and_leave_the_libraries_to_the_package():
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path
         found = {names[0].split(".")[0] for names in imports(path)}
         assert not found & {"ray", "mlflow", "optuna", "transformers"}, path
+
+
+def test_a_comparison_waits_for_no_library_of_models():
+    heavy = {"torch", "transformers", "captum", "ray", "sklearn", "plotly"}
+    program = f"import sys, unirex_ray.report.compared, unirex_ray.cli.next_steps; print({heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

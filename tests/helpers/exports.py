@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import ModelConfig
 from unirex_ray.models.card import MODEL, ModelCard
+from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import Design, RationaleModel, build_model
+from unirex_ray.models.rationale_model import RationaleModel, build_model
 
 LABELS = ("negative", "positive", "neither")
 

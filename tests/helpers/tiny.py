@@ -20,8 +20,9 @@ from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.schema import Corpus, Split
 from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.runtime import Runtime

@@ -24,8 +24,8 @@ from unirex_ray.inference.explain import explain
 from unirex_ray.inference.export import PROVENANCE, SETTINGS
 from unirex_ray.inference.find import find_models
 from unirex_ray.models.card import MODEL, ModelCard
+from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import Design
 from unirex_ray.models.store import save_model
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import completed_model

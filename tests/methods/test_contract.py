@@ -20,8 +20,9 @@ from unirex_ray.methods import METHODS, Method, Stage, get_method
 from unirex_ray.methods.recipe import WEIGHT_KEYS
 from unirex_ray.metrics.table import LOGGED, STANDARD_ERRORS, TIES, VERDICT
 from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
-from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import load_model, save_model
 from unirex_ray.models.token_subsets import ForwardPlan, rationale_subsets
 from unirex_ray.models.top_k import selection_size

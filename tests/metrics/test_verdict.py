@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from helpers.marks import slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +10,7 @@ from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics.task import TASK_SCORES
 from unirex_ray.metrics.verdict import better_than_majority, majority_p, majority_score, verdict
 
-DEAD = torch.tensor([[[30.0, 0.0], [30.0, 0.0]]])
+DEAD = np.array([[[30.0, 0.0], [30.0, 0.0]]])
 """60 instances, all predicted to be of the first class."""
 
 
@@ -25,7 +24,7 @@ def test_a_model_that_predicts_one_class_has_learned_nothing(metric):
 
 def test_by_hand():
     # 8 of 10 right, where the majority class has 6 of 10: P(X >= 8) = 0.12093 + 0.04031 + 0.00605.
-    confusion = torch.tensor([[[5.0, 1.0], [1.0, 3.0]]])
+    confusion = np.array([[[5.0, 1.0], [1.0, 3.0]]])
     found = verdict(confusion, "accuracy")
     assert found["majority_score"] == pytest.approx(60.0)
     assert found["majority_p"] == pytest.approx(0.16729, abs=1e-5)
@@ -41,8 +40,8 @@ def test_what_no_trial_of_earlier_versions_recorded_is_not_known():
 
 @pytest.mark.slow
 def test_of_several_inputs_the_mean_counts():
-    good, poor = torch.tensor([[40.0, 10.0], [10.0, 40.0]]), torch.tensor([[25.0, 25.0], [25.0, 25.0]])
-    both = torch.stack([good, poor])
+    good, poor = np.array([[40.0, 10.0], [10.0, 40.0]]), np.array([[25.0, 25.0], [25.0, 25.0]])
+    both = np.stack([good, poor])
     expected = binomtest((80 + 50) // 2, 100, 0.5, alternative="greater").pvalue
     assert majority_p(both, "accuracy") == pytest.approx(expected)
     assert (
@@ -59,7 +58,7 @@ def test_shuffled_predictions_give_the_same_p(metric, average):
     observed = f1_score(gold, predicted, average=average)
     shuffled = [f1_score(gold, rng.permutation(predicted), average=average) for _ in range(1000)]
     expected = np.mean(np.array(shuffled) >= observed)
-    confusion = torch.tensor([[[np.sum((gold == g) & (predicted == p)) for p in (0, 1)] for g in (0, 1)]]).double()
+    confusion = np.array([[[np.sum((gold == g) & (predicted == p)) for p in (0, 1)] for g in (0, 1)]]).astype(float)
     assert 0.005 < expected < 0.2
     assert majority_p(confusion, metric) == pytest.approx(expected, abs=0.03)
 
@@ -70,7 +69,7 @@ def test_a_model_that_guesses_rarely_passes(metric):
     passes = 0
     for _ in range(80):
         gold, predicted = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
-        confusion = torch.tensor([[[np.sum((gold == g) & (predicted == p)) for p in (0, 1)] for g in (0, 1)]]).double()
+        confusion = np.array([[[np.sum((gold == g) & (predicted == p)) for p in (0, 1)] for g in (0, 1)]]).astype(float)
         passes += bool(better_than_majority(verdict(confusion, metric)))
     assert passes <= 10  # 5 % of 80 is 4
 
@@ -79,7 +78,7 @@ def test_a_model_that_guesses_rarely_passes(metric):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3), st.data())
 def test_every_p_is_a_probability(counts, data):
-    confusion = torch.tensor([counts]).double()
+    confusion = np.array([counts]).astype(float)
     if confusion.sum() == 0:
         return
     found = verdict(confusion, data.draw(st.sampled_from(["accuracy", "macro_f1"])))
@@ -89,7 +88,7 @@ def test_every_p_is_a_probability(counts, data):
 
 @pytest.mark.parametrize("matrix", [[[35, 55], [0, 10]], [[400, 500], [20, 80]]])
 def test_f1_that_depends_on_the_instances_and_is_below_the_majoritys_is_not_better(matrix: list[list[int]]) -> None:
-    confusion = torch.tensor([matrix], dtype=torch.float64)
+    confusion = np.array([matrix], dtype=float)
     found = verdict(confusion, "macro_f1")
     score = 100 * float(TASK_SCORES["macro_f1"](confusion[0]))
     assert found["majority_p"] < 0.05
@@ -102,4 +101,4 @@ def test_f1_that_depends_on_the_instances_and_is_below_the_majoritys_is_not_bett
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "binary_f1"])
 @pytest.mark.parametrize("matrix", [[[0, 0], [10, 30]], [[0, 0], [0, 40]], [[30, 10], [0, 0]], [[40, 0], [0, 0]]])
 def test_with_one_gold_class_nothing_is_better_than_it(metric: TaskMetric, matrix: list[list[int]]) -> None:
-    assert majority_p(torch.tensor([matrix], dtype=torch.float64), metric) == 1.0
+    assert majority_p(np.array([matrix], dtype=float), metric) == 1.0

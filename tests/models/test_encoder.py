@@ -14,8 +14,9 @@ from transformers import AutoModel, BertConfig, BertModel
 from unirex_ray.config import ModelConfig
 from unirex_ray.errors import UserError
 from unirex_ray.models import encoder as module
+from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import Encoder, embedded_folder, encoder_version, load_encoder, load_tokenizer
-from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 
 

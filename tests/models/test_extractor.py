@@ -10,8 +10,9 @@ from helpers.tiny import FAST_FAMILIES, encode, tiny_config, tiny_corpus, whole_
 
 from unirex_ray.data.batching import collate
 from unirex_ray.models.attribution import attribute, dropout_off
+from unirex_ray.models.design import Design
 from unirex_ray.models.heads import TokenHead
-from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
 from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 

@@ -27,7 +27,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.models import store
 from unirex_ray.models.card import MODEL
 from unirex_ray.models.classifier import probe_batch, task_logits
-from unirex_ray.models.rationale_model import Design
+from unirex_ray.models.design import Design
 from unirex_ray.models.store import WEIGHTS, load_model, save_model
 from unirex_ray.models.stored_tensors import read_header, without_memory
 

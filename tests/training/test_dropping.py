@@ -22,8 +22,9 @@ from unirex_ray.data.batching import Batch
 from unirex_ray.data.corpora.reviews import make_reviews
 from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
 from unirex_ray.models.attribution import dropout_off
+from unirex_ray.models.design import Design
 from unirex_ray.models.extractor import ExtractorOutput
-from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.task_model import class_logits
 from unirex_ray.models.token_subsets import ForwardPlan, perturbed_subsets
 from unirex_ray.training.step import global_counts, loss_terms, weighted_sum

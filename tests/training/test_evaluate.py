@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, auc, f1_score, precision_recall_curve
 
 from unirex_ray.data.encoded import EncodedSplit
-from unirex_ray.models.rationale_model import Design, RationaleModel
+from unirex_ray.models.design import Design
+from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.token_subsets import ForwardPlan
 from unirex_ray.training import evaluate
 from unirex_ray.training.evaluate import Evaluator

@@ -15,7 +15,7 @@ from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_SUFF_RANGE
-from unirex_ray.models.rationale_model import Design
+from unirex_ray.models.design import Design
 from unirex_ray.training.learner import Learner
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.setup import prepare_trial

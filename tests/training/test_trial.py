@@ -21,7 +21,8 @@ from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
 from unirex_ray.metrics.instances import split_metrics
 from unirex_ray.models.acceptance import Acceptance
-from unirex_ray.models.rationale_model import Design, build_stage
+from unirex_ray.models.design import Design
+from unirex_ray.models.rationale_model import build_stage
 from unirex_ray.training import setup, stage, trial
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.learner import Learner

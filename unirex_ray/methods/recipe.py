@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unirex_ray.config import Config
-from unirex_ray.models.rationale_model import Design, ExtractorKind
+from unirex_ray.models.design import Design, ExtractorKind
 
 Criterion = Literal["task", "comp", "suff", "plaus", "imitation", "attention", "agreement"]
 """The losses that a stage can sum up; `training.step` computes them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.methods.recipe import Criterion, Method, Stage
-from unirex_ray.models.rationale_model import Design, ExtractorKind
+from unirex_ray.models.design import Design, ExtractorKind
 
 
 def _joint(name: str, label: str, extractor: ExtractorKind, *criteria: Criterion, **options: object) -> Method:

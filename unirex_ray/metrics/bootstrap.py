@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from unirex_ray.metrics.instances import AT_EACH_K, PLAUSIBILITY, InstanceResults
@@ -157,8 +156,8 @@ def _cells(run: InstanceResults) -> Array:
 
 def _task_score(run: InstanceResults, counts: Array) -> Array:
     """x100, mean over inputs: counts of cells [..., inputs * C * C] to [...]."""
-    confusion = torch.from_numpy(counts.reshape(*counts.shape[:-1], -1, run.classes, run.classes))
-    scores: Array = 100 * TASK_SCORES[run.task_metric](confusion).mean(-1).numpy()
+    confusion = counts.reshape(*counts.shape[:-1], -1, run.classes, run.classes)
+    scores: Array = 100 * TASK_SCORES[run.task_metric](confusion).mean(-1)
     return scores
 
 

@@ -5,10 +5,13 @@ Shapes: B instances, K thresholds, C classes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def aopc(differences: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,11 +47,11 @@ def log_odds(full_logits: Tensor, padded_logits: Tensor) -> Tensor:
         Per instance [B], double precision.
     """
     predicted = full_logits.argmax(-1).expand(padded_logits.shape[:-1])[..., None]
-    padded, full = (torch.log_softmax(logits.double(), -1) for logits in (padded_logits, full_logits))
+    padded, full = (logits.double().log_softmax(-1) for logits in (padded_logits, full_logits))
     return (padded.gather(-1, predicted) - full.expand_as(padded).gather(-1, predicted)).squeeze(-1).mean(0)
 
 
 def _confidence(logits: Tensor, full_logits: Tensor) -> Tensor:
     """Probability of the class predicted on the full input [..., B]."""
     predicted = full_logits.argmax(-1).expand(logits.shape[:-1])
-    return torch.softmax(logits.double(), -1).gather(-1, predicted[..., None]).squeeze(-1)
+    return logits.double().softmax(-1).gather(-1, predicted[..., None]).squeeze(-1)

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics import task
@@ -108,11 +106,10 @@ class InstanceResults:
         return self.measured[key], ones
 
 
-def confusion_matrices(results: InstanceResults) -> Tensor:
+def confusion_matrices(results: InstanceResults) -> Array:
     """Counts of (gold, predicted) pairs from each input [F, C, C], double precision."""
-    labels = torch.from_numpy(results.labels)
-    counts = [task.confusion_matrix(labels, torch.from_numpy(votes), results.classes) for votes in results.votes]
-    return torch.stack(counts).double()
+    counts = [task.confusion_matrix(results.labels, votes, results.classes) for votes in results.votes]
+    return np.stack(counts).astype(np.float64)
 
 
 def split_metrics(results: InstanceResults) -> dict[str, float]:
@@ -135,7 +132,7 @@ def mean_metrics(results: InstanceResults) -> dict[str, float]:
     return metrics | _task_metrics(confusion_matrices(results), results.task_metric)
 
 
-def _task_metrics(confusion: Tensor, task_metric: TaskMetric) -> dict[str, float]:
+def _task_metrics(confusion: Array, task_metric: TaskMetric) -> dict[str, float]:
     """Means over the inputs that F_task predicts from."""
     reported: dict[str, TaskMetric] = {ACCURACY.key: "accuracy", MACRO_F1.key: "macro_f1"}
     if task_metric == "binary_f1":
@@ -147,7 +144,7 @@ def _task_metrics(confusion: Tensor, task_metric: TaskMetric) -> dict[str, float
     return {TASK_SCORE.key: scores[task_metric], **scores}
 
 
-def _standard_errors(results: InstanceResults, confusion: Tensor) -> dict[str, float]:
+def _standard_errors(results: InstanceResults, confusion: Array) -> dict[str, float]:
     """Over instances, of each metric of NRG that there is; over several inputs the mean, which is a bound."""
     score = task.TASK_SCORES[results.task_metric]
     errors = {TASK_SCORE.key: 100 * math.fsum(task.score_error(score, matrix) for matrix in confusion) / len(confusion)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from sys import intern
 from typing import Literal, Self
 
 Desideratum = Literal["faithfulness", "plausibility", "task"]
@@ -184,5 +185,5 @@ class TrialMetrics:
         for key, value in logged.items():
             group, _, name = _FORMER_KEYS.get(key, key).partition("/")
             if group in groups:
-                groups[group][name] = value
+                groups[group][intern(name)] = value  # ten thousand trials share their keys
         return cls(**groups)

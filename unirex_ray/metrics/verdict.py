@@ -6,13 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 from scipy.stats import binom, random_table
-from torch import Tensor
 
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics.table import MAJORITY_P, MAJORITY_SCORE, TASK_SCORE, TOP_PREDICTION
-from unirex_ray.metrics.task import TASK_SCORES
+from unirex_ray.metrics.task import TASK_SCORES, Array
 
 SIGNIFICANCE = 0.05
 """At most this p, and a model counts as better than the majority class."""
@@ -20,7 +18,7 @@ SIGNIFICANCE = 0.05
 PERMUTATIONS = 2000
 
 
-def verdict(confusion: Tensor, metric: TaskMetric) -> dict[str, float]:
+def verdict(confusion: Array, metric: TaskMetric) -> dict[str, float]:
     """What a table needs to say whether a model learned anything, by metric key.
 
     Args:
@@ -32,39 +30,39 @@ def verdict(confusion: Tensor, metric: TaskMetric) -> dict[str, float]:
     return {
         MAJORITY_SCORE.key: 100 * majority_score(confusion[0], metric),
         MAJORITY_P.key: majority_p(confusion, metric),
-        TOP_PREDICTION.key: float((confusion.sum(1).amax(-1) / confusion.sum((1, 2))).mean()),
+        TOP_PREDICTION.key: float((confusion.sum(1).max(-1) / confusion.sum((1, 2))).mean()),
     }
 
 
-def majority_score(confusion: Tensor, metric: TaskMetric) -> float:
+def majority_score(confusion: Array, metric: TaskMetric) -> float:
     """The score of who always predicts the most frequent gold class, in [0, 1]."""
     gold = confusion.sum(1)
-    constant = torch.zeros_like(confusion)
+    constant = np.zeros_like(confusion)
     constant[:, int(gold.argmax())] = gold
     return float(TASK_SCORES[metric](constant))
 
 
-def majority_p(confusion: Tensor, metric: TaskMetric, *, seed: int = 0) -> float:
+def majority_p(confusion: Array, metric: TaskMetric, *, seed: int = 0) -> float:
     """How likely a score at least as high is for who knows nothing of the instances; low speaks for the model.
 
     Accuracy: one-sided binomial test of the right predictions against the share of the most frequent gold class. F1:
     permutation test, the predictions dealt out anew among the instances. With several inputs the score is the mean
     over them: of right predictions rounded down, of F1 with the inputs' draws sorted, which no dependence exceeds.
     """
-    counts = confusion.round().long()
+    counts = confusion.round().astype(np.int64)
     size = int(counts[0].sum())
     if metric == "accuracy":
-        right = int(counts.diagonal(dim1=1, dim2=2).sum() // len(counts))
+        right = int(counts.diagonal(axis1=1, axis2=2).sum() // len(counts))
         return float(binom.sf(right - 1, size, float(counts[0].sum(1).max()) / size))
     if int((counts[0].sum(1) > 0).sum()) < 2:
         return 1.0  # there is nothing to tell apart
     score = TASK_SCORES[metric]
     draws = []
     for matrix in counts:
-        gold, predicted = matrix.sum(1).numpy(), matrix.sum(0).numpy()
+        gold, predicted = matrix.sum(1), matrix.sum(0)
         tables = random_table(gold, predicted).rvs(PERMUTATIONS, random_state=np.random.default_rng(seed))
-        draws.append(np.sort([float(score(torch.from_numpy(table).double())) for table in tables]))
-    observed = float(torch.stack([score(matrix.double()) for matrix in counts]).mean())
+        draws.append(np.sort(score(tables)))
+    observed = float(score(counts).mean())
     # Equal scores may differ in their last bits.
     at_least = int(np.sum(np.mean(draws, axis=0) >= observed - 1e-9))
     return (1 + at_least) / (1 + PERMUTATIONS)

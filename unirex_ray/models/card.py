@@ -14,7 +14,7 @@ from unirex_ray.config import ModelConfig
 from unirex_ray.data.encode import Truncation
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.errors import UserError, one_line
-from unirex_ray.models.rationale_model import Design
+from unirex_ray.models.design import Design
 
 MODEL = "rationale_model.json"
 

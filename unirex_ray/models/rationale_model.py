@@ -7,15 +7,15 @@ text, or one rationale) or K (the rationale of every threshold).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unirex_ray.config import ModelConfig, TopKPercent
+from unirex_ray.config import ModelConfig
 from unirex_ray.data.batching import Batch, on_device
+from unirex_ray.models.design import Design, ExtractorKind
 from unirex_ray.models.encoder import Encoder, load_encoder
 from unirex_ray.models.extractor import (
     AttributionExtractor,
@@ -34,43 +34,6 @@ from unirex_ray.models.token_subsets import ForwardPlan, Positions, empty_subset
 from unirex_ray.models.top_k import selection_sizes, token_ranks
 
 EncoderFactory = Callable[[ModelConfig], Encoder]
-ExtractorKind = Literal[
-    "aa-grad", "aa-input-x-grad", "aa-deeplift", "aa-ig", "dlm", "slm", "imitation", "selection", "rand", "gold", "inv"
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """Architecture of a stage's model.
-
-    Attributes:
-        extractor: computes the scores. `imitation` and `selection` build on an earlier stage's scores.
-        predicts_from: the input of F_task: the text, or (select-predict pipelines) the rationale without gaps.
-        top_k_percent: the one threshold of `selection`; other rationales have every threshold of K.
-        task_model: a new one, or the earlier stage's, frozen.
-        attention_predictor: whether A2R's second predictor is trained as well.
-    """
-
-    extractor: ExtractorKind
-    predicts_from: Literal["text", "rationale"] = "text"
-    top_k_percent: TopKPercent | None = None
-    task_model: Literal["new", "earlier"] = "new"
-    attention_predictor: bool = False
-
-    def rationales(self, top_k_percents: Sequence[int]) -> tuple[int, ...]:
-        """Thresholds of the rationales that F_task predicts from: K or `top_k_percent`; none where it is the text."""
-        if self.predicts_from == "text":
-            return ()
-        return tuple(top_k_percents) if self.top_k_percent is None else (self.top_k_percent,)
-
-    @property
-    def reads_earlier_scores(self) -> bool:
-        """Whether the extractor builds on an earlier stage's scores."""
-        return self.extractor in ("selection", "imitation")
-
-    def __post_init__(self) -> None:
-        if (self.extractor == "selection") != (self.top_k_percent is not None):
-            raise ValueError(f"top_k_percent must be set for 'selection' and for no other extractor, but got {self}")
 
 
 class RationaleModel(nn.Module):
