@@ -1,7 +1,8 @@
 """Measure speed; --method=all: of every method.
 
 engine: a step and an evaluation as multiples of plain fine-tuning and prediction. trial: where a trial's seconds go.
-data: what preparing a corpus of e-SNLI's size costs. search: what a sweep's schedule and searcher cost.
+extraction: the time column of the paper's Table 4, which compare then shows. search: what a sweep's schedule and
+searcher cost. data: what preparing a corpus of e-SNLI's size costs.
 certainty: how often intervals hold the truth, in simulated experiments.
 """
 
@@ -23,6 +24,7 @@ _OF_THE_ENGINE = ("seed", "gpu", "threads", "precision", "token_budget", "activa
 _READS = {
     "engine": ("method", "model.", "loss.", *(f"train.{key}" for key in _OF_THE_ENGINE)),
     "trial": ("method", "model.", "loss.", "data.", "train."),
+    "extraction": ("model.", "data.", "output", "train.batch_size", *(f"train.{key}" for key in _OF_THE_ENGINE)),
     "data": ("model.", "data.max_length"),
     "search": (),
     "certainty": (),
@@ -34,7 +36,7 @@ def main() -> None:
     parser = job_parser("benchmark.py", __doc__ or "", reads=_READS[what])
     parser.add_argument("what", choices=_READS, help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    parser.add_argument("--runs", type=int, default=7, help="engine: interleaved runs, at least 5; medians are shown.")
+    parser.add_argument("--runs", type=int, default=7, help="engine, extraction: interleaved runs, at least 5.")
     parser.add_argument("--lengths", choices=WORKLOADS, help="engine: texts as long as this corpus'; default: each.")
     parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])

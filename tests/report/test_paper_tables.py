@@ -8,6 +8,7 @@ from helpers.memory_store import MemoryStore
 from helpers.recorded_trials import TRIALS, raw, record
 
 from unirex_ray.analysis.compare import Comparison, compare
+from unirex_ray.analysis.extraction_time import ExtractionTimes
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
@@ -114,6 +115,20 @@ def test_efficiency_says_how_much_faster_than_a_thousand_steps():
     assert table.columns["x faster than IG-1000"][0] == "9.0"  # 9 ms to 1 ms
     assert table.columns["ms per instance ↓"][0] == "1.000 ± 0.000"
     assert "CSD ↑" not in table.columns  # not measured here
+
+
+def test_times_that_were_measured_alone_take_the_place_of_the_trials():
+    store = MemoryStore()
+    run(store, "steps", shipped("ablation-ig-steps"))
+    seconds = {"AA (IG-3)": (0.004, 0.006), "AA (IG-1000)": (1.0, 1.0)}
+    times = ExtractionTimes(seconds=seconds, settings={}, conditions="batches of 32 texts, 2 runs, 2 CPU threads, bf16")
+    table = paper_tables(compared(store), times)["table_4"]
+    assert table.columns["ms per instance ↓"][0] == "5.000 ± 1.414"
+    assert table.columns["ms per instance ↓"][1] == ""  # never a time of another kind
+    assert table.columns["x faster than IG-1000"][:2] == ["200.0", ""]
+    assert table.remarks[-1].endswith(
+        "measured alone, mean and standard deviation over runs: batches of 32 texts, 2 runs, 2 CPU threads, bf16."
+    )
 
 
 def test_a_sweep_without_ablations_has_no_table_of_them():

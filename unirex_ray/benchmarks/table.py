@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 
 from unirex_ray.benchmarks.certainty import study
 from unirex_ray.benchmarks.data import measure_data
 from unirex_ray.benchmarks.engine import WORKLOADS, Workload, measure_engine
+from unirex_ray.benchmarks.extraction import measure_extraction
 from unirex_ray.benchmarks.search import measure_search
 from unirex_ray.benchmarks.trial import TrialCost, measure_trial
 from unirex_ray.config import Config, Tree, build_config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.methods import METHODS
-from unirex_ray.report.table import ReportTable, method_label
+from unirex_ray.report.paper_tables import IG_STEPS
+from unirex_ray.report.table import ReportTable, method_label, number_text
 from unirex_ray.training.prepare import choose_precision
 
 
@@ -29,13 +32,14 @@ def measure(what: str, configs: Mapping[str, Config], *, lengths: str | None, ru
     Args:
         configs: by method.
         lengths: of which workload, for `engine`; None: of each.
-        runs: see `engine_table`.
+        runs: of `engine` and `extraction`.
         instances: see `data_table`.
     """
     workloads = {name: workload for name, workload in WORKLOADS.items() if lengths in (None, name)}
     measures: dict[str, Callable[[], ReportTable]] = {
         "engine": lambda: engine_table(configs, workloads, runs=runs),
         "trial": lambda: trial_table(configs),
+        "extraction": lambda: extraction_table(next(iter(configs.values())), runs=runs),
         "data": lambda: data_table(next(iter(configs.values())), instances),
         "search": search_table,
         "certainty": certainty_table,
@@ -91,6 +95,27 @@ def trial_table(configs: Mapping[str, Config]) -> ReportTable:
         scores={"Total": [f"{cost.total:.2f}" for cost in costs.values()]},
         raw={part.capitalize(): [f"{getattr(cost, part):.2f}" for cost in costs.values()] for part in parts},
         records=[{"method": method, "total": cost.total, **asdict(cost)} for method, cost in costs.items()],
+    )
+
+
+def extraction_table(config: Config, *, runs: int) -> ReportTable:
+    """Time the rows of Table 4, one after the other, and leave the times in the output folder for a comparison."""
+    times = measure_extraction(config, runs=runs)
+    means = {row: statistics.mean(seconds) for row, seconds in times.seconds.items()}
+    slowest = next(label for label in means if label == f"AA (IG-{IG_STEPS[-1]})")
+    return ReportTable(
+        title=f"Extraction on {config.data.name}, in ms per instance (lower is better)",
+        lead={"Method": list(means)},
+        scores={
+            "ms per instance": [
+                number_text(1000 * means[row], 3, 1000 * statistics.stdev(seconds))
+                for row, seconds in times.seconds.items()
+            ],
+            f"x faster than {slowest}": [f"{means[slowest] / mean:.1f}" for mean in means.values()],
+        },
+        raw={},
+        remarks=[f"{times.conditions}; written to {times.write(config.output)}, where compare --table=4 reads it"],
+        records=[{"row": row, "seconds": list(seconds)} for row, seconds in times.seconds.items()],
     )
 
 

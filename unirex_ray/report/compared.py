@@ -9,6 +9,7 @@ from typing import Any
 
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty, write_back
 from unirex_ray.analysis.corpora import CorporaComparison, compare_corpora, dataset_means
+from unirex_ray.analysis.extraction_time import read_times
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.transfer import transfer_rows
@@ -117,7 +118,9 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     comparison = with_certainty(compare(corpus, sweeps, weights), _results_reader(store, outputs), weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
-    tables = comparison_tables(comparison, against, efficiency, transfer_rows(comparison, store.evaluations(corpus)))
+    transfer = transfer_rows(comparison, store.evaluations(corpus))
+    times = read_times(config.output, sweeps[0].settings)
+    tables = comparison_tables(comparison, against, efficiency, transfer, times)
     figures = comparison_figures(comparison, efficiency)
     return Compared(comparison=comparison, tables=tables, figures=figures, sweeps=sweeps, store=store)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unirex_ray.analysis.compare import Comparison
+from unirex_ray.analysis.extraction_time import ExtractionTimes
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
 from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.transfer import TransferRow
@@ -30,6 +31,7 @@ def comparison_tables(
     against_paper: PaperComparison | None = None,
     efficiency: GoldEfficiency | None = None,
     transfer: Sequence[TransferRow] = (),
+    times: ExtractionTimes | None = None,
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; most only where there are such results."""
     found = comparison.certainty
@@ -40,7 +42,7 @@ def comparison_tables(
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
         **({"transfer": transfer_table(transfer)} if transfer else {}),
-        **paper_tables(comparison),
+        **paper_tables(comparison, times),
     }
     about = _protocol_remarks(comparison)
     return {name: replace(table, remarks=[*table.remarks, *about]) for name, table in tables.items()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unirex_ray.analysis.compare import Comparison, in_table_order
+from unirex_ray.analysis.extraction_time import ExtractionTimes
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.table import (
@@ -40,41 +42,49 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Row:
+class TableRow:
     """A row of an ablation: the configuration of a method whose searched settings are these.
 
     Attributes:
         telling: whether it belongs to an ablation, where the others may be of any sweep.
+        settings: those that it matches, where there is one choice of them.
     """
 
     label: str
     method: str
     matches: Callable[[Settings], bool]
     telling: bool = True
+    settings: Settings = field(default_factory=dict)
 
 
-def _row(label: str, method: str, **wanted: Any) -> _Row:
+def _row(label: str, method: str, **wanted: Any) -> TableRow:
     """Settings with `__` for the dot; none: a configuration of which nothing was searched."""
     expected = {key.replace("__", "."): value for key, value in wanted.items()}
     telling = bool(expected) or not METHODS[method].in_global_nrg
-    return _Row(label=label, method=method, matches=lambda settings: dict(settings) == expected, telling=telling)
+    return TableRow(
+        label=label,
+        method=method,
+        matches=lambda settings: dict(settings) == expected,
+        telling=telling,
+        settings=expected,
+    )
 
 
 _SLM_FP = "unirex-slm-fp"
 _WEIGHTS = ("loss.comp_weight", "loss.suff_weight")
 
 
-def _weights_row(label: str, which: Callable[[float, float], bool], *, telling: bool = True) -> _Row:
+def _weights_row(label: str, which: Callable[[float, float], bool], *, telling: bool = True) -> TableRow:
     """By the two weights, of which nothing else was searched; one that a configuration lacks is not 0."""
 
     def matches(settings: Settings) -> bool:
         comp, suff = (settings.get(key, 1.0) for key in _WEIGHTS)
         return len(settings) > 0 and {*settings} <= {*_WEIGHTS} and which(comp, suff)
 
-    return _Row(label=label, method=_SLM_FP, matches=matches, telling=telling)
+    return TableRow(label=label, method=_SLM_FP, matches=matches, telling=telling)
 
 
-TABLE_1: Mapping[str, tuple[_Row, ...]] = {
+TABLE_1: Mapping[str, tuple[TableRow, ...]] = {
     "Ext Type (F)": (
         _row("AA-F (Rand)", "unirex-aa-f-rand"),
         _row("AA-F (Gold)", "unirex-aa-f-gold"),
@@ -113,27 +123,31 @@ TABLE_4 = (
     _row("UNIREX (SLM-FP)", _SLM_FP),
 )
 
-_Found = Sequence[tuple[str, _Row, Configuration]]
+_Found = Sequence[tuple[str, TableRow, Configuration]]
 """Block, row and configuration."""
 
 
-def paper_tables(comparison: Comparison) -> dict[str, ReportTable]:
-    """Those for which there are results, by name: `table_main` (Tables 6 to 10), `table_1`, `table_4`."""
+def paper_tables(comparison: Comparison, times: ExtractionTimes | None = None) -> dict[str, ReportTable]:
+    """Those for which there are results, by name: `table_main` (Tables 6 to 10), `table_1`, `table_4`.
+
+    Args:
+        times: of the rows of Table 4, where they were measured by themselves.
+    """
     found = {"table_main": _main(comparison)}
     blocks = [entry for name, rows in TABLE_1.items() for entry in _block(name, rows, comparison.variants)]
     if blocks:
         found["table_1"] = _ablations(comparison, blocks)
     steps = _block("", TABLE_4, comparison.variants)
     if steps:
-        found["table_4"] = _efficiency(comparison, steps)
+        found["table_4"] = _efficiency(comparison, steps, times)
     return found
 
 
 def _block(
-    name: str, rows: Sequence[_Row], variants: Mapping[str, Sequence[Configuration]]
-) -> list[tuple[str, _Row, Configuration]]:
+    name: str, rows: Sequence[TableRow], variants: Mapping[str, Sequence[Configuration]]
+) -> list[tuple[str, TableRow, Configuration]]:
     """A block's configurations from the one sweep that has most of its rows; nothing where none is a telling one."""
-    by_sweep: dict[str, list[tuple[str, _Row, Configuration]]] = {}
+    by_sweep: dict[str, list[tuple[str, TableRow, Configuration]]] = {}
     for row in rows:
         for configuration in variants.get(row.method, ()):
             if row.matches(configuration.parameters):
@@ -214,10 +228,20 @@ def _ablations(comparison: Comparison, found: _Found) -> ReportTable:
     )
 
 
-def _efficiency(comparison: Comparison, found: _Found) -> ReportTable:
+def _efficiency(comparison: Comparison, found: _Found, times: ExtractionTimes | None) -> ReportTable:
     configs = [configuration for _, _, configuration in found]
-    seconds = [configuration.mean("time").get(EXTRACTION_S.key) for configuration in configs]
-    spread = [configuration.std("time").get(EXTRACTION_S.key) for configuration in configs]
+    if times is None:
+        seconds = [configuration.mean("time").get(EXTRACTION_S.key) for configuration in configs]
+        spread = [configuration.std("time").get(EXTRACTION_S.key) for configuration in configs]
+        about = (
+            "in the trials' evaluation of up to 64 texts, whatever ran beside them: "
+            "the benchmark `extraction`, with the same --output, measures it alone."
+        )
+    else:
+        measured = [times.seconds.get(row.label) for _, row, _ in found]
+        seconds = [statistics.mean(runs) if runs else None for runs in measured]
+        spread = [statistics.stdev(runs) if runs and len(runs) > 1 else None for runs in measured]
+        about = f"measured alone, mean and standard deviation over runs: {times.conditions}."
     slowest = {row.label: second for (_, row, _), second in zip(found, seconds, strict=True)}.get(
         f"AA (IG-{IG_STEPS[-1]})"
     )
@@ -231,10 +255,7 @@ def _efficiency(comparison: Comparison, found: _Found) -> ReportTable:
         lead={"Method": [row.label for _, row, _ in found]},
         scores=dict([first]),
         raw=dict(further),
-        remarks=[
-            "Time: extraction with the prediction that it explains, in the trials' evaluation of up to 64 texts, "
-            "whatever ran beside them: for times to publish, sweep with --sweep.concurrency=1 on an idle machine."
-        ],
+        remarks=[f"Time: extraction with the prediction that it explains, {about}"],
         records=[
             {"row": row.label, **_record(c), "extraction_s": s} for (_, row, c), s in zip(found, seconds, strict=True)
         ],
