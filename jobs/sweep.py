@@ -39,8 +39,9 @@ def main() -> None:
     out = console()
     print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)
-    if not outcome.leaderboard.methods.order:
-        raise SystemExit("no configuration completed: see the reasons above")
+    if outcome.shortfall:
+        print(f"NOT ALL COMPLETED: {outcome.shortfall}", file=sys.stderr)
+        raise SystemExit(3)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ class UserError(ValueError):
     """Something the user can put right: the message names the value, what is allowed and the remedy."""
 
 
+class DamagedFileError(UserError):
+    """A file of ours is torn, changed, or of something else; the message names it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint behind an unknown name, with a blank before it; empty where no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=1)

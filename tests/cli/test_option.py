@@ -83,7 +83,9 @@ def test_the_commands_after_a_sweep_find_its_runs(output: str, uri: str | None) 
 
     config = Config().changed({"output": output, "tracking.uri": uri or "http://host"})
     board, settings = leaderboard({}), {"data.digest": "d"}
-    outcome = SweepOutcome(sweep_id="s", settings=settings, leaderboard=board, best=config, output=Path(output))
+    outcome = SweepOutcome(
+        sweep_id="s", settings=settings, leaderboard=board, best=config, statuses={}, output=Path(output)
+    )
     for command in after_sweep(outcome, config)[:2]:
         parsed = parse(*shlex.split(command)[2:-1])
         assert (parsed.output, parsed.tracking.uri) == (config.output, config.tracking.uri)

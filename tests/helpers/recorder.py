@@ -51,7 +51,10 @@ def lasting(metrics) -> dict[str, float]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state = CheckpointStore(folder).load(BEST)
+    """The best ones of a trial, also while it runs."""
+    store = CheckpointStore(folder)
+    running = [name for name in store.names() if name.startswith("best-")]
+    state = store.load(running[-1] if running else BEST)
     assert state is not None
     return state["model"]
 

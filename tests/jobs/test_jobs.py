@@ -263,7 +263,9 @@ def test_a_home_folder_is_found_in_every_option(monkeypatch: pytest.MonkeyPatch)
 def test_the_next_commands_fit_the_outcome() -> None:
     config = Config().changed({"output": "my out"})
     board, settings = leaderboard({}), {"data.digest": "abc"}
-    done = SweepOutcome(sweep_id="s1", settings=settings, leaderboard=board, best=config, output=Path("my out"))
+    done = SweepOutcome(
+        sweep_id="s1", settings=settings, leaderboard=board, best=config, statuses={}, output=Path("my out")
+    )
     compare, export, train, view = after_sweep(done, config)
     assert compare == "python jobs/compare.py --data.name=reviews --output='my out'"
     assert export == "python jobs/export_best.py --data.name=reviews --output='my out'"

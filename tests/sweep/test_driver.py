@@ -10,7 +10,7 @@ from helpers.memory_store import Backend, MemoryStore, MemorySweep
 
 from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
-from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob
+from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob, TrialLost
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
@@ -175,25 +175,31 @@ def test_of_a_trial_that_loses_at_a_rung_everything_is_written_before_its_status
 
 
 @pytest.mark.parametrize(
-    "fail",
+    ("fail", "status"),
     [
-        lambda driver, trial_id: driver.on_message(trial_id, TrialFailed(reason="why")),
-        lambda driver, trial_id: driver.on_message(trial_id, epoch(float("nan"))),
-        lambda driver, trial_id: driver.on_message(
-            trial_id, replace(result(), metrics=TrialMetrics(dev={"auprc": float("inf")}))
+        (lambda driver, trial_id: driver.on_message(trial_id, TrialFailed(reason="why")), "failed"),
+        (lambda driver, trial_id: driver.on_message(trial_id, epoch(float("nan"))), "failed"),
+        (
+            lambda driver, trial_id: driver.on_message(
+                trial_id, replace(result(), metrics=TrialMetrics(dev={"auprc": float("inf")}))
+            ),
+            "failed",
         ),
-        lambda driver, trial_id: driver.on_process_lost(trial_id, "why"),
-        lambda driver, trial_id: driver.on_exit(trial_id),
+        (lambda driver, trial_id: driver.on_message(trial_id, TrialLost(reason="why")), "lost"),
+        (lambda driver, trial_id: driver.on_process_lost(trial_id, "why"), "lost"),
+        (lambda driver, trial_id: driver.on_exit(trial_id), "lost"),
     ],
-    ids=["it raises", "an epoch is not finite", "its result is not finite", "its process is lost", "it just ends"],
+    ids=["raises", "an epoch is not finite", "its result is not finite", "no disk", "its process is lost", "just ends"],
 )
-def test_a_failed_trial_is_recorded_once_and_its_status_last(fail: Callable[[Driver, str], None]) -> None:
+def test_a_trial_that_ends_early_is_recorded_once_and_its_status_last(
+    fail: Callable[[Driver, str], None], status: str
+) -> None:
     sweep = RecordingSweep()
     driver = drive(sweep)
     trial_id = suggested(driver)
     fail(driver, trial_id)
     driver.on_process_lost(trial_id, "again")
-    assert sweep.events[2:] == ["config.yaml", "failed", "shown: end"]
+    assert sweep.events[2:] == ["config.yaml", status, "shown: end"]
     (record,) = sweep.trials()
     assert record.reason
     assert record.reason != "again"

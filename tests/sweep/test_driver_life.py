@@ -242,27 +242,35 @@ Fail = Callable[[Driver, str], object]
 
 
 @pytest.mark.parametrize(
-    ("fail", "reason"),
+    ("fail", "status", "reason"),
     [
-        (lambda driver, trial: driver.on_message(trial, TrialFailed(reason="ValueError: no")), "ValueError: no"),
-        (lambda driver, trial: driver.on_message(trial, epoch(2, NAN)), "dev/comprehensiveness is nan at epoch 2"),
-        (lambda driver, trial: driver.on_message(trial, result(value=NAN)), "dev/comprehensiveness is nan"),
-        (lambda driver, trial: driver.on_process_lost(trial, "ActorDiedError: killed"), "ActorDiedError: killed"),
-        (lambda driver, trial: None, "ended without a result"),
+        (
+            lambda driver, trial: driver.on_message(trial, TrialFailed(reason="ValueError: no")),
+            "failed",
+            "ValueError: no",
+        ),
+        (
+            lambda driver, trial: driver.on_message(trial, epoch(2, NAN)),
+            "failed",
+            "dev/comprehensiveness is nan at epoch 2",
+        ),
+        (lambda driver, trial: driver.on_message(trial, result(value=NAN)), "failed", "dev/comprehensiveness is nan"),
+        (lambda driver, trial: driver.on_process_lost(trial, "ActorDiedError: gone"), "lost", "ActorDiedError: gone"),
+        (lambda driver, trial: None, "lost", "ended without a result"),
     ],
     ids=["it raises", "an epoch is not finite", "its result is not finite", "its process is lost", "it just ends"],
 )
-def test_a_trial_that_fails(fail: Fail, reason: str) -> None:
+def test_a_trial_that_ends_early(fail: Fail, status: str, reason: str) -> None:
     sweep = Sweep(concurrency=1)
     trial_id = sweep.job().trial_id
     sweep.driver.on_message(trial_id, epoch(1))
     fail(sweep.driver, trial_id)
     sweep.driver.on_exit(trial_id)
     record = sweep.record(trial_id)
-    assert (record.status, record.reason, record.metrics) == ("failed", reason, TrialMetrics())
+    assert (record.status, record.reason, record.metrics) == (status, reason, TrialMetrics())
     assert record.history == {1: epoch(1).metrics}
     assert set(sweep.run(trial_id)["artifacts"]) == {"config.yaml"}
-    assert sweep.screen.lines[-1] == ("failed", trial_id)
+    assert sweep.screen.lines[-1] == (status, trial_id)
     # The sweep continues.
     assert sweep.job().trial_id == "s1-aa-ig-0001-s0"
 

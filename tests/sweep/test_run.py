@@ -34,6 +34,7 @@ from unirex_ray.sweep.space import Space, load_space, parse_space
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import resolve_tracking_uri
+from unirex_ray.training.checkpoint import LAST
 
 SPACE = {
     "config": {
@@ -126,6 +127,32 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     sweep(SPACE, tmp_path, resume=True, **{"sweep.max_failures": 1})
     assert (tmp_path / "leaderboard.csv").read_bytes() == board
     assert len(records(tmp_path)) == 14
+
+
+@pytest.mark.ray
+def test_a_lost_trial_is_not_final(cluster: None, tmp_path: Path) -> None:
+    tree = {
+        "config": SPACE["config"] | {"sweep": {"methods": ["unirex-slm-fp"], "searcher": "grid", "seeds": [0, 1]}},
+        "parameters": {"loss.comp_margin": {"choice": [1, 66, 99]}},
+    }
+    options = {"sweep.max_failures": 0}
+    outcome, _ = sweep(tree, tmp_path, **options)
+    assert (outcome.status, dict(outcome.statuses)) == ("incomplete", {"completed": 2, "failed": 2, "lost": 2})
+    assert outcome.shortfall == (
+        "2 of 6 trials failed, and would again: their reasons stand in the leaderboard above and in sweep.json; "
+        "2 of 6 trials were lost with their process, node or disk: the same command with --resume runs them again"
+    )
+    (recorded,) = MlflowStore(resolve_tracking_uri(Config(output=str(tmp_path)))).sweeps("reviews")
+    assert (recorded.status, recorded.tags["reason"]) == ("failed", outcome.shortfall)
+    assert json.loads((tmp_path / "sweep.json").read_text())["status"] == "incomplete"
+    assert len(list(tmp_path.rglob(LAST))) == 2  # from which they go on
+
+    outcome, _ = sweep(tree, tmp_path, resume=True, **options)
+    assert (outcome.status, dict(outcome.statuses)) == ("completed", {"completed": 4, "failed": 2})
+    assert {r.reason for r in records(tmp_path).values() if r.status == "completed"} == {None}
+    events = [line.split()[:2] for line in (tmp_path / "events.txt").read_text().splitlines()]
+    assert Counter(event for event, trial in events if "0002" in trial) == {"start": 4, "end": 2}
+    assert Counter(event for event, trial in events if "0000" in trial) == {"start": 2, "end": 2}
 
 
 @pytest.mark.ray

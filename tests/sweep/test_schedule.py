@@ -56,6 +56,7 @@ class World:
     concurrency: int
     rng: random.Random
     fails: Callable[[TrialSpec], bool] = lambda spec: False
+    loses: Callable[[TrialSpec], bool] = lambda spec: False
     waits: Callable[[TrialSpec], bool] = lambda spec: False
     store: dict[str, TrialRecord] = field(default_factory=dict)
     emitted: list[TrialSpec] = field(default_factory=list)
@@ -94,6 +95,8 @@ class World:
             spec, epoch = live[trial_id]
             if self.fails(spec):
                 record = schedule.on_fail(trial_id, "boom")
+            elif self.loses(spec):
+                record = schedule.on_lost(trial_id, "node gone")
             elif epoch < EPOCHS:
                 live[trial_id] = (spec, epoch + 1)
                 record = schedule.on_report(trial_id, epoch + 1, dev_metrics(spec, epoch + 1))
@@ -199,6 +202,35 @@ def test_failed_trials_do_not_block(rungs: tuple[int, ...]) -> None:
     failed = [record for record in run.store.values() if record.status == "failed"]
     assert {record.spec.method for record in failed} == set(METHODS)
     assert all(record.reason == "boom" for record in failed)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.sets(st.tuples(st.sampled_from(METHODS), st.integers(0, 3), st.integers(0, 1))), st.integers())
+def test_lost_trials_go_on_when_the_sweep_is_resumed(lost: set[tuple[str, int, int]], order: int) -> None:
+    run = world("random", 2, order=order, loses=lambda spec: (spec.method, spec.configuration, spec.seed) in lost)
+    assert run.run()
+    assert {r.spec.trial_id for r in run.store.values() if r.status == "lost"} == {
+        spec.trial_id for spec in run.emitted if (spec.method, spec.configuration, spec.seed) in lost
+    }
+    lost.clear()
+    assert run.run()
+    assert outcome(run) == undisturbed_outcome("random")
+    assert not any(record.reason for record in run.store.values())
+
+
+def test_other_seeds_wait_for_a_first_seed_that_was_lost_where_there_are_rungs() -> None:
+    lost = {("aa-ig", 0)}
+    run = world(
+        "grid", extent=make_extent(rungs=(2,)), loses=lambda s: (s.method, s.configuration) in lost and s.seed == 0
+    )
+    assert run.run()
+    trials = {(r.spec.method, r.spec.configuration, r.spec.seed): r.status for r in run.store.values()}
+    assert trials["aa-ig", 0, 0] == "lost"
+    assert ("aa-ig", 0, 1) not in trials
+    lost.clear()
+    assert run.run()
+    trials = {(r.spec.method, r.spec.configuration, r.spec.seed): r.status for r in run.store.values()}
+    assert (trials["aa-ig", 0, 0] == "completed") == (("aa-ig", 0, 1) in trials)
 
 
 def test_order_without_rungs() -> None:

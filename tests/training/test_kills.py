@@ -147,7 +147,8 @@ def test_short_epochs_leave_no_checkpoints_and_a_killed_trial_goes_on_to_the_sam
     between, last = EPOCHS, 2 * EPOCHS
     whole = Mortal(tmp_path / "whole")
     assert lasting(run(undisturbed.config, undisturbed.corpus, whole)) == lasting(undisturbed.result)
-    assert whole.written == [(LAST, between), (BEST, last), (INSTANCES, last), (CONFIG, last), (RESULT, last)]
+    best = f"best-1-{undisturbed.result.epoch}.pt"
+    assert whole.written == [(LAST, between), (best, last), (INSTANCES, last), (CONFIG, last), (RESULT, last)]
     assert whole.reports == undisturbed.runtime.reports
     for number in range(1, 6):
         for when in ("before", "after"):

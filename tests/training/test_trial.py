@@ -312,7 +312,7 @@ def test_three_workers_train_as_one(encoders, tmp_path, monkeypatch, method, cho
         for trainer in chain([first_stages[rank]], workers[rank]):
             trainer.train()
         result, instances = final_result(trainer, time.perf_counter())
-        trainer.files.finish(result, instances, trainer.setup.config, trainer.setup.card)
+        trainer.files.finish(result, instances, trainer.state, trainer.setup.config, trainer.setup.card)
         return result
 
     results = group.run(work)

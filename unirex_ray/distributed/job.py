@@ -58,7 +58,20 @@ class TrialFailed:
     reason: str
 
 
-Message = EpochDone | TrialResult | TrialFailed
+@dataclass(frozen=True, kw_only=True)
+class TrialLost:
+    """A trial was stopped by something outside it, and may go on from its checkpoint."""
+
+    reason: str
+
+
+Message = EpochDone | TrialResult | TrialFailed | TrialLost
+
+
+def ended_by(error: BaseException) -> TrialFailed | TrialLost:
+    """What an exception in a trial means: of the operating system (a full disk, a share that is gone), it is lost."""
+    kind = TrialLost if isinstance(error, OSError) else TrialFailed
+    return kind(reason=reason_of(error))
 
 
 def reason_of(error: BaseException) -> str:

@@ -22,7 +22,16 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import Tensor
 
 from unirex_ray.config import TrainConfig
-from unirex_ray.distributed.job import EpochDone, Message, TrainFunction, TrialFailed, TrialJob, reason_of
+from unirex_ray.distributed.job import (
+    EpochDone,
+    Message,
+    TrainFunction,
+    TrialFailed,
+    TrialJob,
+    TrialLost,
+    ended_by,
+    reason_of,
+)
 from unirex_ray.distributed.tune_runtime import send, shared_corpus
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.learner import TrainingError
@@ -159,7 +168,7 @@ class WorkerGroup:
             on_message: called with each epoch of rank 0, in this thread; what it raises stops the trial.
 
         Returns:
-            The trial's result, or why it failed.
+            The trial's result, or why it failed or was lost.
         """
         for tries_left in range(self._plan.max_failures, -1, -1):
             try:
@@ -167,7 +176,7 @@ class WorkerGroup:
             except train.TrainingFailedError as error:
                 self.close()
                 if not (tries_left and _is_loss(error)):
-                    return TrialFailed(reason=reason_of(_cause(error)))
+                    return _ended_by(error)
         raise AssertionError("the last try returns")
 
     def close(self) -> None:
@@ -236,9 +245,19 @@ def _is_loss(error: train.TrainingFailedError) -> bool:
 
 
 def _cause(error: train.TrainingFailedError) -> BaseException:
+    if isinstance(error, train.ControllerError):
+        failure: BaseException = error.controller_failure
+        return failure
     lost = error.worker_failures if isinstance(error, train.WorkerGroupError) else {}
     cause: BaseException = next(iter(lost.values()), error)
     return cause
+
+
+def _ended_by(error: train.TrainingFailedError) -> TrialFailed | TrialLost:
+    """What an error of a group means: Ray's own ones tell of a lost process or node."""
+    cause = _cause(error)
+    is_rays = type(cause).__module__.partition(".")[0] == "ray"
+    return TrialLost(reason=reason_of(cause)) if is_rays else ended_by(cause)
 
 
 def run_in_thread(function: Callable[[], Any]) -> Future[Any]:

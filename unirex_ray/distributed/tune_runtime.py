@@ -11,7 +11,7 @@ from ray import tune
 from torch import Tensor
 
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.job import MESSAGE, EpochDone, Message, TrainFunction, TrialFailed, TrialJob, reason_of
+from unirex_ray.distributed.job import MESSAGE, EpochDone, Message, TrainFunction, TrialJob, ended_by
 from unirex_ray.metrics.table import TrialMetrics
 
 
@@ -40,7 +40,7 @@ def run_in_actor(config: dict[str, Any], *, corpus: list[ray.ObjectRef], train_f
     try:
         message: Message = train_function(job.config, shared_corpus(corpus[0]), TuneRuntime(job))
     except Exception as error:
-        message = TrialFailed(reason=reason_of(error))
+        message = ended_by(error)
     send(message)
 
 

@@ -118,18 +118,18 @@ class _LiveDisplay:
     def ended(self, record: TrialRecord) -> None:
         del self._running[record.spec.trial_id]
         self._ended[record.spec.trial_id] = record
-        if record.status == "failed":
-            self._console.print(f"{record.spec.trial_id} failed: {record.reason}", style="red", markup=False)
+        if record.status in ("failed", "lost"):
+            self._console.print(f"{record.spec.trial_id} {record.status}: {record.reason}", style="red", markup=False)
 
     def _table(self) -> Table:
         table = Table(title=f"Sweep {self._extent.sweep_id}", box=box.SIMPLE_HEAD, title_justify="left")
-        for header in ("Method", "Done", "Stopped", "Failed", "Running", "Time", "Epoch", "Dev"):
+        for header in ("Method", "Done", "Stopped", "Failed", "Lost", "Running", "Time", "Epoch", "Dev"):
             table.add_column(header)
         running = list(self._running.values())
         ended = Counter((record.spec.method, record.status) for record in self._ended.values())
         for method, budget in self._extent.budgets.items():
-            counts = [ended[method, status] for status in ("completed", "stopped", "failed")]
-            cells = [method, f"{counts[0]}/{budget * len(self._extent.seeds)}", str(counts[1]), str(counts[2])]
+            counts = [ended[method, status] for status in ("completed", "stopped", "failed", "lost")]
+            cells = [method, f"{counts[0]}/{budget * len(self._extent.seeds)}", *map(str, counts[1:])]
             of_method = [_cells(trial) for trial in running if trial.spec.method == method]
             for trial_cells in of_method or [("",) * 4]:
                 table.add_row(*cells, *trial_cells)

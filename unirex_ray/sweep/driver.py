@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from unirex_ray.config import Config, config_hash, to_yaml
-from unirex_ray.distributed.job import EpochDone, Message, TrialJob
+from unirex_ray.distributed.job import EpochDone, Message, TrialJob, TrialLost
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
@@ -141,6 +141,8 @@ class Driver:
             record = self._schedule.on_complete(trial_id, message.metrics)
             if record.status == "completed":
                 self._keep_artifacts(spec, message)
+        elif isinstance(message, TrialLost):
+            record = self._schedule.on_lost(trial_id, message.reason)
         else:
             record = self._schedule.on_fail(trial_id, message.reason)
         self._end(record)
@@ -148,7 +150,7 @@ class Driver:
 
     def on_process_lost(self, trial_id: str, reason: str) -> None:
         """A trial's process was lost more often than allowed."""
-        self._end(self._schedule.on_fail(trial_id, reason))
+        self._end(self._schedule.on_lost(trial_id, reason))
 
     def on_exit(self, trial_id: str) -> None:
         """A trial left the cluster."""
@@ -156,7 +158,7 @@ class Driver:
         self._sharing.pop(trial_id, None)
         if trial_id not in self._seconds:
             # Does nothing to a trial that has ended already.
-            self._end(self._schedule.on_fail(trial_id, "ended without a result"))
+            self._end(self._schedule.on_lost(trial_id, "ended without a result"))
         elif trial_id not in self._resumed:
             self.timings[trial_id] = Timing(wall_s=time.perf_counter() - started, **self._seconds[trial_id])
 

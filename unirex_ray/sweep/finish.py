@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from unirex_ray.sweep.driver import Timing
 from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SweepFolder
 from unirex_ray.sweep.plan import SweepPlan
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
+from unirex_ray.tracking.records import TrialStatus
 from unirex_ray.tracking.store import SWEEP, OpenSweep, resolve_tracking_uri
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import drop_weights
@@ -33,6 +35,7 @@ class SweepOutcome:
         leaderboard: every configuration, best first.
         best: resolved configuration of the best one with the sweep's first seed; None where none completed, or
             none has models that are better than the majority class.
+        statuses: how many trials ended in which way.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
 
@@ -40,12 +43,30 @@ class SweepOutcome:
     settings: Mapping[str, Any]
     leaderboard: Leaderboard
     best: Config | None
+    statuses: Mapping[TrialStatus, int]
     output: Path
 
     @property
     def digest(self) -> str:
         """Of the data."""
         return str(self.settings["data.digest"])
+
+    @property
+    def status(self) -> Literal["completed", "incomplete", "failed"]:
+        """`incomplete` where trials were lost, which a resumed sweep runs again; `failed` where none completed."""
+        if self.statuses.get("lost"):
+            return "incomplete"
+        return "completed" if self.statuses.get("completed") else "failed"
+
+    @property
+    def shortfall(self) -> str:
+        """Which trials it lacks, in words; empty where every trial completed, or was stopped at a rung."""
+        of = f"of {sum(self.statuses.values())} trials"
+        told: dict[TrialStatus, str] = {
+            "failed": "failed, and would again: their reasons stand in the leaderboard above and in sweep.json",
+            "lost": "were lost with their process, node or disk: the same command with --resume runs them again",
+        }
+        return "; ".join(f"{self.statuses[s]} {of} {why}" for s, why in told.items() if self.statuses.get(s))
 
     @property
     def rows(self) -> tuple[LeaderboardRow, ...]:
@@ -80,9 +101,17 @@ def write_results(
         config = plan.trial_config(ranked.best.configuration.records[0].spec)
         best = config.changed({"train.seed": seeds[0], "sweep.methods": None})
         files.append(folder.write(BEST_CONFIG, to_yaml(best)))
+    outcome = SweepOutcome(
+        sweep_id=summary["sweep_id"],
+        settings=settings,
+        leaderboard=ranked,
+        best=best,
+        statuses=Counter(record.status for record in records),
+        output=folder.path,
+    )
     summary = {
         **summary,
-        "status": "completed",
+        "status": outcome.status,
         "tracking_uri": resolve_tracking_uri(plan.config),
         "concurrency": concurrency,
         "trials": {record.spec.trial_id: record.reason or record.status for record in records},
@@ -92,13 +121,7 @@ def write_results(
     for file in files:
         sweep.log_file(None, file)
     sweep.log_text(None, "search_space.txt", "".join(f"{p.describe()}\n" for p in plan.space.parameters))
-    return SweepOutcome(
-        sweep_id=summary["sweep_id"],
-        settings=settings,
-        leaderboard=ranked,
-        best=best,
-        output=folder.path,
-    )
+    return outcome
 
 
 def drop_unselected_weights(folder: SweepFolder, board: Leaderboard, *, keep: Literal["selected", "all"]) -> None:
@@ -113,6 +136,8 @@ def drop_unselected_weights(folder: SweepFolder, board: Leaderboard, *, keep: Li
         kept |= {id(configuration) for configuration in pareto_front(ranking.order)}
     for row in board.rows:
         for record in row.configuration.records:
+            if record.status == "lost":
+                continue  # it goes on from there
             store = CheckpointStore(folder.trial(record.spec.trial_id))
             drop_weights(store, keep_best=keep == "all" or id(row.configuration) in kept)
 

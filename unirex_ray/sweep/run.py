@@ -116,8 +116,12 @@ def run_sweep(
             concurrency=placement.concurrency,
         )
         drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
-        sweep.finish()
-        folder.delete_scratch()
+        if outcome.status == "completed":
+            sweep.finish()
+        else:
+            sweep.fail(outcome.shortfall)
+        if outcome.status != "incomplete":
+            folder.delete_scratch()
         return outcome
 
 

@@ -25,7 +25,7 @@ from unirex_ray.sweep.searcher import (
     StudyHistory,
     TriedConfiguration,
 )
-from unirex_ray.tracking.records import TrialRecord, TrialSpec, trial_name
+from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus, trial_name
 
 
 class Signal(Enum):
@@ -94,7 +94,7 @@ class Schedule:
     Args:
         searchers: by method.
         records: of a sweep that is resumed. Trials that ended are not emitted again; those that were running are
-            emitted first, with their recorded parameters.
+            emitted first, with their recorded parameters, and those that were lost with them.
         warm_start: what the searchers know of another sweep, by method; no trials of this one.
     """
 
@@ -115,7 +115,7 @@ class Schedule:
         for record in records:
             self._remember(record)
         methods = list(extent.budgets)
-        running = [record.spec for record in self._records.values() if record.status == "running"]
+        running = [record.spec for record in self._records.values() if record.status in ("running", "lost")]
         in_order = sorted(running, key=lambda spec: (spec.configuration, methods.index(spec.method), spec.seed))
         self._interrupted = {spec.trial_id: spec for spec in in_order}
 
@@ -136,6 +136,8 @@ class Schedule:
             spec = next((spec for spec in chain([first], candidates) if not waits(spec)), first)
             self._interrupted.pop(spec.trial_id, None)
             record = self._records.get(spec.trial_id) or TrialRecord(spec=spec, status="running")
+            if record.status == "lost":
+                record = replace(record, status="running", reason=None)
             if record.status == "stopped":
                 record = self._judge(replace(record, status="running", reason=None), self._last_rung(record))
             self._remember(record)
@@ -175,9 +177,16 @@ class Schedule:
         return self._remember(replace(record, status="completed", metrics=metrics))
 
     def on_fail(self, trial_id: str, reason: str) -> TrialRecord:
-        """A trial ended without a result."""
+        """A trial ended without a result, and would again."""
+        return self._end(trial_id, "failed", reason)
+
+    def on_lost(self, trial_id: str, reason: str) -> TrialRecord:
+        """A trial was stopped by something outside it; a resumed sweep emits it again."""
+        return self._end(trial_id, "lost", reason)
+
+    def _end(self, trial_id: str, status: TrialStatus, reason: str) -> TrialRecord:
         record = self._records[trial_id]
-        return record if record.status != "running" else self._remember(replace(record, status="failed", reason=reason))
+        return record if record.status != "running" else self._remember(replace(record, status=status, reason=reason))
 
     def _remember(self, record: TrialRecord) -> TrialRecord:
         spec, first = record.spec, self._extent.seeds[0]
@@ -186,8 +195,8 @@ class Schedule:
         trials = study.trials.setdefault(spec.configuration, {})
         trials[spec.seed] = record
         study.stale.add(spec.configuration)
-        lost = self._extent.rungs and first in trials and trials[first].status in ("stopped", "failed")
-        if lost or all(seed in trials for seed in self._extent.seeds):
+        is_out = self._extent.rungs and first in trials and trials[first].status in ("stopped", "failed", "lost")
+        if is_out or all(seed in trials for seed in self._extent.seeds):
             study.open.discard(spec.configuration)
         else:
             study.open.add(spec.configuration)

@@ -41,7 +41,12 @@ TABLE_DIGEST = "trials.digest"
 """Of the `trial_table` that a finished sweep keeps; empty while it runs."""
 
 _EPOCH, _STAGE = "epoch/", "stage/"
-_TERMINAL: dict[TrialStatus, str] = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+_TERMINAL: dict[TrialStatus, str] = {
+    "completed": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+    "lost": "KILLED",
+}
 
 
 class MlflowSweep:
@@ -227,7 +232,7 @@ def trial_record(run: Run, history: Mapping[int, TrialMetrics]) -> TrialRecord:
         status=status,
         metrics=TrialMetrics.from_flat(final if status == "completed" else {}),
         history=history,
-        reason=tags.get(REASON) if status in ("failed", "stopped") else None,
+        reason=tags.get(REASON) if status in ("failed", "stopped", "lost") else None,
         run_id=run.info.run_id,
         tags=tags,
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from unirex_ray.data.schema import Split
 from unirex_ray.metrics.table import TrialMetrics
 
-TrialStatus = Literal["running", "completed", "stopped", "failed"]
+TrialStatus = Literal["running", "completed", "stopped", "failed", "lost"]
 
 
 def trial_name(sweep_id: str, method: str, configuration: int, seed: int) -> str:
@@ -71,7 +71,8 @@ class TrialRecord:
     """What is known of a trial.
 
     Attributes:
-        status: `stopped` at a rung, `failed` with a reason, else `running` or `completed`.
+        status: `stopped` at a rung; `failed` by itself, as it would again; `lost` with its process, its node or its
+            disk, so that it goes on when the sweep is resumed; these with a reason; else `running` or `completed`.
         metrics: of a completed trial; empty before.
         history: losses and dev metrics by epoch.
         run_id: the store's own identifier; None before the trial is recorded.

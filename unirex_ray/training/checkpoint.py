@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from pyarrow import fs
+
+from unirex_ray.errors import DamagedFileError, one_line
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -47,6 +50,15 @@ class CheckpointStore:
         if self._fs.get_file_info(f"{self._root}/{name}").type == fs.FileType.File:
             self._fs.delete_file(f"{self._root}/{name}")
 
+    def move(self, name: str, target: str) -> None:
+        """Rename a file, in place of what was there."""
+        self._fs.move(f"{self._root}/{name}", f"{self._root}/{target}")
+
+    def names(self) -> list[str]:
+        """Of the files in the folder."""
+        found = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        return sorted(file.base_name for file in found if file.type == fs.FileType.File)
+
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a state of tensors and plain values."""
         with self._replacing(name) as stream:
@@ -61,9 +73,25 @@ class CheckpointStore:
         self._fs.move(f"{path}.partial", path)
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Read what `save` wrote, onto the CPU; None where there is none."""
+        """Read what `save` wrote, onto the CPU; None where there is none.
+
+        Raises:
+            DamagedFileError: where it is torn, or a bit of it has changed.
+        """
         data = self.read(name)
         if data is None:
             return None
-        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        try:
+            # torch writes checksums, and reads without a look at them.
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                changed = archive.testzip()
+            if changed is not None:
+                raise ValueError(f"the checksum of {changed} is another one")
+            state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except Exception as error:  # the libraries raise all kinds on bytes that are not as they expect
+            raise self.damaged(name, error) from None
         return state
+
+    def damaged(self, name: str, error: Exception) -> DamagedFileError:
+        """The error that names a file."""
+        return DamagedFileError(f"{self.folder}/{name} is damaged: {one_line(error)}; train the trial again")

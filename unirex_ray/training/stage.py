@@ -125,7 +125,7 @@ class StageTrainer:
         self.state.tied = [[]] * tied
         if self.is_last:
             self._explain_dev()
-            self.files.save_best(weights)
+            self.files.save_best(weights, self.state)
             self._report(TrialMetrics(dev=self.state.best_metrics))
 
     def _explain_dev(self) -> None:
@@ -175,7 +175,7 @@ class StageTrainer:
     def load_best(self) -> None:
         """Go back to the stage's best weights, and leave those of the last stage in the trial's folder."""
         if self._best is None:
-            self.files.load_best(self.model)
+            self.files.load_best(self.model, self.state)
             return
         self.model.load_state_dict(self._best)
         if self.is_last:
@@ -184,7 +184,7 @@ class StageTrainer:
 
     def _save_best(self) -> None:
         if self._unsaved is not None:
-            self.files.save_best(self._unsaved)
+            self.files.save_best(self._unsaved, self.state)
             self._unsaved = None
 
     def _checkpoint_is_due(self) -> bool:

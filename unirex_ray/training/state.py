@@ -1,11 +1,15 @@
 """What a kill must not lose: where a trial stands, and the files that say so.
 
-Everything that is known of `last.pt`, `best.pt`, `result.json`, of who writes them and in which order, is here.
+Everything that is known of `last.pt`, the best weights and `result.json`, who writes them and in which order, is here.
+`last.pt` names the best weights that it belongs to by their epoch, and these stay until the next one names others: a
+kill between the two files leaves a pair. `result.json` is written last, with checksums of what lies beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,13 +22,15 @@ from torch import Tensor
 from unirex_ray.config import Config, build_config, refuse_remote_code, to_yaml
 from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json
 from unirex_ray.data.schema import Split
-from unirex_ray.errors import UserError, one_line
+from unirex_ray.errors import DamagedFileError, UserError
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_EPOCHS, TIED_SUFF_RANGE, TrialMetrics
 from unirex_ray.models.card import ModelCard, read_card
 from unirex_ray.models.rationale_model import RationaleModel, build_model
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
 from unirex_ray.training.runtime import Runtime
+
+_LOG = logging.getLogger(__name__)
 
 _TEACHER_SCORES = "handed_on"
 """The name in `last.pt`, which checkpoints of earlier versions have as well."""
@@ -123,15 +129,18 @@ class TrialFiles:
         self._runtime, self._store, self._identity = runtime, runtime.checkpoints, identity
 
     def result(self) -> TrialResult | None:
-        """A completed trial's result; None before that.
+        """A completed trial's result; None before that, and where it is damaged.
 
         Raises:
             UserError: where the folder holds a trial of another identity.
         """
-        data = self._store.read(RESULT)
-        if data is None:
+        try:
+            content = read_result(self._store)
+        except DamagedFileError as error:
+            self._say_it_begins_anew(error)
             return None
-        content = json.loads(data)
+        if content is None:
+            return None
         self._check(content["identity"])
         return TrialResult(
             metrics=TrialMetrics.from_flat(content["metrics"]),
@@ -142,16 +151,22 @@ class TrialFiles:
         )
 
     def last_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint; None where there is none.
+        """The last checkpoint; None where there is none, and where it or its best weights are damaged.
 
         Raises:
             UserError: where the folder holds a trial of another identity.
         """
-        stored = self._store.load(LAST)
-        if stored is None:
+        try:
+            stored = self._store.load(LAST)
+            if stored is None:
+                return None
+            self._check(stored["identity"])
+            state = TrialState(**stored["progress"])
+            if state.best_epoch:
+                self._best(state)
+        except DamagedFileError as error:
+            self._say_it_begins_anew(error)
             return None
-        self._check(stored["identity"])
-        state = TrialState(**stored["progress"])
         return Checkpoint(
             state=replace(
                 state,
@@ -162,6 +177,9 @@ class TrialFiles:
             learner={key: stored[key] for key in ("optimizer", "schedule")},
             teacher_scores=stored[_TEACHER_SCORES],
         )
+
+    def _say_it_begins_anew(self, error: DamagedFileError) -> None:
+        _LOG.warning("%s: it begins anew", error)
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Put the state in place from which a killed trial goes on."""
@@ -182,25 +200,47 @@ class TrialFiles:
                 **checkpoint.learner,
             },
         )
+        self._delete_best_but(_best_name(state))
 
-    def save_best(self, weights: Mapping[str, Tensor]) -> None:
-        """Put the best weights so far in place."""
-        self._save(self._store, BEST, {"model": dict(weights)})
+    def save_best(self, weights: Mapping[str, Tensor], state: TrialState) -> None:
+        """Put the best weights so far in place, beside those that the last checkpoint names."""
+        mark = {"identity": self._identity, "stage": state.stage, "epoch": state.best_epoch}
+        self._save(self._store, _best_name(state), {"model": dict(weights), **mark})
 
-    def load_best(self, model: RationaleModel) -> None:
-        """Give a model the weights that `save_best` wrote last.
+    def load_best(self, model: RationaleModel, state: TrialState) -> None:
+        """Give a model the best weights of a state's stage.
 
         Raises:
-            UserError: where the file is gone.
+            DamagedFileError: where they are gone or damaged.
         """
-        best = self._store.load(BEST)
+        model.load_state_dict(self._best(state))
+
+    def _best(self, state: TrialState) -> Mapping[str, Tensor]:
+        # Versions until 0.1.0 had one name for the best weights of any epoch, and no mark in them.
+        best = self._store.load(_best_name(state)) or self._store.load(BEST)
         if best is None:
-            raise UserError(f"{self._store.folder} has no {BEST} any more; choose another --output")
-        model.load_state_dict(best["model"])
+            raise DamagedFileError(f"{self._store.folder} has no {_best_name(state)} any more; train the trial again")
+        if best.get("epoch", state.best_epoch) != state.best_epoch or best.get("stage", state.stage) != state.stage:
+            raise DamagedFileError(f"{self._store.folder}/{BEST} is of epoch {best['epoch']}, not {state.best_epoch}")
+        weights: Mapping[str, Tensor] = best["model"]
+        return weights
+
+    def _delete_best_but(self, kept: str) -> None:
+        if self._runtime.rank == 0:
+            for name in self._store.names():
+                if name.startswith(_BEST_OF) and name != kept:
+                    self._store.delete(name)
 
     def load_shared(self, store: CheckpointStore) -> tuple[Mapping[str, Tensor], int, int] | None:
-        """Weights, epoch and number of tied epochs (0: not counted) that another's `save_shared` left, or None."""
-        shared = store.load(BEST)
+        """Weights, epoch and number of tied epochs (0: not counted) that another's `save_shared` left.
+
+        None where there are none, or they are damaged.
+        """
+        try:
+            shared = store.load(BEST)
+        except DamagedFileError as error:
+            self._say_it_begins_anew(error)
+            return None
         # Stages of 0.1.0 did not count ties.
         return None if shared is None else (shared["model"], shared["epoch"], shared.get("tied", 0))
 
@@ -208,14 +248,19 @@ class TrialFiles:
         """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look."""
         self._save(store, BEST, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
 
-    def finish(self, result: TrialResult, instances: bytes, config: Config, card: ModelCard) -> None:
+    def finish(self, result: TrialResult, instances: bytes, state: TrialState, config: Config, card: ModelCard) -> None:
         """Leave results by instance, configuration and result beside the best weights; `result` returns it from now on.
 
         Args:
             instances: see `metrics.instance_file`.
+            state: of the last stage.
         """
         if self._runtime.rank != 0:
             return
+        self._store.write(INSTANCES, instances)
+        self._store.write(CONFIG, to_yaml(config).encode())
+        if _best_name(state) in self._store.names():
+            self._store.move(_best_name(state), BEST)
         content = {
             "identity": self._identity,
             "card": asdict(card),
@@ -223,11 +268,11 @@ class TrialFiles:
             "epoch": result.epoch,
             "perturbation": result.perturbation,
             "highlights": [asdict(highlight) for highlight in result.highlights],
+            "files": {name: _digest(self._store.read(name) or b"") for name in (BEST, CONFIG, INSTANCES)},
         }
-        self._store.write(INSTANCES, instances)
-        self._store.write(CONFIG, to_yaml(config).encode())
-        self._store.write(RESULT, json.dumps(content).encode())
+        self._store.write(RESULT, json.dumps({**content, "digest": _digest_of(content)}).encode())
         self._store.delete(LAST)
+        self._delete_best_but(BEST)
 
     def _check(self, identity: str) -> None:
         if identity != self._identity:
@@ -244,6 +289,56 @@ class TrialFiles:
         self._runtime.all_reduce(torch.zeros(1, device=self._runtime.device))
 
 
+_BEST_OF = "best-"
+
+
+def _best_name(state: TrialState) -> str:
+    """The file of the best weights of a stage, while the trial runs."""
+    return f"{_BEST_OF}{state.stage}-{state.best_epoch}.pt"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    return _digest(json.dumps(content, sort_keys=True).encode())
+
+
+def read_result(store: CheckpointStore) -> dict[str, Any] | None:
+    """The content of a completed trial's `result.json`; None where the trial has none.
+
+    Raises:
+        DamagedFileError: where it is torn, or was changed; versions until 0.1.0 left no checksum.
+    """
+    data = store.read(RESULT)
+    if data is None:
+        return None
+    try:
+        content: dict[str, Any] = json.loads(data)
+        if content.pop("digest", None) not in (None, _digest_of(content)):
+            raise ValueError("its checksum is another one")
+        for key in ("identity", "card", "metrics", "epoch", "perturbation"):
+            content[key]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise store.damaged(RESULT, error) from None
+    return content
+
+
+def _read_whole(store: CheckpointStore, name: str) -> bytes | None:
+    """A file of a completed trial; None where it, or the trial's result, is missing.
+
+    Raises:
+        DamagedFileError: where it is not the file that the result lies beside.
+    """
+    result, data = read_result(store), store.read(name)
+    if result is None or data is None:
+        return None
+    if result.get("files", {}).get(name) not in (None, _digest(data)):
+        raise store.damaged(name, ValueError("its checksum is another one than result.json has"))
+    return data
+
+
 def completed_model(
     store: CheckpointStore, *, trust_remote_code: bool = False
 ) -> tuple[Config, RationaleModel, ModelCard] | None:
@@ -255,9 +350,11 @@ def completed_model(
     Raises:
         UserError: where it asks and may not; for a damaged file.
     """
-    weights, card, config = store.load(BEST), completed_card(store), completed_config(store)
-    if weights is None or card is None or config is None:
+    card, config = completed_card(store), completed_config(store)
+    if card is None or config is None or _read_whole(store, BEST) is None:
         return None
+    weights = store.load(BEST)
+    assert weights is not None
     if config.model.trust_remote_code and not trust_remote_code:
         raise refuse_remote_code(f"{store.folder}/{CONFIG}")
     model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
@@ -271,11 +368,11 @@ def completed_config(store: CheckpointStore) -> Config | None:
     Raises:
         UserError: where it is damaged.
     """
-    text = store.read(CONFIG)
+    text = _read_whole(store, CONFIG)
     try:
         return None if text is None else build_config(yaml.safe_load(text))
     except (ValueError, AttributeError, yaml.YAMLError) as error:
-        raise _damaged(store, CONFIG, error) from None
+        raise store.damaged(CONFIG, error) from None
 
 
 def completed_card(store: CheckpointStore) -> ModelCard | None:
@@ -284,15 +381,11 @@ def completed_card(store: CheckpointStore) -> ModelCard | None:
     Raises:
         UserError: where it is damaged.
     """
-    result = store.read(RESULT)
+    result = read_result(store)
     try:
-        return None if result is None else read_card(json.loads(result)["card"])
+        return None if result is None else read_card(result["card"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(store, RESULT, error) from None
-
-
-def _damaged(store: CheckpointStore, name: str, error: Exception) -> UserError:
-    return UserError(f"{store.folder}/{name} is damaged: {one_line(error)}; train the trial again")
+        raise store.damaged(RESULT, error) from None
 
 
 def drop_weights(store: CheckpointStore, *, keep_best: bool) -> None:

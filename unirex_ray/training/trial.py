@@ -43,7 +43,7 @@ def train_trial(config: Config, corpus: Corpus, runtime: Runtime) -> TrialResult
         for trainer in stages_from(files.last_checkpoint(), setup, files, runtime):
             train_or_adopt(trainer)
         result, instances = final_result(trainer, started)
-        files.finish(result, instances, setup.config, setup.card)
+        files.finish(result, instances, trainer.state, setup.config, setup.card)
         return result
     finally:
         trim_malloc()
