@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from helpers.memory_store import MemoryStore
@@ -6,8 +7,10 @@ from helpers.recorded_trials import TRIALS, raw, record
 
 from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.errors import UserError
+from unirex_ray.report.compared import answer
+from unirex_ray.report.files import comparison_tables
 from unirex_ray.tracking.choose import choose_sweeps, weights_of
-from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, SweepRecord
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PLANNED, STATUS, SweepRecord
 
 
 @pytest.fixture
@@ -70,6 +73,24 @@ def test_a_sweep_that_completed_nothing_is_in_nobodys_way(store: MemoryStore) ->
     record(store, [("aa-ig", 0, 0, "failed")], sweep="s2", digest="def2")
     assert [s.sweep_id for s in choose_sweeps(store.sweeps("reviews"))] == ["s1"]
     assert choose_sweeps([]) == []
+
+
+def test_a_sweep_that_lacks_trials_is_read_on_demand_alone(store: MemoryStore) -> None:
+    record(store, [("aa-ig", 0, 0, raw(0.9, 0.5)), ("aa-ig", 0, 1, raw(0.9, 0.5))], sweep="s2")
+    tags = store.runs["reviews/s2"]["tags"]
+    tags |= {STATUS: "running", PLANNED: "18"}
+    words = "sweep s2 has 2 of up to 18 trials (2 completed)"
+    with pytest.raises(UserError, match=rf"not finished: {re.escape(words)}\. .*--resume.*--sweep-id.*--unfinished"):
+        choose_sweeps(store.sweeps("reviews"))
+    with pytest.raises(UserError, match="not finished"):
+        choose_sweeps(store.sweeps("reviews"), sweeps=["s2"])
+    assert [s.sweep_id for s in choose_sweeps(store.sweeps("reviews"), sweeps=["s1"])] == ["s1"]
+    comparison = compare("reviews", choose_sweeps(store.sweeps("reviews"), unfinished=True))
+    assert comparison.unfinished == (words,)
+    expected = f"UNFINISHED: {words}: a method's configuration is the best of fewer than planned."
+    assert all(expected in table.remarks for table in comparison_tables(comparison).values())
+    assert answer(comparison)[0] == expected
+    assert compare("reviews", choose_sweeps(store.sweeps("reviews"), sweeps=["s1"])).unfinished == ()
 
 
 def test_a_sweep_on_two_data_sets_is_refused(store: MemoryStore) -> None:

@@ -1,6 +1,7 @@
 """Which trial is exported: dev alone decides, and the earlier one wins a tie."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,15 @@ def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: f
     text = model_card(selected, Config(), card, provenance)
     assert f"| better than the majority class | {answer}, test:" in text
     assert f"| protocol | protocol {provenance['protocol']}: reviews" in text
+    assert "| selected from | finished sweeps |" in text
+
+
+def test_the_card_tells_that_the_sweep_lacked_trials() -> None:
+    lacking = replace(swept(trial("aa-ig", 0, 0, LEFT)), status="failed")
+    selected = select_trial([lacking, replace(lacking, sweep_id="s2", trials=())], EQUAL_WEIGHTS, None)
+    words = ["sweep s1 has 1 trial (1 completed)", "sweep s2 has 0 trials (none)"]
+    provenance = provenance_of(selected, "sqlite:////x")
+    assert provenance["unfinished"] == words
 
 
 def test_weights_that_the_sweep_did_not_keep_are_explained_with_the_command_that_trains_them_again(

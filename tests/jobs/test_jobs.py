@@ -17,8 +17,10 @@ from unirex_ray.cli.next_steps import after_sweep
 from unirex_ray.config import Config
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
+from unirex_ray.sweep import run
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
+from unirex_ray.tracking.records import TrialStatus
 
 TRAINING = ("sweep", "train")
 READING = ("compare", "export_best")
@@ -280,3 +282,42 @@ def test_the_next_commands_fit_the_outcome() -> None:
     assert view == "open http://host:5000"
 
     assert after_sweep(replace(done, best=None), shared) == [view]
+
+    # What lacks trials is used on demand alone.
+    compare, export, *_ = after_sweep(replace(done, statuses={"completed": 3, "lost": 1}), shared)
+    assert compare.endswith(" --unfinished")
+    assert export.endswith(" --sweep-id=s1 --unfinished")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "said"),
+    [
+        ({"completed": 5, "stopped": 4}, "completed", ""),
+        ({"completed": 8, "failed": 1}, "completed", "1 of 9 trials failed, and would again"),
+        ({"failed": 9}, "failed", "9 of 9 trials failed, and would again"),
+        ({"completed": 8, "lost": 1}, "incomplete", "1 of 9 trials were lost with their process, node or disk"),
+    ],
+)
+def test_a_sweep_that_lacks_trials_ends_with_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    statuses: dict[TrialStatus, int],
+    status: str,
+    said: str,
+) -> None:
+    protocol = Config().flat() | {"data.digest": "abc"}
+    outcome = SweepOutcome(
+        sweep_id="s1", settings=protocol, leaderboard=leaderboard({}), best=None, statuses=statuses, output=Path("out")
+    )
+    assert outcome.status == status
+    monkeypatch.setattr(run, "run_sweep", lambda *_, **__: outcome)
+    monkeypatch.setattr(sys, "argv", ["sweep.py"])
+    job = job_module("sweep").main
+    if said:
+        with pytest.raises(SystemExit) as end:
+            job()
+        assert end.value.code == 3
+    else:
+        job()
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"NOT ALL COMPLETED: {said}") if said else printed == ""

@@ -116,6 +116,20 @@ def test_other_programs_read_the_file_as_it_is():
     assert about == {"metrics_version": 1, "labels": ["bad", "good"], "task_metric": "accuracy", "seed": 3}
 
 
+def test_a_changed_bit_is_noticed_or_changes_no_number():
+    data = to_parquet({"test": results()}, LABELS, {})
+    expected = split_metrics(from_parquet(data)["test"])
+    noticed = 0
+    for place in range(4, len(data) - 8, max(1, len(data) // 400)):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        try:
+            assert split_metrics(from_parquet(bytes(changed))["test"]) == expected
+        except (UserError, KeyError):
+            noticed += 1
+    assert noticed > 100
+
+
 def test_a_damaged_file_is_refused_by_name():
     data = to_parquet({"test": results()}, LABELS, {})
     frame = io.BytesIO()

@@ -335,6 +335,14 @@ def test_cut_files_are_refused(copied: Path, name: str, share: float) -> None:
     refused(copied, "")
 
 
+@pytest.mark.parametrize("name", [WEIGHTS, "task_model/model.safetensors"])
+def test_a_changed_bit_of_a_weight_is_refused(copied: Path, name: str) -> None:
+    content = bytearray((copied / name).read_bytes())
+    content[-8] ^= 1
+    (copied / name).write_bytes(content)
+    refused(copied, f"{name} is not the file that was exported")
+
+
 VALUES = st.one_of(
     st.none(),
     st.booleans(),

@@ -66,6 +66,8 @@ def test_one_seed_says_what_its_intervals_leave_out():
     table = comparison_tables(compared(seeds=1))["comparison"]
     assert any(remark.startswith("WITH ONE SEED, how far another seed moves a method") for remark in table.remarks)
     assert any("draws of 150 test instances, NRG" in remark for remark in table.remarks)
+    assert answer(compared(seeds=1))[-1].startswith("WITH ONE SEED, ")
+    assert not any(line.startswith("WITH ONE SEED") for line in answer(compared(seeds=2)))
 
 
 def test_who_can_be_told_apart_is_said_in_words(comparison):

@@ -20,7 +20,7 @@ from unirex_ray.analysis.selection import (
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Scores, Weights
-from unirex_ray.tracking.choose import data_digest, differences
+from unirex_ray.tracking.choose import data_digest, differences, shortfalls
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import (
@@ -66,6 +66,7 @@ class Comparison:
         protocols: of the sweeps, in one line each, by hash; several only where they were named.
         protocol_differences: the settings in which these differ, in words; empty for one.
         unscored: what is left out, with the reason.
+        unfinished: the sweeps that lack trials, in words.
         variants: every complete configuration by method.
         certainty: intervals and the like; None where there are no results by instance, or nobody asked.
         no_certainty: why there is none, in words.
@@ -80,6 +81,7 @@ class Comparison:
     protocols: Mapping[str, str]
     protocol_differences: str
     unscored: tuple[tuple[str, str], ...]
+    unfinished: tuple[str, ...]
     variants: Mapping[str, tuple[Configuration, ...]]
     certainty: Certainty | None = None
     no_certainty: str = ""
@@ -145,6 +147,7 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         protocols={hashes[sweep.sweep_id]: protocol_line(sweep.settings) for sweep in sweeps},
         protocol_differences=differences({hashes[name]: protocol for name, protocol in protocols.items()}),
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
+        unfinished=shortfalls(sweeps),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )
 

@@ -51,10 +51,13 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
         return [view]
     output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
     shared, trust = uri != own_database(config), _trust(config)
+    selected = f" --sweep-id={outcome.sweep_id}" if shared else ""
+    unfinished = " --unfinished" if outcome.status == "incomplete" else ""
     return [
         f"python jobs/compare.py {same_store}"
-        + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else ""),
-        f"python jobs/export_best.py {same_store}" + (f" --sweep-id={outcome.sweep_id}" if shared else "") + trust,
+        + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else "")
+        + unfinished,
+        f"python jobs/export_best.py {same_store}{selected}{trust}{unfinished}",
         f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}{trust}",
         view,
     ]
@@ -70,6 +73,7 @@ def after_compare(config: Config, compared: Compared, options: argparse.Namespac
     chosen += "".join(f" --sweep-id={name}" for name in options.sweeps)
     if not options.sweeps and compared.store.uri != own_database(config):
         chosen += "".join(f" --protocol={name}" for name in compared.comparison.protocols)
+    chosen += " --unfinished" if options.unfinished else ""
     return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
 
 

@@ -93,12 +93,13 @@ def recorded_sweeps_parser(
     parser.add_argument("--sweep-id", dest="sweeps", metavar="ID", **again, help="Only this sweep (repeatable).")
     parser.add_argument("--digest", help="Only sweeps on the data with this digest, or one that starts so.")
     parser.add_argument("--protocol", help="Only sweeps of the protocol with this hash, or one that starts so.")
+    parser.add_argument("--unfinished", action="store_true", help="Also sweeps that lack trials, as far as they are.")
     return parser
 
 
 def choice_of_sweeps(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `open_sweeps`."""
-    return {name: getattr(options, name) for name in ("also", "sweeps", "digest", "protocol")}
+    return {name: getattr(options, name) for name in ("also", "sweeps", "digest", "protocol", "unfinished")}
 
 
 def parse_job(

@@ -21,6 +21,7 @@ from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.models.card import ModelCard
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import TASK_MODEL, save_model
+from unirex_ray.tracking.choose import shortfalls
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
@@ -41,11 +42,13 @@ class Selected:
     Attributes:
         record: of the seed with the best dev task score; the earlier one wins a tie.
         configuration: all its seeds.
+        unfinished: the sweeps that it was selected from and that lack trials, in words.
     """
 
     record: TrialRecord
     configuration: Configuration
     sweep: SweepRecord
+    unfinished: tuple[str, ...] = ()
 
 
 def select_trial(
@@ -81,7 +84,12 @@ def select_trial(
             "worth exporting; train on more data or for longer, or add --even-if-not-better"
         )
     record = max(best.records, key=lambda record: record.metrics.dev[TASK_SCORE.key])
-    return Selected(record=record, configuration=best, sweep=next(s for s in sweeps if s.sweep_id == best.sweep))
+    return Selected(
+        record=record,
+        configuration=best,
+        sweep=next(sweep for sweep in sweeps if sweep.sweep_id == best.sweep),
+        unfinished=shortfalls(sweeps),
+    )
 
 
 def output_of(selected: Selected, outputs: Sequence[str]) -> Path:
@@ -170,6 +178,7 @@ def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
         "config_hash": record.tags.get(CONFIG_HASH),
         "code": record.tags.get(GIT_VERSION),
         "exported_by": code_version(),
+        "unfinished": list(selected.unfinished),
         "packages": {name: version(name) for name in _PACKAGES},
     }
 
@@ -197,6 +206,7 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 | data digest | {provenance["data_digest"]} |
 | protocol | {protocol_line(selected.sweep.settings)} |
 | better than the majority class | {", ".join(f"{split}: {_verdict(record, split)}" for split in _SPLITS)} |
+| selected from | {"; ".join(selected.unfinished) or "finished sweeps"} |
 | code | {provenance["code"]} |
 
 ## Metrics of this seed's best checkpoint

@@ -17,6 +17,8 @@ from unirex_ray.metrics.instances import COMP, OTHERS, PLAUSIBILITY, PREDICTED_A
 from unirex_ray.metrics.table import METRICS_VERSION
 
 INSTANCES = "instances.parquet"
+CHECKED: Mapping[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+"""How our tables are written: a changed bit is noticed."""
 _ABOUT = b"unirex_ray"
 _MEASURED = (*COMP, *SUFF, *PLAUSIBILITY, *OTHERS)
 
@@ -33,7 +35,7 @@ def to_parquet(results: Mapping[Split, InstanceResults], labels: tuple[str, ...]
     (task_metric,) = {found.task_metric for found in results.values()}
     metadata = {"metrics_version": METRICS_VERSION, "labels": list(labels), "task_metric": task_metric, **about}
     stream = io.BytesIO()
-    parquet.write_table(table.replace_schema_metadata({_ABOUT: json.dumps(metadata)}), stream, compression="zstd")
+    parquet.write_table(table.replace_schema_metadata({_ABOUT: json.dumps(metadata)}), stream, **CHECKED)
     return stream.getvalue()
 
 
@@ -47,7 +49,7 @@ def from_parquet(data: bytes, name: str = INSTANCES) -> dict[Split, InstanceResu
         UserError: where this is not such a file.
     """
     try:
-        table = parquet.read_table(io.BytesIO(data))
+        table = parquet.read_table(io.BytesIO(data), page_checksum_verification=True)
         about = json.loads(table.schema.metadata[_ABOUT])
         splits = table["split"].to_pylist()
         starts = [index for index, split in enumerate(splits) if index == 0 or split != splits[index - 1]]
@@ -56,7 +58,7 @@ def from_parquet(data: bytes, name: str = INSTANCES) -> dict[Split, InstanceResu
             splits[start]: _results(table.slice(start, end - start), about)
             for start, end in zip(starts, ends, strict=True)
         }
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{name} is damaged, or holds no results by instance: {first_line(error)}") from None
 
 

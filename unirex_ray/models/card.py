@@ -79,6 +79,7 @@ class Layout:
         tensors: names of the model's tensors that lie in `task_model`, and their names there.
         files: SHA-256 of the folder's files, its weights left out: the library makes up for a missing or changed one
             in silence.
+        weights: SHA-256 of the files of weights; empty in models of version 0.1.0.
     """
 
     __pydantic_config__ = _STRICT
@@ -86,6 +87,7 @@ class Layout:
     folder: Literal["task_model", "encoder"]
     tensors: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[_FileName, _Digest]
+    weights: Mapping[_FileName, _Digest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,8 @@ def save_model(
     write_tensors(folder / WEIGHTS, rest)
     place = folder / ("encoder" if names is None else TASK_MODEL)
     files = {file.name: _digest(file) for file in sorted(place.iterdir()) if file.is_file() and file.name != CHECKPOINT}
-    layout = Layout(folder="encoder" if names is None else "task_model", tensors=tensors, files=files)
+    weights = {file.name: _digest(file) for file in (folder / WEIGHTS, place / CHECKPOINT) if file.is_file()}
+    layout = Layout(folder="encoder" if names is None else "task_model", tensors=tensors, files=files, weights=weights)
     write_saved(folder, SavedModel(card=card, model=config, layout=layout))
     _check_copy(folder, model, tokenizer, config, card)
 
@@ -167,6 +168,10 @@ def _check_files(folder: Path, layout: Layout | None) -> None:
             raise ValueError(f"{place}{name} is missing")
         if layout is not None and layout.files.get(name) != _digest(file):
             raise ValueError(f"{place}{name} is not the file that was exported")
+    for name, digest in (layout.weights if layout else {}).items():
+        file = folder / (name if name == WEIGHTS else f"{place}{name}")
+        if not file.is_file() or _digest(file) != digest:
+            raise ValueError(f"{file.relative_to(folder)} is not the file that was exported")
 
 
 def _check_code(file: Path, *, allowed: bool) -> None:
@@ -217,4 +222,5 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -103,6 +103,16 @@ def findings(found: Certainty) -> list[str]:
     return said
 
 
+def one_seed(found: Certainty) -> list[str]:
+    """What nobody may overlook where a method has one seed."""
+    if min(found.seeds.values()) > 1:
+        return []
+    return [
+        "WITH ONE SEED, how far another seed moves a method is in no interval and no p: sweep several "
+        "(--sweep.seeds=0,1,2)."
+    ]
+
+
 def certainty_remarks(found: Certainty) -> list[str]:
     """What the intervals are, and what they leave out."""
     counts = sorted(set(found.seeds.values()))
@@ -112,12 +122,8 @@ def certainty_remarks(found: Certainty) -> list[str]:
         f"{_PERCENT} intervals and shares: {found.draws:,} bootstrap draws of {over}, NRG over the same methods in "
         "every draw. Neither the selection on dev is done again, nor that of the method that stands first."
     ]
-    if counts[0] == 1:
-        remarks.append(
-            "WITH ONE SEED, how far another seed moves a method is in no interval and no p: sweep several "
-            "(--sweep.seeds=0,1,2)."
-        )
-    elif counts[0] < _FEW_SEEDS:
+    remarks += one_seed(found)
+    if 1 < counts[0] < _FEW_SEEDS:
         remarks.append(
             f"{counts[0]} seeds tell little of their spread: where seeds move a metric twice as far as instances do, "
             "such intervals hold the truth in 90 % of cases (unirex_ray/benchmarks)."

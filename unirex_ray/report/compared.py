@@ -17,9 +17,9 @@ from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.instance_file import INSTANCES
-from unirex_ray.report.certainty import certainty_remarks, findings
+from unirex_ray.report.certainty import certainty_remarks, findings, one_seed
 from unirex_ray.report.corpora import corpora_figures, corpora_table
-from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables
+from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables, unfinished_remarks
 from unirex_ray.report.page import RunLink, Section, report_page
 from unirex_ray.report.plots import png
 from unirex_ray.report.table import ReportTable, method_label
@@ -166,11 +166,15 @@ def keep_in_runs(
 
 def answer(comparison: Comparison) -> list[str]:
     """Which method is best, and how sure that is, in sentences."""
+    return [*unfinished_remarks(comparison.unfinished), *_verdict(comparison)]
+
+
+def _verdict(comparison: Comparison) -> list[str]:
     first = comparison.rows[0]
     if first.scores is None or first.learned is False:
         return [f"No method is better than the majority class on {comparison.experiment}."]
     if comparison.certainty is not None:
-        return findings(comparison.certainty)
+        return [*findings(comparison.certainty), *one_seed(comparison.certainty)]
     said = [f"{method_label(first.method)} has the highest CNRG, {first.scores.cnrg:.3f}."]
     if comparison.no_certainty:
         said.append(f"Without intervals, this may be chance: {comparison.no_certainty}.")

@@ -48,9 +48,16 @@ def comparison_tables(
     return {name: replace(table, remarks=[*table.remarks, *about]) for name, table in tables.items()}
 
 
+def unfinished_remarks(unfinished: Sequence[str]) -> list[str]:
+    """That a result stands on sweeps which lack trials, each of them in words."""
+    if not unfinished:
+        return []
+    return [f"UNFINISHED: {'; '.join(unfinished)}: a method's configuration is the best of fewer than planned."]
+
+
 def _protocol_remarks(comparison: Comparison) -> list[str]:
     """What every table says: its protocol, or that several were pooled, and whose budget was larger than others'."""
-    remarks = list(comparison.protocols.values())
+    remarks = [*unfinished_remarks(comparison.unfinished), *comparison.protocols.values()]
     if comparison.protocol_differences:
         remarks.append(
             f"POOLED ALTHOUGH THE PROTOCOLS DIFFER, in {comparison.protocol_differences}: a difference between methods "

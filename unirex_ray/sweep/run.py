@@ -34,6 +34,7 @@ from unirex_ray.tracking.store import (
     GIT_VERSION,
     GROWN_SETTINGS,
     NRG_WEIGHTS,
+    PLANNED,
     PROTOCOL,
     PROTOCOL_LINE,
     OpenSweep,
@@ -165,7 +166,12 @@ def _record(
         sweep_id=extent.sweep_id,
         seeds=extent.seeds,
         params=settings,
-        tags={**tags, NRG_WEIGHTS: json.dumps(extent.weights), GROWN_SETTINGS: json.dumps(grown)},
+        tags={
+            **tags,
+            NRG_WEIGHTS: json.dumps(extent.weights),
+            GROWN_SETTINGS: json.dumps(grown),
+            PLANNED: str(extent.most_trials),
+        },
     )
 
 

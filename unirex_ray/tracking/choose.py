@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from unirex_ray.tracking.protocol import Protocol, differing, protocol_hash, pro
 from unirex_ray.tracking.store import (
     DATA_DIGEST,
     NRG_WEIGHTS,
+    PLANNED,
     SWEEP,
     SweepRecord,
     database_file,
@@ -32,17 +33,19 @@ def choose_sweeps(
     sweeps: Sequence[str] = (),
     digest: str | None = None,
     protocol: str | None = None,
+    unfinished: bool = False,
 ) -> list[SweepRecord]:
-    """The sweeps to compare: of one data digest, and of one protocol unless they are named.
+    """The sweeps to compare: finished, of one data digest, and of one protocol unless they are named.
 
     Args:
         sweeps: identifiers; empty: all that have a completed trial.
         digest: of the data, or its first digits.
         protocol: hash, or its first digits.
+        unfinished: whether they may lack trials.
 
     Raises:
         UserError: if a named sweep is unknown, or the sweeps are of no such digest or protocol, or of several; lists
-            the settings that differ.
+            the settings that differ; if one has not finished.
     """
     known = [sweep.sweep_id for sweep in recorded]
     for name in sweeps:
@@ -56,8 +59,31 @@ def choose_sweeps(
         chosen,
         lambda listed: f"runs on different data must not be mixed: choose with --digest or --sweep-id among {listed}",
     )
-    if sweeps:
-        return chosen
+    if not sweeps:
+        chosen = _of_one_protocol(chosen, protocol)
+    lacking = shortfalls(chosen)
+    if lacking and not unfinished:
+        raise UserError(
+            f"not finished: {'; '.join(lacking)}. A method's best configuration would be one of fewer: finish it with "
+            "--resume, choose others with --sweep-id, or add --unfinished to use what there is"
+        )
+    return chosen
+
+
+def shortfalls(sweeps: Sequence[SweepRecord]) -> tuple[str, ...]:
+    """What those of the sweeps that have not finished do have, in words."""
+    return tuple(_trials_of(sweep) for sweep in sweeps if sweep.status != "completed")
+
+
+def _trials_of(sweep: SweepRecord) -> str:
+    counts = Counter(trial.status for trial in sweep.trials)
+    told = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none"
+    of = f" of up to {sweep.tags[PLANNED]}" if PLANNED in sweep.tags else ""
+    trials = "trial" if len(sweep.trials) == 1 and not of else "trials"
+    return f"sweep {sweep.sweep_id} has {len(sweep.trials)}{of} {trials} ({told})"
+
+
+def _of_one_protocol(chosen: Sequence[SweepRecord], protocol: str | None) -> list[SweepRecord]:
     hashes = {sweep.sweep_id: protocol_hash(protocol_of(sweep.settings)) for sweep in chosen}
     protocols = {hashes[sweep.sweep_id]: protocol_of(sweep.settings) for sweep in chosen}
     return _require_one(
@@ -116,6 +142,7 @@ def open_sweeps(
     sweeps: Sequence[str] = (),
     digest: str | None = None,
     protocol: str | None = None,
+    unfinished: bool = False,
 ) -> tuple[PooledStores, list[SweepRecord]]:
     """Connect to the store of a configuration, and choose among its sweeps on `data.name` (see `choose_sweeps`).
 
@@ -141,7 +168,8 @@ def open_sweeps(
     if file is not None and not file.exists():
         raise no_trials
     store = PooledStores([uri, *others])
-    chosen = choose_sweeps(store.sweeps(config.data.name), sweeps=sweeps, digest=digest, protocol=protocol)
+    recorded = store.sweeps(config.data.name)
+    chosen = choose_sweeps(recorded, sweeps=sweeps, digest=digest, protocol=protocol, unfinished=unfinished)
     if not chosen:
         raise no_trials
     return store, chosen

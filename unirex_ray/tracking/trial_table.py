@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from unirex_ray.errors import UserError, first_line
+from unirex_ray.metrics.instance_file import CHECKED
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 
@@ -35,7 +36,7 @@ def to_parquet(trials: Sequence[TrialRecord]) -> bytes:
     keys = sorted({key for flat in metrics for key in flat})
     columns = {key: pa.array([flat.get(key) for flat in metrics], pa.float64()) for key in keys}
     stream = io.BytesIO()
-    parquet.write_table(pa.table({**about, **columns}), stream, compression="zstd")
+    parquet.write_table(pa.table({**about, **columns}), stream, **CHECKED)
     return stream.getvalue()
 
 
@@ -46,7 +47,7 @@ def from_parquet(data: bytes) -> list[TrialRecord]:
         UserError: where this is not such a file.
     """
     try:
-        table = parquet.read_table(io.BytesIO(data), use_threads=False)
+        table = parquet.read_table(io.BytesIO(data), use_threads=False, page_checksum_verification=True)
         keys = [name for name in table.column_names if name not in _ABOUT]
         metrics = zip(*(table[key].to_pylist() for key in keys), strict=True) if keys else iter([()] * len(table))
         return [
@@ -64,5 +65,5 @@ def from_parquet(data: bytes) -> list[TrialRecord]:
             )
             for row, values in zip(table.select(_ABOUT).to_pylist(), metrics, strict=True)
         ]
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{TRIALS} is damaged, or holds no trials: {first_line(error)}") from None
