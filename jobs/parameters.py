@@ -24,7 +24,7 @@ def main() -> None:
     from unirex_ray.report.table import console, method_label
     from unirex_ray.sweep.study import method_studies, page, pictures, write_storage
     from unirex_ray.sweep.study_report import parameters_table
-    from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
+    from unirex_ray.tracking.choose import configured_weights, open_sweeps, unfinished_in_words, weights_of
 
     config, out = build_config(tree), console()
     name, folder = config.data.name, Path(config.output) / "parameters"
@@ -32,9 +32,10 @@ def main() -> None:
     studies = method_studies(variants_of(sweeps), weights_of(sweeps, configured_weights(config, tree)))
     if not studies:
         raise UserError(f"no method on {name!r} has two complete configurations that differ in a searched setting")
-    table = parameters_table(studies, name)
+    lacking = unfinished_in_words(sweeps)
+    table = parameters_table(studies, name, lacking)
     figures = {f"{method}-{kind}": png(figure) for method, s in studies.items() for kind, figure in pictures(s).items()}
-    title = f"{name}: what the searched settings did"
+    title = f"{name}: what the searched settings did{' (UNFINISHED)' if lacking else ''}"
     written = write_results(folder, "parameters", {"parameters": table}, figures, page(studies, title, method_label))
     table.print(out)
     kept = keep_in_runs(store, sweeps, {file: (folder / file).read_bytes() for file in written}, "parameters")

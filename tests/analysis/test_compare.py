@@ -87,10 +87,13 @@ def test_a_sweep_that_lacks_trials_is_read_on_demand_alone(store: MemoryStore) -
     assert [s.sweep_id for s in choose_sweeps(store.sweeps("reviews"), sweeps=["s1"])] == ["s1"]
     comparison = compare("reviews", choose_sweeps(store.sweeps("reviews"), unfinished=True))
     assert comparison.unfinished == (words,)
-    expected = f"UNFINISHED: {words}: a method's configuration is the best of fewer than planned."
+    expected = f"UNFINISHED: {words}: a method's configuration may be the best of fewer than planned."
     assert all(expected in table.remarks for table in comparison_tables(comparison).values())
     assert answer(comparison)[0] == expected
     assert compare("reviews", choose_sweeps(store.sweeps("reviews"), sweeps=["s1"])).unfinished == ()
+    tags[PLANNED] = "2"
+    with pytest.raises(UserError, match="sweep s2 has all its trials, but was not closed: --resume does that"):
+        choose_sweeps(store.sweeps("reviews"))
 
 
 def test_a_sweep_on_two_data_sets_is_refused(store: MemoryStore) -> None:

@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from unirex_ray.config import Config, build_config
-from unirex_ray.distributed.cluster import connect, place
+from unirex_ray.distributed.cluster import connect, place, trials_at_once
 from unirex_ray.errors import UserError
 
 
@@ -30,11 +30,26 @@ def test_concurrency_follows_from_the_nodes(train: dict, nodes: list, concurrenc
     assert place(config(**train), nodes).concurrency == concurrency
 
 
-def test_a_worker_group_and_its_trial_take_whole_cpus() -> None:
-    placement = place(config(workers=3, threads=2), [{"CPU": 6.0}])
-    assert placement.trial == {"CPU": 0.1}
+@pytest.mark.parametrize(
+    ("train", "nodes", "concurrency"),
+    [
+        ({"workers": 2}, [1.0, 1.0], 1),
+        ({"workers": 2}, [1.0] * 8, 4),
+        ({"workers": 4, "threads": 8}, [16.0, 16.0], 1),
+        ({"workers": 3, "threads": 2}, [6.0], 1),
+    ],
+)
+def test_a_full_node_has_room_for_the_processes_of_all_trials(train: dict, nodes: list, concurrency: int) -> None:
+    """Wherever Ray puts these, the workers still fit, as many to a node as it has CPUs for."""
+    placement = place(config(**train), [{"CPU": cpus} for cpus in nodes])
+    assert placement.concurrency == concurrency
     assert placement.worker is not None
-    assert 5.99 < placement.trial["CPU"] + 3 * placement.worker["CPU"] <= 6
+    workers = int(min(nodes) // train.get("threads", 1))
+    assert workers * placement.worker["CPU"] + concurrency * placement.trial["CPU"] <= min(nodes)
+    assert placement.worker["CPU"] > 0.98
+
+
+def test_one_worker_takes_whole_cpus() -> None:
     assert place(config(threads=2), [{"CPU": 6.0}]).trial == {"CPU": 2.0}
 
 
@@ -63,6 +78,25 @@ def test_a_worker_group_and_its_trial_take_whole_cpus() -> None:
 def test_an_infeasible_plan_shows_the_arithmetic(train: dict, nodes: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
         place(config(**train), nodes)
+
+
+def test_trials_at_once_follow_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, nodes, asked = [100.0], [{"CPU": 1.0}], []
+    monkeypatch.setattr("unirex_ray.distributed.cluster.time.monotonic", lambda: clock[0])
+
+    def ask() -> list[dict[str, float]]:
+        asked.append(clock[0])
+        return nodes
+
+    now = trials_at_once(config(), ask)
+    assert (now(), now(), asked) == (1, 1, [100.0])
+    nodes.append({"CPU": 2.0})
+    assert now() == 1  # every other second
+    clock[0] += 2
+    assert now() == 3
+    nodes.clear()
+    clock[0] += 2
+    assert now() == 1  # a trial that waits for a node
 
 
 def test_an_address_without_a_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,27 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
         assert relative_difference(list(gradients.values()), list(wanted.values())) < 1e-5
 
 
+class HealthCheckFailed(Exception):  # noqa: N818 -- as Ray names it
+    """Of a module of Ray's."""
+
+
+HealthCheckFailed.__module__ = "ray.train.v2"
+
+
+@pytest.mark.parametrize(
+    ("failures", "kind", "reason"),
+    [
+        ({0: RuntimeError("[gloo] closed by peer"), 1: HealthCheckFailed("node died")}, TrialLost, "node died"),
+        ({0: RuntimeError("[gloo] closed by peer"), 1: OSError(28, "No space left")}, TrialLost, "No space left"),
+        ({0: RuntimeError("shapes differ"), 1: RuntimeError("closed")}, TrialFailed, "shapes differ"),
+    ],
+)
+def test_one_lost_worker_explains_the_errors_of_the_others(failures: dict, kind: type, reason: str) -> None:
+    ended = train_runtime._ended_by(train.WorkerGroupError("", failures))
+    assert isinstance(ended, kind)
+    assert reason in ended.reason
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("cause", "max_failures", "tries", "kind"),

@@ -155,6 +155,17 @@ def test_models_that_learned_nothing_are_exported_on_demand_alone() -> None:
     assert chosen.record is dead.trials[0]
 
 
+CARD = ModelCard(
+    method="aa-ig",
+    designs=(),
+    labels=("a", "b"),
+    task_metric="accuracy",
+    multi_choice=False,
+    max_length=8,
+    truncation="head",
+)
+
+
 @pytest.mark.parametrize(("p", "answer"), [(0.01, "dev: yes"), (0.4, "dev: **no**"), (None, "dev: not recorded")])
 def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: float | None, answer: str) -> None:
     verdict = {} if p is None else {"majority_p": p}
@@ -162,16 +173,7 @@ def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: f
     selected = select_trial([swept_once], EQUAL_WEIGHTS, None, even_if_not_better=True)
     provenance = provenance_of(selected, "sqlite:////x")
     assert provenance["protocol"] == protocol_hash(provenance["protocol_settings"])
-    card = ModelCard(
-        method="aa-ig",
-        designs=(),
-        labels=("a", "b"),
-        task_metric="accuracy",
-        multi_choice=False,
-        max_length=8,
-        truncation="head",
-    )
-    text = model_card(selected, Config(), card, provenance)
+    text = model_card(selected, Config(), CARD, provenance)
     assert f"| better than the majority class | {answer}, test:" in text
     assert f"| protocol | protocol {provenance['protocol']}: reviews" in text
     assert "| selected from | finished sweeps |" in text
@@ -183,6 +185,7 @@ def test_the_card_tells_that_the_sweep_lacked_trials() -> None:
     words = ["sweep s1 has 1 trial (1 completed)", "sweep s2 has 0 trials (none)"]
     provenance = provenance_of(selected, "sqlite:////x")
     assert provenance["unfinished"] == words
+    assert f"| selected from | {'; '.join(words)} |" in model_card(selected, Config(), CARD, provenance)
 
 
 def test_weights_that_the_sweep_did_not_keep_are_explained_with_the_command_that_trains_them_again(

@@ -44,10 +44,12 @@ def test_the_standard_error_of_accuracy_is_the_binomial_one():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", TASK_SCORES)
-@pytest.mark.parametrize("counts", [[[60, 40], [30, 170]], [[20, 80], [10, 190]]])
+@pytest.mark.parametrize(
+    "counts", [[[60, 40], [30, 170]], [[20, 80], [10, 190]], [[90, 9, 6], [8, 60, 12], [3, 9, 103]]]
+)
 def test_drawing_instances_again_spreads_a_score_as_far_as_its_standard_error(metric, counts):
     score, confusion = TASK_SCORES[metric], np.array(counts, dtype=float)
     shares = (confusion / confusion.sum()).flatten()
     draws = np.random.default_rng(0).multinomial(int(confusion.sum()), shares, size=4000)
-    spread = np.std([float(score(draw.reshape(2, 2))) for draw in draws])
+    spread = np.std([float(score(draw.reshape(confusion.shape))) for draw in draws])
     assert score_error(score, confusion) == pytest.approx(spread, rel=0.06)

@@ -110,7 +110,7 @@ def driver_of(schedule: Schedule, sweep: RecordingSweep, concurrency: int) -> Dr
         folder=lambda trial_id: f"trials/{trial_id}",
         shared="stages",
         tags={},
-        concurrency=concurrency,
+        concurrency=lambda: concurrency,
     )
 
 

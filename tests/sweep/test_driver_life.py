@@ -89,7 +89,7 @@ class Sweep:
             folder=lambda trial_id: f"trials/{trial_id}",
             shared="stages",
             tags=TAGS,
-            concurrency=concurrency,
+            concurrency=lambda: concurrency,
         )
 
     def job(self) -> TrialJob:

@@ -139,14 +139,14 @@ def test_which_weights_stay(folder: SweepFolder, keep: str) -> None:
         for record in row.configuration.records:
             path = Path(folder.trial(record.spec.trial_id))
             path.mkdir(parents=True)
-            for name in ("best.pt", "last.pt", "result.json"):
+            for name in ("best.pt", "best-0-2.pt", "last.pt", "result.json"):
                 (path / name).touch()
     drop_unselected_weights(folder, outcome.leaderboard, keep=keep)  # type: ignore[arg-type]
     kept = {path.parent.name for path in folder.path.glob("trials/*/best.pt")}
     every = {f"s1-{method}-{number:04d}-s{seed}" for method in VALUES for number in range(3) for seed in SEEDS}
     selected = {f"s1-{name}-s{seed}" for name in ("unirex-slm-p-0001", "aa-ig-0000") for seed in SEEDS}
     assert kept == (selected if keep == "selected" else every)
-    assert not list(folder.path.glob("trials/*/last.pt"))
+    assert not [*folder.path.glob("trials/*/last.pt"), *folder.path.glob("trials/*/best-*")]
     assert len(list(folder.path.glob("trials/*/result.json"))) == 12
 
 

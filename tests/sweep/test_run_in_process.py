@@ -17,7 +17,7 @@ from helpers.tiny import tiny_corpus
 from rich.console import Console
 
 from unirex_ray.config import Config, build_config
-from unirex_ray.distributed.job import EpochDone, TrialJob
+from unirex_ray.distributed.job import EpochDone, TrialJob, TrialLost
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
@@ -50,6 +50,24 @@ def fit(driver: Driver, *_: object, **__: object) -> None:
         driver.on_message(job.trial_id, result)
         driver.on_exit(job.trial_id)
     assert job is Signal.DONE
+
+
+def losing(lost: set[str]) -> Fit:
+    """Loses these trials, by the end of their identifiers; the others complete."""
+
+    def fit_others(driver: Driver, *rest: object, **options: object) -> None:
+        suggest = driver.suggest
+
+        def next_one() -> TrialJob | Signal:
+            while isinstance(job := suggest(), TrialJob) and job.trial_id.endswith(tuple(lost)):
+                driver.on_message(job.trial_id, TrialLost(reason="OSError: [Errno 28] No space left on device"))
+                driver.on_exit(job.trial_id)
+            return job
+
+        driver.suggest = next_one  # type: ignore[method-assign]
+        fit(driver)
+
+    return fit_others
 
 
 def breaking(error: BaseException) -> Fit:
@@ -125,6 +143,20 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert "[0/6] aa-ig 0000 s0            start     learning_rate=1e-05" in lines[0]
     assert "[0/6] aa-ig 0000 s0            epoch 1   Task 0.10  Comp 0.100" in lines[1]
     assert "[6/6] sgt 0002 s0              completed Task 0.30  Comp 0.300  Suff 0.700" in lines[-1]
+
+
+def test_a_sweep_with_lost_trials_keeps_what_its_resume_may_select(sweep: Callable[..., SweepOutcome]) -> None:
+    store = MemoryStore()
+    outcome = sweep(store, trials=losing({"sgt-0002-s0"}))
+    assert (outcome.status, dict(outcome.statuses)) == ("incomplete", {"completed": 5, "lost": 1})
+    assert the_sweep(store)["tags"]["status"] == "failed"
+    assert len(list(outcome.output.glob("trials/*/best.pt"))) == 5
+    assert (outcome.output / "stages").exists()
+    console = Console(record=True, width=200)
+    outcome = sweep(store, resume=True, console=console)
+    assert (outcome.status, outcome.shortfall) == ("completed", "")
+    assert len(list(outcome.output.glob("trials/*/best.pt"))) == 2
+    assert "trials already ended: 5" in console.export_text()
 
 
 @pytest.mark.parametrize("recorded", ["bf16", "auto"])

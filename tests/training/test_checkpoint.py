@@ -1,5 +1,9 @@
+import errno
+import io
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +26,40 @@ def test_states_come_back_exactly(tmp_path):
     assert torch.equal(loaded["model"]["n"], state["model"]["n"])
     assert loaded["model"]["w"].numpy().tobytes() == state["model"]["w"].numpy().tobytes()
     assert CheckpointStore(tmp_path / "new" / "folder").load(BEST) is not None
+
+
+class FullDisk(io.RawIOBase):
+    """Takes a thousand bytes."""
+
+    written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.written += len(data)
+        if self.written > 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(data)
+
+
+def test_a_full_disk_is_told_as_such_and_leaves_the_file(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(BEST, {"epoch": 1})
+    full = SimpleNamespace(create_dir=store._fs.create_dir, open_output_stream=lambda *_, **__: FullDisk())
+    monkeypatch.setattr(store, "_fs", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        store.save(BEST, {"w": torch.zeros(10_000)})
+    monkeypatch.undo()
+    assert store.load(BEST) == {"epoch": 1}
+
+
+def test_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(BEST, {"epoch": 1})
+    monkeypatch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        store.load(BEST)
 
 
 def test_writing_replaces_and_deleting_removes(tmp_path):

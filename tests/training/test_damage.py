@@ -80,7 +80,7 @@ def test_a_completed_trial_is_read_whole_or_refused(
     shutil.copytree(finished[0], folder)
     assert completed_model(CheckpointStore(folder)) is not None
     damage(folder / name, finished[1])
-    with pytest.raises(DamagedFileError, match=r"is damaged: .*; train the trial again"):
+    with pytest.raises(DamagedFileError, match=r"is damaged: .*; it has to be trained again"):
         completed_model(CheckpointStore(folder))
 
 
@@ -191,6 +191,22 @@ def test_a_checkpoint_and_its_best_weights_are_a_pair_wherever_a_kill_comes(tmp_
     # The second epoch, repeated, is not the best one any more on other hardware.
     files.save_last(checkpoint(state(2, 1)))  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-0-1.pt", LAST]
+
+
+def test_a_damaged_shared_stage_is_trained_again(tmp_path: Path) -> None:
+    files, stage = TrialFiles(LocalRuntime(tmp_path / "trial"), "id"), CheckpointStore(tmp_path / "stage")
+    stage.save(BEST, {"model": {}, "epoch": 2, "tied": 1})
+    assert files.load_shared(stage) == ({}, 2, 1)
+    flipped(tmp_path / "stage" / BEST, tmp_path)
+    torn(tmp_path / "stage" / BEST, tmp_path)
+    assert files.load_shared(stage) is None
+
+
+def test_best_weights_of_another_trial_are_no_pair(tmp_path: Path) -> None:
+    files = TrialFiles(LocalRuntime(tmp_path), "id")
+    files.save_last(checkpoint(state(1, 1)))  # type: ignore[arg-type]
+    TrialFiles(LocalRuntime(tmp_path), "other").save_best({}, state(1, 1))
+    assert files.last_checkpoint() is None
 
 
 def test_best_weights_that_are_gone_or_of_another_epoch_are_no_pair(tmp_path: Path) -> None:

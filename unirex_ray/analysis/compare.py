@@ -20,7 +20,7 @@ from unirex_ray.analysis.selection import (
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Scores, Weights
-from unirex_ray.tracking.choose import data_digest, differences, shortfalls
+from unirex_ray.tracking.choose import data_digest, differences, unfinished_in_words
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import (
@@ -147,7 +147,7 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         protocols={hashes[sweep.sweep_id]: protocol_line(sweep.settings) for sweep in sweeps},
         protocol_differences=differences({hashes[name]: protocol for name, protocol in protocols.items()}),
         unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
-        unfinished=shortfalls(sweeps),
+        unfinished=unfinished_in_words(sweeps),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
     )
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unirex_ray.errors import UserError, first_line
 
 EXTRACTION = "extraction.json"
-DECIDES = ("data.name", "data.max_length", "model.encoder", "model.layers")
-"""Settings that a time belongs to: it is not that of other models' rationales."""
+SETTINGS = (
+    "data.digest",
+    "data.max_length",
+    "model.encoder",
+    "model.layers",
+    "model.head",
+    "model.ig_steps",
+    "train.precision",
+)
+"""What the times depend on, beside what a row of the table says."""
+
+_IN_TRIALS = (
+    "as it took in the trials' evaluation of up to 64 texts, whatever ran beside them: the benchmark `extraction`, "
+    "with the same --output, measures it alone"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +32,9 @@ class ExtractionTimes:
     """Of rows of Table 4.
 
     Attributes:
-        seconds: per instance, of each run, by the row's name; lower is better.
-        settings: those of `DECIDES`, as text.
-        conditions: batch size and machine, in words.
+        seconds: per instance, of each run, by the row's name; lower is better; empty: what the trials took counts.
+        settings: those of `SETTINGS`, as text.
+        conditions: how it was measured, in words.
     """
 
     seconds: Mapping[str, Sequence[float]]
@@ -36,34 +49,35 @@ class ExtractionTimes:
         return file
 
 
-def read_times(output: str | Path, settings: Mapping[str, str]) -> ExtractionTimes | None:
-    """Those that lie in an output folder; None without any of this corpus.
+NO_TIMES = ExtractionTimes(seconds={}, settings={}, conditions=f"{_IN_TRIALS}.")
 
-    Args:
-        settings: of a sweep, as text.
+
+def read_times(output: str | Path, sweeps: Sequence[Mapping[str, str]]) -> ExtractionTimes:
+    """Those in an output folder, if they are of all these sweeps, given by their settings as text; else the trials'.
 
     Raises:
-        UserError: where the file is damaged, or of other models on this corpus.
+        UserError: where the file is damaged.
     """
     file = Path(output).expanduser() / EXTRACTION
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         times = ExtractionTimes(
             seconds={str(row): [float(run) for run in runs] for row, runs in found["seconds"].items()},
-            settings={key: str(found["settings"][key]) for key in DECIDES},
+            settings={key: str(found["settings"][key]) for key in SETTINGS},
             conditions=str(found["conditions"]),
         )
     except FileNotFoundError:
-        return None
+        return NO_TIMES
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{file} holds no extraction times ({first_line(error)})"
         raise UserError(f"{reason}: delete it, or measure again") from None
-    if times.settings["data.name"] != settings.get("data.name"):
-        return None
-    for key in DECIDES:
-        if times.settings[key] != settings.get(key):
-            raise UserError(
-                f"{file} was measured with {key}={times.settings[key]}, but the sweep has {settings.get(key)}: "
-                "measure again with the settings of the sweep, or delete it"
-            )
+    differences = {
+        f"{key} {times.settings[key]}, in the sweep {settings.get(key, 'not recorded')}"
+        for settings in sweeps
+        for key in SETTINGS
+        if times.settings[key] != settings.get(key)
+    }
+    if differences:
+        reason = f"{_IN_TRIALS}; {EXTRACTION} there is of others: {'; '.join(sorted(differences))}."
+        return replace(NO_TIMES, conditions=reason)
     return times

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from unirex_ray.analysis.extraction_time import DECIDES, ExtractionTimes
+from unirex_ray.analysis.extraction_time import SETTINGS, ExtractionTimes
 from unirex_ray.config import Config
 from unirex_ray.data.batching import Batch, collate
 from unirex_ray.data.load import load_corpus
 from unirex_ray.methods import get_method
+from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
 from unirex_ray.models.rationale_model import build_model
 from unirex_ray.report.paper_tables import TABLE_4, TableRow
 from unirex_ray.tracking.store import sweep_settings
@@ -37,24 +38,24 @@ def measure_extraction(config: Config, *, runs: int, rows: Sequence[TableRow] = 
     size = min(config.train.batch_size, len(split))
     seconds: dict[str, list[float]] = defaultdict(list)
 
-    def drawn(run: int, count: int) -> Batch:
-        instances = np.random.default_rng(run).choice(len(split), count, replace=False)
+    def drawn(run: int) -> Batch:
+        instances = np.random.default_rng(run).choice(len(split), size, replace=False)
         return collate(split, instances.tolist(), encoded.special_tokens).to(device)
 
-    for extract in extractors.values():
-        extract(drawn(0, 1))  # to warm up
-    turns = [(run, label) for run in range(runs) for label in extractors]
+    turns = [(run, label) for run in range(runs + 1) for label in extractors]
     for run, label in tqdm(turns, desc="extraction", unit="batch", leave=False):
-        batch, started = drawn(run, size), time.perf_counter()
+        batch, started = drawn(run), time.perf_counter()
         extractors[label](batch)
-        seconds[label].append((time.perf_counter() - started) / size)
-    flat = sweep_settings(config.flat(), {})
+        if run > 0:  # the first one warms up
+            seconds[label].append((time.perf_counter() - started) / size)
+    settings = sweep_settings({**config.flat(), "data.digest": encoded.digest}, {})
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     precision = "bf16" if uses_bf16(config.train, device) else "fp32"
     return ExtractionTimes(
         seconds=dict(seconds),
-        settings={key: flat[key] for key in DECIDES},
-        conditions=f"batches of {size} texts, {runs} runs, {hardware}, {precision}",
+        settings={key: settings[key] for key in SETTINGS},
+        conditions="measured alone, mean and standard deviation over runs: "
+        f"batches of {size} texts, {runs} runs, {hardware}, {precision}.",
     )
 
 
@@ -63,14 +64,15 @@ def _configured(config: Config, row: TableRow) -> Config:
 
 
 def _extractor(config: Config, outputs: int, device: torch.device) -> Callable[[Batch], None]:
-    """Extracts as an evaluation does, and waits for the device."""
+    """Extracts and predicts, which some extractors do in one pass, as an evaluation does; waits for the device."""
     designs = [stage.design for stage in get_method(config.method).stages]
     model, plan = build_model(config.model, designs, outputs).to(device).eval(), forward_plan(config.train, device)
 
     @torch.no_grad()
     def extract(batch: Batch) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(config.train, device)):
-            model.extract(batch, plan)
+            extracted = model.extract(batch, plan)
+            model.full_logits(batch, extracted, METRIC_TOP_K_PERCENTS, plan)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

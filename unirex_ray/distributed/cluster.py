@@ -7,7 +7,8 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ import ray.util
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError, one_line
 
-_DRIVER_CPUS = 0.1
-"""Of a trial's own process, which only waits for its workers."""
+_DRIVER_CPUS, _WORKER_SPARES = 0.001, 0.01
+"""CPUs of the process of a trial with several workers, which only waits for them, and what each worker leaves for such
+processes: wherever Ray puts them, a node still holds as many workers as it has CPUs for."""
+_ASK_SECONDS = 2.0
 
 Resources = Mapping[str, float]
 
@@ -98,11 +101,16 @@ def node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def free_resources() -> dict[str, float]:
+    """CPUs and GPUs of the connected cluster that nobody uses."""
+    return {kind: count for kind, count in ray.available_resources().items() if kind in ("CPU", "GPU")}
+
+
 def place(config: Config, nodes: Sequence[Resources]) -> Placement:
     """How many trials the nodes hold, and what each takes.
 
-    A worker takes `train.threads` CPUs (1 by default) and, with `train.gpu`, one GPU. Of the CPUs of a trial with
-    several workers, its own process takes 0.1.
+    A worker takes `train.threads` CPUs (1 by default) of one node and, with `train.gpu`, one GPU; a trial's workers may
+    lie on several nodes. Of their CPUs the trial's own process takes a thousandth.
 
     Raises:
         UserError: if not even one trial fits, with the arithmetic.
@@ -131,9 +139,29 @@ def place(config: Config, nodes: Sequence[Resources]) -> Placement:
     gpu = {"GPU": 1.0} if config.train.gpu else {}
     if workers == 1:
         return Placement(concurrency=concurrency, trial={"CPU": float(threads), **gpu}, worker=None)
-    # Ray counts in ten-thousandths.
-    share = math.floor((threads - _DRIVER_CPUS / workers) * 1e4) / 1e4
-    return Placement(concurrency=concurrency, trial={"CPU": _DRIVER_CPUS}, worker={"CPU": share, **gpu})
+    worker = {"CPU": threads - _WORKER_SPARES, **gpu}
+    return Placement(concurrency=concurrency, trial={"CPU": _DRIVER_CPUS}, worker=worker)
+
+
+def trials_at_once(config: Config, nodes: Callable[[], Sequence[Resources]]) -> Callable[[], int]:
+    """How many trials the cluster holds by now, at least 1.
+
+    Args:
+        nodes: resources of those that are alive, which join and leave; asked every other second at most.
+    """
+    asked_at, known = -math.inf, 1
+
+    def ask() -> int:
+        nonlocal asked_at, known
+        if time.monotonic() - asked_at >= _ASK_SECONDS:
+            asked_at = time.monotonic()
+            try:
+                known = place(config, nodes()).concurrency
+            except UserError:
+                known = 1  # it waits until there is a place again
+        return known
+
+    return ask
 
 
 def _count(number: int, unit: str) -> str:

@@ -248,16 +248,22 @@ def _cause(error: train.TrainingFailedError) -> BaseException:
     if isinstance(error, train.ControllerError):
         failure: BaseException = error.controller_failure
         return failure
-    lost = error.worker_failures if isinstance(error, train.WorkerGroupError) else {}
-    cause: BaseException = next(iter(lost.values()), error)
+    failures = list(error.worker_failures.values()) if isinstance(error, train.WorkerGroupError) else [error]
+    # Where one worker is lost, the others fail as well, in the middle of a sum.
+    outside = [failure for failure in failures if _is_rays(failure) or isinstance(failure, OSError)]
+    cause: BaseException = (outside or failures)[0]
     return cause
 
 
 def _ended_by(error: train.TrainingFailedError) -> TrialFailed | TrialLost:
-    """What an error of a group means: Ray's own ones tell of a lost process or node."""
+    """What an error of a group means."""
     cause = _cause(error)
-    is_rays = type(cause).__module__.partition(".")[0] == "ray"
-    return TrialLost(reason=reason_of(cause)) if is_rays else ended_by(cause)
+    return TrialLost(reason=reason_of(cause)) if _is_rays(cause) else ended_by(cause)
+
+
+def _is_rays(error: BaseException) -> bool:
+    """Whether it is an error of Ray's own, which tells of a lost process or node."""
+    return type(error).__module__.partition(".")[0] == "ray"
 
 
 def run_in_thread(function: Callable[[], Any]) -> Future[Any]:

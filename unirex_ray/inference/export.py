@@ -21,7 +21,7 @@ from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.models.card import ModelCard
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import TASK_MODEL, save_model
-from unirex_ray.tracking.choose import shortfalls
+from unirex_ray.tracking.choose import unfinished_in_words
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
@@ -88,7 +88,7 @@ def select_trial(
         record=record,
         configuration=best,
         sweep=next(sweep for sweep in sweeps if sweep.sweep_id == best.sweep),
-        unfinished=shortfalls(sweeps),
+        unfinished=unfinished_in_words(sweeps),
     )
 
 

@@ -145,7 +145,7 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
         trained_on, digest = settings["data.name"], settings["data.digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{str(folder)!r} holds no readable sweep ({one_line(error)})") from None
-    if status != "completed":
+    if status in ("running", "incomplete"):
         raise unfinished
     trials = [
         (trial_name(sweep_id, method, configuration, seed), seed)

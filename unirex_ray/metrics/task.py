@@ -63,7 +63,11 @@ def score_error(score: Callable[[Array], Array], confusion: Array) -> float:
     count = float(confusion.sum())
     shares = confusion / count
     # Complex steps: the slope by every cell, to the last digit, as no difference of two scores is taken.
-    steps = 1e-20j * np.eye(shares.size).reshape(-1, *shares.shape)
-    slope = score(shares + steps).imag.reshape(shares.shape) / 1e-20
+    steps = 1e-20j * np.eye(len(shares))
+    slope = np.empty_like(shares)
+    for row in range(len(shares)):
+        stepped = np.repeat(shares[None].astype(complex), len(shares), axis=0)
+        stepped[:, row] += steps
+        slope[row] = score(stepped).imag / 1e-20
     variance = float((shares * slope**2).sum() - (shares * slope).sum() ** 2)
     return math.sqrt(max(0.0, variance) / count)

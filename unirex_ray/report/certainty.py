@@ -104,7 +104,7 @@ def findings(found: Certainty) -> list[str]:
 
 
 def one_seed(found: Certainty) -> list[str]:
-    """What nobody may overlook where a method has one seed."""
+    """The warning that one seed deserves; nothing where every method has several."""
     if min(found.seeds.values()) > 1:
         return []
     return [

@@ -119,7 +119,7 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
-    times = read_times(config.output, sweeps[0].settings)
+    times = read_times(config.output, [sweep.settings for sweep in sweeps])
     tables = comparison_tables(comparison, against, efficiency, transfer, times)
     figures = comparison_figures(comparison, efficiency)
     return Compared(comparison=comparison, tables=tables, figures=figures, sweeps=sweeps, store=store)
@@ -245,7 +245,8 @@ def _runs(compared: Compared) -> list[RunLink]:
 def _caveats(corpus: str, comparison: Comparison) -> list[str]:
     """What the intervals of a corpus leave out, or why there are none, and its protocols."""
     found = comparison.certainty
-    told = certainty_remarks(found) if found else [f"no intervals: {comparison.no_certainty}."]
+    told = unfinished_remarks(comparison.unfinished)
+    told += certainty_remarks(found) if found else [f"no intervals: {comparison.no_certainty}."]
     return [f"{corpus}: {line}" for line in (*told, *comparison.protocols.values())]
 
 

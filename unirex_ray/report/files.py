@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unirex_ray.analysis.compare import Comparison
-from unirex_ray.analysis.extraction_time import ExtractionTimes
+from unirex_ray.analysis.extraction_time import NO_TIMES, ExtractionTimes
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
 from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.transfer import TransferRow
@@ -31,7 +31,7 @@ def comparison_tables(
     against_paper: PaperComparison | None = None,
     efficiency: GoldEfficiency | None = None,
     transfer: Sequence[TransferRow] = (),
-    times: ExtractionTimes | None = None,
+    times: ExtractionTimes = NO_TIMES,
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; most only where there are such results."""
     found = comparison.certainty
@@ -52,7 +52,7 @@ def unfinished_remarks(unfinished: Sequence[str]) -> list[str]:
     """That a result stands on sweeps which lack trials, each of them in words."""
     if not unfinished:
         return []
-    return [f"UNFINISHED: {'; '.join(unfinished)}: a method's configuration is the best of fewer than planned."]
+    return [f"UNFINISHED: {'; '.join(unfinished)}: a method's configuration may be the best of fewer than planned."]
 
 
 def _protocol_remarks(comparison: Comparison) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unirex_ray.analysis.compare import Comparison, in_table_order
-from unirex_ray.analysis.extraction_time import ExtractionTimes
+from unirex_ray.analysis.extraction_time import NO_TIMES, ExtractionTimes
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.table import (
@@ -127,11 +127,11 @@ _Found = Sequence[tuple[str, TableRow, Configuration]]
 """Block, row and configuration."""
 
 
-def paper_tables(comparison: Comparison, times: ExtractionTimes | None = None) -> dict[str, ReportTable]:
+def paper_tables(comparison: Comparison, times: ExtractionTimes = NO_TIMES) -> dict[str, ReportTable]:
     """Those for which there are results, by name: `table_main` (Tables 6 to 10), `table_1`, `table_4`.
 
     Args:
-        times: of the rows of Table 4, where they were measured by themselves.
+        times: of the rows of Table 4.
     """
     found = {"table_main": _main(comparison)}
     blocks = [entry for name, rows in TABLE_1.items() for entry in _block(name, rows, comparison.variants)]
@@ -228,20 +228,15 @@ def _ablations(comparison: Comparison, found: _Found) -> ReportTable:
     )
 
 
-def _efficiency(comparison: Comparison, found: _Found, times: ExtractionTimes | None) -> ReportTable:
+def _efficiency(comparison: Comparison, found: _Found, times: ExtractionTimes) -> ReportTable:
     configs = [configuration for _, _, configuration in found]
-    if times is None:
+    if not times.seconds:
         seconds = [configuration.mean("time").get(EXTRACTION_S.key) for configuration in configs]
         spread = [configuration.std("time").get(EXTRACTION_S.key) for configuration in configs]
-        about = (
-            "in the trials' evaluation of up to 64 texts, whatever ran beside them: "
-            "the benchmark `extraction`, with the same --output, measures it alone."
-        )
     else:
         measured = [times.seconds.get(row.label) for _, row, _ in found]
         seconds = [statistics.mean(runs) if runs else None for runs in measured]
         spread = [statistics.stdev(runs) if runs and len(runs) > 1 else None for runs in measured]
-        about = f"measured alone, mean and standard deviation over runs: {times.conditions}."
     slowest = {row.label: second for (_, row, _), second in zip(found, seconds, strict=True)}.get(
         f"AA (IG-{IG_STEPS[-1]})"
     )
@@ -255,7 +250,7 @@ def _efficiency(comparison: Comparison, found: _Found, times: ExtractionTimes | 
         lead={"Method": [row.label for _, row, _ in found]},
         scores=dict([first]),
         raw=dict(further),
-        remarks=[f"Time: extraction with the prediction that it explains, {about}"],
+        remarks=[f"Time: extraction with the prediction that it explains, {times.conditions}"],
         records=[
             {"row": row.label, **_record(c), "extraction_s": s} for (_, row, c), s in zip(found, seconds, strict=True)
         ],

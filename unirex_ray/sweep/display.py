@@ -37,8 +37,11 @@ class SweepDisplay(Protocol):
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         """A trial reported an epoch's dev metrics; `stage` is empty for its last stage."""
 
+    def waits(self, spec: TrialSpec, reason: str) -> None:
+        """A trial has found no place for long."""
+
     def ended(self, record: TrialRecord) -> None:
-        """A trial completed, failed or was stopped."""
+        """A trial completed, failed, was lost or was stopped."""
 
 
 def make_display(console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> SweepDisplay:
@@ -54,7 +57,7 @@ class _LineDisplay:
     def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
         self._console = console
         self._total = extent.most_trials
-        self._ended = {record.spec.trial_id for record in earlier if record.status != "running"}
+        self._ended = {record.spec.trial_id for record in earlier if record.status not in ("running", "lost")}
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +74,9 @@ class _LineDisplay:
 
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics.dev)}".strip())
+
+    def waits(self, spec: TrialSpec, reason: str) -> None:
+        self._line("waits", spec, reason)
 
     def ended(self, record: TrialRecord) -> None:
         self._ended.add(record.spec.trial_id)
@@ -93,7 +99,7 @@ class _Running:
 class _LiveDisplay:
     def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
         self._extent = extent
-        self._ended = {record.spec.trial_id: record for record in earlier if record.status != "running"}
+        self._ended = {record.spec.trial_id: record for record in earlier if record.status not in ("running", "lost")}
         self._running: dict[str, _Running] = {}
         self._console = console
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
@@ -114,6 +120,9 @@ class _LiveDisplay:
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         running = self._running[spec.trial_id]
         running.epoch, running.dev = f"{stage} {epoch}".strip(), metrics.dev
+
+    def waits(self, spec: TrialSpec, reason: str) -> None:
+        self._console.print(f"{spec.trial_id} waits: {reason}", style="yellow", markup=False)
 
     def ended(self, record: TrialRecord) -> None:
         del self._running[record.spec.trial_id]

@@ -52,7 +52,7 @@ class Driver:
         folder: of a trial's checkpoints, by its identifier.
         shared: folder of the stages that trials have in common.
         tags: of every run.
-        concurrency: most trials at once.
+        concurrency: tells how many trials may run at once by now.
 
     Attributes:
         timings: of the trials that this driver ran to their result at one go, in the order in which they ended. Trials
@@ -69,7 +69,7 @@ class Driver:
         folder: Callable[[str], str],
         shared: str,
         tags: dict[str, str],
-        concurrency: int,
+        concurrency: Callable[[], int],
     ) -> None:
         self._schedule, self._sweep, self._display = schedule, sweep, display
         self._resolve, self._folder, self._shared, self._tags = resolve, folder, shared, tags
@@ -85,7 +85,7 @@ class Driver:
 
     def suggest(self) -> TrialJob | Signal:
         """The next trial, on record as running; `WAIT` also while enough trials run."""
-        if len(self._live) >= self._concurrency:
+        if len(self._live) >= self._concurrency():
             return Signal.WAIT
         started = time.perf_counter()
         spec = self._schedule.next(self._would_wait)
@@ -147,6 +147,11 @@ class Driver:
             record = self._schedule.on_fail(trial_id, message.reason)
         self._end(record)
         return True
+
+    def on_wait(self, trial_id: str, reason: str) -> None:
+        """A trial that is to run has found no place for long."""
+        spec, _ = self._live[trial_id]
+        self._display.waits(spec, reason)
 
     def on_process_lost(self, trial_id: str, reason: str) -> None:
         """A trial's process was lost more often than allowed."""

@@ -136,8 +136,6 @@ def drop_unselected_weights(folder: SweepFolder, board: Leaderboard, *, keep: Li
         kept |= {id(configuration) for configuration in pareto_front(ranking.order)}
     for row in board.rows:
         for record in row.configuration.records:
-            if record.status == "lost":
-                continue  # it goes on from there
             store = CheckpointStore(folder.trial(record.spec.trial_id))
             drop_weights(store, keep_best=keep == "all" or id(row.configuration) in kept)
 

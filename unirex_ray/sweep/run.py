@@ -13,7 +13,7 @@ from rich.console import Console
 from unirex_ray.config import Config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import connect, node_resources, place
+from unirex_ray.distributed.cluster import connect, node_resources, place, trials_at_once
 from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.report.table import console as make_console
 from unirex_ray.sweep.display import make_display
@@ -104,7 +104,7 @@ def run_sweep(
                 folder=folder.trial,
                 shared=str(folder.shared),
                 tags=tags,
-                concurrency=placement.concurrency,
+                concurrency=trials_at_once(plan.config, node_resources),
             )
             names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
             fit(driver, corpus, train_function, placement, **names, max_failures=config.sweep.max_failures)
@@ -116,7 +116,8 @@ def run_sweep(
             timings=driver.timings,
             concurrency=placement.concurrency,
         )
-        drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
+        if outcome.status != "incomplete":  # else what is selected may be another configuration in the end
+            drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
         if outcome.status == "completed":
             sweep.finish()
         else:
@@ -177,7 +178,7 @@ def _record(
 
 def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], concurrency: int) -> str:
     budgets = ", ".join(f"{method} {budget}" for method, budget in extent.budgets.items())
-    ended = sum(record.status != "running" for record in earlier)
+    ended = sum(record.status not in ("running", "lost") for record in earlier)
     return (
         f"sweep {extent.sweep_id}: configurations: {budgets}; seeds: {', '.join(map(str, extent.seeds))}; "
         f"concurrency: {concurrency}; trials already ended: {ended}"

@@ -177,7 +177,7 @@ class Schedule:
         return self._remember(replace(record, status="completed", metrics=metrics))
 
     def on_fail(self, trial_id: str, reason: str) -> TrialRecord:
-        """A trial ended without a result, and would again."""
+        """A trial ended with an error that would recur."""
         return self._end(trial_id, "failed", reason)
 
     def on_lost(self, trial_id: str, reason: str) -> TrialRecord:

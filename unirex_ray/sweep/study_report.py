@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from unirex_ray.report.files import unfinished_remarks
 from unirex_ray.report.table import ReportTable, group_breaks, method_label
 from unirex_ray.sweep.study import FEWEST, SCORES, MethodStudy
 
 
-def parameters_table(studies: Mapping[str, MethodStudy], experiment: str) -> ReportTable:
-    """One row per method and searched parameter: its share of each score's variation over configurations."""
+def parameters_table(
+    studies: Mapping[str, MethodStudy], experiment: str, unfinished: Sequence[str] = ()
+) -> ReportTable:
+    """One row per method and searched parameter: its share of each score's variation over configurations.
+
+    Args:
+        unfinished: sweeps that lack trials, in words.
+    """
     rows = [(study, name) for study in studies.values() for name in study.parameters]
     shown = [score for score in SCORES if any(score in study.importance for study in studies.values())]
 
@@ -26,7 +33,7 @@ def parameters_table(studies: Mapping[str, MethodStudy], experiment: str) -> Rep
             **{score.upper(): [cell(study, name, score) for study, name in rows] for score in shown},
         },
         raw={},
-        remarks=_remarks(studies),
+        remarks=[*unfinished_remarks(unfinished), *_remarks(studies)],
         breaks=group_breaks([study.method for study, _ in rows]),
         records=[
             {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -20,7 +22,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.trainable.function_trainable import wrap_function
 
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import Placement
+from unirex_ray.distributed.cluster import Placement, free_resources
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
 from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
@@ -34,6 +36,11 @@ _SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 """Turn off Tune's own output, files and signal handlers: the sweep has its own."""
+
+_MANY = str(10**6)
+"""Pending trials that Tune allows: how many there are is the driver's to decide, as nodes come and go."""
+
+_PATIENCE_SECONDS = 60.0
 
 
 @contextmanager
@@ -84,7 +91,7 @@ def fit(
             max_failures=max_failures,
         )
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
-    os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(placement.concurrency))
+    os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(placement.trial)),
         tune_config=tune.TuneConfig(
@@ -172,12 +179,29 @@ class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
         return str(FIFOScheduler.CONTINUE if continues else FIFOScheduler.STOP)
 
 
+def _amounts(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {kind}" for kind, amount in sorted(resources.items()))
+
+
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
     """The driver as Tune's callback; replaces the one that prints."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self._driver = driver
+        self._pending_since: dict[str, float] = {}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
+        now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
+        since = self._pending_since
+        self._pending_since = {name: since.get(name, now) for name in pending}
+        for name, trial in pending.items():
+            if now - self._pending_since[name] >= _PATIENCE_SECONDS:
+                self._pending_since[name] = math.inf
+                wanted, free = _amounts(trial.placement_group_factory.required_resources), _amounts(free_resources())
+                reason = f"for a node with {wanted} to spare; the cluster's nodes have {free or 'nothing'} free in all"
+                self._driver.on_wait(trial.config["job"].trial_id, reason)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Nothing to print."""

@@ -62,7 +62,7 @@ def read_warm_start(
         sweep_id, earlier, status = begun["sweep_id"], begun["settings"], begun["status"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--warm-start: {output!r} holds no readable sweep ({one_line(error)})") from None
-    if status != "completed":
+    if status in ("running", "incomplete"):
         raise UserError(f"--warm-start: the sweep in {output!r} has not finished; finish it with --resume")
     protocols = {name: _of_results(values) for name, values in (("that sweep", earlier), ("this one", settings))}
     if protocols["that sweep"] != protocols["this one"]:

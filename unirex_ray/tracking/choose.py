@@ -61,7 +61,7 @@ def choose_sweeps(
     )
     if not sweeps:
         chosen = _of_one_protocol(chosen, protocol)
-    lacking = shortfalls(chosen)
+    lacking = unfinished_in_words(chosen)
     if lacking and not unfinished:
         raise UserError(
             f"not finished: {'; '.join(lacking)}. A method's best configuration would be one of fewer: finish it with "
@@ -70,14 +70,16 @@ def choose_sweeps(
     return chosen
 
 
-def shortfalls(sweeps: Sequence[SweepRecord]) -> tuple[str, ...]:
-    """What those of the sweeps that have not finished do have, in words."""
+def unfinished_in_words(sweeps: Sequence[SweepRecord]) -> tuple[str, ...]:
+    """Each sweep that has not finished, with the trials that it has so far."""
     return tuple(_trials_of(sweep) for sweep in sweeps if sweep.status != "completed")
 
 
 def _trials_of(sweep: SweepRecord) -> str:
     counts = Counter(trial.status for trial in sweep.trials)
     told = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none"
+    if sweep.tags.get(PLANNED) == str(len(sweep.trials)) and not {"running", "lost"} & {*counts}:
+        return f"sweep {sweep.sweep_id} has all its trials, but was not closed: --resume does that"
     of = f" of up to {sweep.tags[PLANNED]}" if PLANNED in sweep.tags else ""
     trials = "trial" if len(sweep.trials) == 1 and not of else "trials"
     return f"sweep {sweep.sweep_id} has {len(sweep.trials)}{of} {trials} ({told})"

@@ -187,17 +187,18 @@ def _from_table(runs: MlflowRuns, sweep: Run) -> list[TrialRecord] | None:
         return None
     try:
         table = runs.artifact(sweep.info.run_id, trial_table.TRIALS)
+        if table is None or _digest(table) != digest:
+            return None
+        trials = {trial.run_id: trial for trial in trial_table.from_parquet(table)}
     except UserError:
-        return None  # the output has moved
-    if table is None or _digest(table) != digest:
-        return None
-    trials = {trial.run_id: trial for trial in trial_table.from_parquet(table)}
+        return None  # the output has moved, or another version wrote it
     children = _children_of(sweep.info.run_id)
     if not runs.count_is(len(trials), children, experiment=experiment):
         return None
     for run in runs.each(f"{children} AND metrics.`nrg/cnrg` > -1e300", [experiment]):
         scored = trial_record(run, {})
-        if trials.get(run.info.run_id) != _unscored(scored):
+        kept = trials.get(run.info.run_id)
+        if kept is None or repr(kept) != repr(_unscored(scored)):  # by which nan is like nan
             return None
         trials[run.info.run_id] = scored
     return list(trials.values())

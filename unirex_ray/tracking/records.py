@@ -71,7 +71,7 @@ class TrialRecord:
     """What is known of a trial.
 
     Attributes:
-        status: `stopped` at a rung; `failed` by itself, as it would again; `lost` with its process, its node or its
+        status: `stopped` at a rung; `failed` with an error that would recur; `lost` with its process, its node or its
             disk, so that it goes on when the sweep is resumed; these with a reason; else `running` or `completed`.
         metrics: of a completed trial; empty before.
         history: losses and dev metrics by epoch.

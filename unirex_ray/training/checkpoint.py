@@ -61,8 +61,13 @@ class CheckpointStore:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a state of tensors and plain values."""
-        with self._replacing(name) as stream:
-            torch.save(state, stream)
+        try:
+            with self._replacing(name) as stream:
+                torch.save(state, stream)
+        except RuntimeError as error:  # what torch makes of a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
     @contextmanager
     def _replacing(self, name: str) -> Iterator[Any]:
@@ -79,8 +84,10 @@ class CheckpointStore:
             DamagedFileError: where it is torn, or a bit of it has changed.
         """
         data = self.read(name)
-        if data is None:
-            return None
+        return None if data is None else self.parse(name, data)
+
+    def parse(self, name: str, data: bytes) -> dict[str, Any]:
+        """What `save` wrote, from a file's bytes; see `load`."""
         try:
             # torch writes checksums, and reads without a look at them.
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -88,10 +95,12 @@ class CheckpointStore:
             if changed is not None:
                 raise ValueError(f"the checksum of {changed} is another one")
             state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
         except Exception as error:  # the libraries raise all kinds on bytes that are not as they expect
             raise self.damaged(name, error) from None
         return state
 
     def damaged(self, name: str, error: Exception) -> DamagedFileError:
         """The error that names a file."""
-        return DamagedFileError(f"{self.folder}/{name} is damaged: {one_line(error)}; train the trial again")
+        return DamagedFileError(f"{self.folder}/{name} is damaged: {one_line(error)}; it has to be trained again")

@@ -179,7 +179,7 @@ class TrialFiles:
         )
 
     def _say_it_begins_anew(self, error: DamagedFileError) -> None:
-        _LOG.warning("%s: it begins anew", error)
+        _LOG.warning("%s: doing so", error)
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Put the state in place from which a killed trial goes on."""
@@ -204,8 +204,10 @@ class TrialFiles:
 
     def save_best(self, weights: Mapping[str, Tensor], state: TrialState) -> None:
         """Put the best weights so far in place, beside those that the last checkpoint names."""
-        mark = {"identity": self._identity, "stage": state.stage, "epoch": state.best_epoch}
-        self._save(self._store, _best_name(state), {"model": dict(weights), **mark})
+        self._save(self._store, _best_name(state), {"model": dict(weights), **self._mark(state)})
+
+    def _mark(self, state: TrialState) -> dict[str, Any]:
+        return {"identity": self._identity, "stage": state.stage, "epoch": state.best_epoch}
 
     def load_best(self, model: RationaleModel, state: TrialState) -> None:
         """Give a model the best weights of a state's stage.
@@ -219,9 +221,12 @@ class TrialFiles:
         # Versions until 0.1.0 had one name for the best weights of any epoch, and no mark in them.
         best = self._store.load(_best_name(state)) or self._store.load(BEST)
         if best is None:
-            raise DamagedFileError(f"{self._store.folder} has no {_best_name(state)} any more; train the trial again")
-        if best.get("epoch", state.best_epoch) != state.best_epoch or best.get("stage", state.stage) != state.stage:
-            raise DamagedFileError(f"{self._store.folder}/{BEST} is of epoch {best['epoch']}, not {state.best_epoch}")
+            raise DamagedFileError(f"{self._store.folder} has no {_best_name(state)} any more")
+        mark = self._mark(state)
+        if {**mark, **{key: value for key, value in best.items() if key in mark}} != mark:
+            raise DamagedFileError(
+                f"the best weights in {self._store.folder} are not those of epoch {state.best_epoch}"
+            )
         weights: Mapping[str, Tensor] = best["model"]
         return weights
 
@@ -257,8 +262,9 @@ class TrialFiles:
         """
         if self._runtime.rank != 0:
             return
-        self._store.write(INSTANCES, instances)
-        self._store.write(CONFIG, to_yaml(config).encode())
+        written = to_yaml(config).encode()
+        self._store.write(INSTANCES, instances)  # with checksums of its own
+        self._store.write(CONFIG, written)
         if _best_name(state) in self._store.names():
             self._store.move(_best_name(state), BEST)
         content = {
@@ -268,7 +274,7 @@ class TrialFiles:
             "epoch": result.epoch,
             "perturbation": result.perturbation,
             "highlights": [asdict(highlight) for highlight in result.highlights],
-            "files": {name: _digest(self._store.read(name) or b"") for name in (BEST, CONFIG, INSTANCES)},
+            "files": {CONFIG: _digest(written), BEST: _digest(self._store.read(BEST) or b"")},
         }
         self._store.write(RESULT, json.dumps({**content, "digest": _digest_of(content)}).encode())
         self._store.delete(LAST)
@@ -350,11 +356,10 @@ def completed_model(
     Raises:
         UserError: where it asks and may not; for a damaged file.
     """
-    card, config = completed_card(store), completed_config(store)
-    if card is None or config is None or _read_whole(store, BEST) is None:
+    card, config, data = completed_card(store), completed_config(store), _read_whole(store, BEST)
+    if card is None or config is None or data is None:
         return None
-    weights = store.load(BEST)
-    assert weights is not None
+    weights = store.parse(BEST, data)
     if config.model.trust_remote_code and not trust_remote_code:
         raise refuse_remote_code(f"{store.folder}/{CONFIG}")
     model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
@@ -390,6 +395,6 @@ def completed_card(store: CheckpointStore) -> ModelCard | None:
 
 def drop_weights(store: CheckpointStore, *, keep_best: bool) -> None:
     """Delete what nobody trains from any more, and the best weights unless they are wanted; the result stays."""
-    store.delete(LAST)
-    if not keep_best:
-        store.delete(BEST)
+    for name in store.names():
+        if name == LAST or name.startswith(_BEST_OF) or (name == BEST and not keep_best):
+            store.delete(name)
