@@ -143,6 +143,7 @@ def test_job(tmp_path):
         sweep.open_trial(spec, params={}, tags=tags)
         metrics = metrics_of(by_weight(spec.parameters))
         sweep.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics(dev=metrics, test=metrics))
+    sweep.finish()
     arguments = (f"--output={tmp_path}", "--data.name=sst", f"--storage=sqlite:///{tmp_path}/study.db")
     done = subprocess.run([sys.executable, JOB, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -163,6 +164,7 @@ def test_job_on_a_sweep_without_a_search_is_one_line(tmp_path):
     (spec,) = specs(1)
     sweep.open_trial(spec, params={}, tags=tags)
     sweep.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics(dev=metrics_of(1.0)))
+    sweep.finish()
     done = subprocess.run(
         [sys.executable, JOB, f"--output={tmp_path}", "--data.name=sst"], capture_output=True, text=True, timeout=300
     )
@@ -197,6 +199,7 @@ def test_a_setting_that_only_some_configurations_have_is_one_of_its_choices_or_n
     remarks = parameters_table(studies, "sst").remarks
     assert any(remark.endswith("as only some configurations have them: loss.comp_weight.") for remark in remarks)
     assert not any("PREDICT NOTHING" in remark for remark in remarks)
+    assert parameters_table(studies, "sst", ["sweep s1 has 2 of up to 9 trials"]).remarks[0].startswith("UNFINISHED: ")
 
 
 def test_no_picture_stays_open():
