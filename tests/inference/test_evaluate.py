@@ -265,7 +265,7 @@ def test_files_of_a_trial_that_are_damaged_are_named(swept, config, corpus, name
     shutil.copytree(swept[0], tmp_path / "copy")
     trial = tmp_path / "copy" / "trials" / "s1-a2r-0003-s0"
     (trial / name).write_text(text)
-    with pytest.raises(UserError, match=rf"a2r-0003-s0/{name} is damaged: .*; train the trial again"):
+    with pytest.raises(UserError, match=rf"a2r-0003-s0/{name} is damaged: .*; it has to be trained again"):
         list(evaluate([m for m in find_models(tmp_path / "copy").models if "a2r" in m.trial_id], corpus, config))
 
 
