@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unirex_ray.errors import UserError, first_line
+from unirex_ray.files import replace_text, writable_folder
 
 EXTRACTION = "extraction.json"
 SETTINGS = (
@@ -43,10 +44,7 @@ class ExtractionTimes:
 
     def write(self, output: str | Path) -> Path:
         """Put it into an output folder, where `read_times` finds it."""
-        file = Path(output) / EXTRACTION
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
-        return file
+        return replace_text(writable_folder(str(output)) / EXTRACTION, json.dumps(asdict(self), indent=2))
 
 
 NO_TIMES = ExtractionTimes(seconds={}, settings={}, conditions=f"{_IN_TRIALS}.")

@@ -198,7 +198,7 @@ def _from_table(runs: MlflowRuns, sweep: Run) -> list[TrialRecord] | None:
     for run in runs.each(f"{children} AND metrics.`nrg/cnrg` > -1e300", [experiment]):
         scored = trial_record(run, {})
         kept = trials.get(run.info.run_id)
-        if kept is None or repr(kept) != repr(_unscored(scored)):  # by which nan is like nan
+        if kept is None or _comparable(kept) != _comparable(_unscored(scored)):
             return None
         trials[run.info.run_id] = scored
     return list(trials.values())
@@ -206,6 +206,11 @@ def _from_table(runs: MlflowRuns, sweep: Run) -> list[TrialRecord] | None:
 
 def _unscored(trial: TrialRecord) -> TrialRecord:
     return replace(trial, metrics=replace(trial.metrics, nrg={}))
+
+
+def _comparable(trial: TrialRecord) -> tuple[TrialRecord, str]:
+    """Equal for equal records, in which nan counts as like nan, and the order of metrics for nothing."""
+    return replace(trial, metrics=TrialMetrics()), repr(sorted(trial.metrics.flat().items()))
 
 
 def _children_of(run_id: str) -> str:

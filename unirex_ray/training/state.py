@@ -179,7 +179,7 @@ class TrialFiles:
         )
 
     def _say_it_begins_anew(self, error: DamagedFileError) -> None:
-        _LOG.warning("%s: doing so", error)
+        _LOG.warning("begins anew: %s", error)
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Put the state in place from which a killed trial goes on."""
