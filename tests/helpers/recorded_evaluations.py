@@ -86,6 +86,7 @@ def record(store: RunStore, evaluations: list[Evaluation]) -> None:
             metrics = {f"dev/{key}": value for key, value in dev.items()}
             metrics |= values(base, seed, gold=True)
             sweep.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(metrics))
+    sweep.finish()
     for evaluated in evaluations:
         store.log_evaluation(evaluated, params={}, tags={}, files={})
 
