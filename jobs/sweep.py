@@ -41,6 +41,9 @@ def main() -> None:
     print_next(after_sweep(outcome, config), out)
     if outcome.shortfall:
         print(f"NOT ALL COMPLETED: {outcome.shortfall}", file=sys.stderr)
+    if outcome.not_delivered:
+        print(f"NOT IN MLFLOW: the last {outcome.not_delivered} events; see the first command above", file=sys.stderr)
+    if outcome.shortfall or outcome.not_delivered:
         raise SystemExit(3)
 
 

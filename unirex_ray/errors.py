@@ -15,6 +15,10 @@ class DamagedFileError(UserError):
     """A file of ours is torn, changed, or of something else; the message names it."""
 
 
+class StoreAwayError(UserError):
+    """No run store answers where one is expected."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint behind an unknown name, with a blank before it; empty where no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=1)

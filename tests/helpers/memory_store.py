@@ -32,6 +32,9 @@ class MemorySweep:
         self.run_id = run_id
         self.sweep_id = sweep_id
 
+    def as_of(self, at: float) -> None:
+        pass
+
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         run_id = self._run_of(spec.trial_id)
         names = ("params", "tags", "metrics", "history", "stages", "artifacts")
@@ -56,15 +59,14 @@ class MemorySweep:
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         self.runs[self._run_of(trial_id)]["artifacts"][path] = text
 
-    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
-        self.runs[self._run_of(trial_id)]["artifacts"][name] = data
-
-    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
-        path = f"{folder}/{file.name}" if folder else file.name
-        self.runs[self._run_of(trial_id)]["artifacts"][path] = file.read_bytes()
+    def log_file(self, trial_id: str | None, file: Path) -> None:
+        self.runs[self._run_of(trial_id)]["artifacts"][file.name] = file.read_bytes()
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         return trial_records(self.runs, self.run_id, history=history)
+
+    def has_trials(self, count: int) -> bool:
+        return len(self.trials()) >= count
 
     def finish(self) -> None:
         self.runs[self.run_id]["tags"] |= {STATUS: "completed"}
@@ -90,6 +92,7 @@ class MemoryStore:
         seeds: Sequence[int],
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        at: float | None = None,
     ) -> MemorySweep:
         run_id = f"{experiment}/{sweep_id}"
         run = self.runs.setdefault(run_id, {"experiment": experiment, "params": {}, "tags": {}, "metrics": {}})

@@ -44,8 +44,8 @@ def record_simulated(
         for seed, run in enumerate(runs):
             trial_id = f"{sweep}-{method}-0000-s{seed}"
             spec = TrialSpec(trial_id=trial_id, method=method, configuration=0, seed=seed, parameters={})
-            opened.open_trial(spec, params={}, tags=tags)
-            opened.log_bytes(trial_id, INSTANCES, to_parquet({"test": run}, ("no", "yes"), {}))
+            run_id = opened.open_trial(spec, params={}, tags=tags)
+            store.log_files(run_id, {INSTANCES: to_parquet({"test": run}, ("no", "yes"), {})})
             found = split_metrics(run)
             opened.finish_trial(trial_id, "completed", metrics=TrialMetrics(dev=found, test=found))
     opened.finish()

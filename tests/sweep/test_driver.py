@@ -53,9 +53,9 @@ class RecordingSweep(MemorySweep):
         self._note(path)
         super().log_text(trial_id, path, text)
 
-    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
-        self._note(name)
-        super().log_bytes(trial_id, name, data)
+    def log_file(self, trial_id: str | None, file: Path) -> None:
+        self._note(file.name)
+        super().log_file(trial_id, file)
 
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None

@@ -168,7 +168,7 @@ def test_what_is_kept_of_a_completed_trial(clock: Clock) -> None:
 
     sweep.driver.on_message(job.trial_id, result())
     assert set(run["artifacts"]) == {"config.yaml", "rationales.html"}
-    page = run["artifacts"]["rationales.html"]
+    page = run["artifacts"]["rationales.html"].decode()
     assert "unirex-dlm-p 0000, seed 0" in page
     assert "test task 81.25, best epoch 2" in page
     assert "great" in page
@@ -378,5 +378,5 @@ def test_a_result_without_a_test_score_still_gets_a_page() -> None:
     sweep = Sweep()
     trial_id = sweep.job().trial_id
     sweep.driver.on_message(trial_id, replace(result(), metrics=TrialMetrics(dev=dev(0.5))))
-    page = sweep.run(trial_id)["artifacts"]["rationales.html"]
+    page = sweep.run(trial_id)["artifacts"]["rationales.html"].decode()
     assert "best epoch" not in page

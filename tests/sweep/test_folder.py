@@ -14,6 +14,9 @@ from unirex_ray.tracking.store import SWEEP
 SPACE = parse_space({"parameters": {"train.warmup": {"uniform": [0, 0.5]}}}, "s")
 
 
+URI = "sqlite:///runs.db"
+
+
 def settings(digest: str = "d", space: Space = SPACE, **overrides: object) -> dict:
     changed = {key.replace("__", "."): value for key, value in overrides.items()}
     return plan_sweep(Config(method="aa-ig").changed(changed), space).settings(digest)
@@ -22,24 +25,24 @@ def settings(digest: str = "d", space: Space = SPACE, **overrides: object) -> di
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path / "out"))
     assert folder.find(resume=True) is None
-    begun = folder.begin(settings(), None)
+    begun = folder.begin(settings(), None, URI)
     with pytest.raises(UserError, match=f"already holds the sweep {begun['sweep_id']}; add --resume"):
         folder.find(resume=False)
     free = settings(output="elsewhere", sweep__concurrency=1, data__source="moved", tracking__uri="sqlite:////x")
-    assert folder.begin(free, folder.find(resume=True)) == begun
+    assert folder.begin(free, folder.find(resume=True), URI) == begun
 
 
 def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    folder.begin(settings(), None)
+    folder.begin(settings(), None, URI)
     stored = folder.find(resume=True)
     with pytest.raises(UserError, match=r"train\.epochs was 10, now 3; ") as caught:
-        folder.begin(settings(train__epochs=3, loss__comp="diff"), stored)
+        folder.begin(settings(train__epochs=3, loss__comp="diff"), stored, URI)
     assert 'loss.comp was "margin", now "diff"' in str(caught.value)
     with pytest.raises(UserError, match=r'data\.digest was "d", now "e"'):
-        folder.begin(settings(digest="e"), stored)
+        folder.begin(settings(digest="e"), stored, URI)
     with pytest.raises(UserError, match=r"space train.warmup was .*, now null"):
-        folder.begin(settings(space=parse_space({}, "s")), stored)
+        folder.begin(settings(space=parse_space({}, "s")), stored, URI)
 
 
 def test_only_one_process_works_in_it(tmp_path: Path) -> None:
@@ -63,11 +66,11 @@ def test_unwritable_or_broken_output_is_refused(tmp_path: Path) -> None:
 
 def test_a_sweep_that_was_stored_with_the_former_name_of_a_key_resumes(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    stored = folder.begin(settings(), None)
+    stored = folder.begin(settings(), None, URI)
     stored["settings"]["train.stream"] = stored["settings"].pop("train.activation_checkpointing")
-    assert folder.begin(settings(), stored) == stored
+    assert folder.begin(settings(), stored, URI) == stored
     with pytest.raises(UserError, match=r"train\.activation_checkpointing was false, now true"):
-        folder.begin(settings(train__activation_checkpointing=True), stored)
+        folder.begin(settings(train__activation_checkpointing=True), stored, URI)
 
 
 @pytest.mark.parametrize(
@@ -82,19 +85,19 @@ def test_a_sweep_that_was_stored_with_the_former_name_of_a_key_resumes(tmp_path:
 )
 def test_a_sweep_may_grow_and_never_shrink(tmp_path: Path, before: dict, after: dict) -> None:
     folder = SweepFolder(str(tmp_path))
-    begun = folder.begin(settings(**before), None)
+    begun = folder.begin(settings(**before), None, URI)
     folder.write(SWEEP, json.dumps({**begun, "status": "completed"}))
-    grown = folder.begin(settings(**after), folder.find(resume=True))
+    grown = folder.begin(settings(**after), folder.find(resume=True), URI)
     assert (grown["sweep_id"], grown["status"]) == (begun["sweep_id"], "running")
     assert folder.find(resume=True) == grown  # so that a kill right here leaves the larger sweep
     assert grown["settings"] == json.loads(json.dumps(settings(**after)))
     with pytest.raises(UserError, match=r"\(methods, seeds and configurations can be added, none taken away\)"):
-        folder.begin(settings(**before), folder.find(resume=True))
+        folder.begin(settings(**before), folder.find(resume=True), URI)
 
 
 def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    folder.begin(settings(sweep__seeds=(0, 1)), None)
+    folder.begin(settings(sweep__seeds=(0, 1)), None, URI)
     stored = folder.find(resume=True)
     for changed in (
         {"sweep__seeds": (1, 0, 2)},
@@ -102,13 +105,13 @@ def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
         {"train__epochs": 3, "sweep__seeds": (0, 1, 2)},
     ):
         with pytest.raises(UserError, match="cannot resume"):
-            folder.begin(settings(**changed), stored)
+            folder.begin(settings(**changed), stored, URI)
 
 
 def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
     def begin(**versions: str) -> None:
         with closing(SweepFolder(str(tmp_path))) as folder:
-            folder.begin({**settings(), **versions}, folder.find(resume=True))
+            folder.begin({**settings(), **versions}, folder.find(resume=True), URI)
 
     begin()
     begin()

@@ -113,10 +113,10 @@ def test_artifacts_lie_next_to_the_database(
     run_id = sweep.open_trial(spec(), params={}, tags={})
     sweep.log_text(spec().trial_id, "config.yaml", "a: 1\n")
     (tmp_path / "cnrg.png").write_bytes(b"png")
-    sweep.log_file(None, tmp_path / "cnrg.png", "plots")
+    sweep.log_file(None, tmp_path / "cnrg.png")
     root = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / request.node.name
     assert (root / run_id / "artifacts" / "config.yaml").read_text() == "a: 1\n"
-    assert len(list(root.glob("*/artifacts/plots/cnrg.png"))) == 1
+    assert len(list(root.glob("*/artifacts/cnrg.png"))) == 1
     assert not (tmp_path / "mlruns").exists()
 
 

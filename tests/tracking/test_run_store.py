@@ -284,8 +284,9 @@ def test_artifacts(connect: Connect, experiment: str, tmp_path: Path) -> None:
     picture.write_bytes(b"png")
     sweep.log_text(spec().trial_id, "config.yaml", "a: 1\n")
     sweep.log_text(None, "leaderboard.csv", "a,b\n")
-    sweep.log_file(None, picture, "plots")
-    sweep.log_bytes(spec().trial_id, "instances.parquet", b"\x00\xff")
+    sweep.log_file(None, picture)
+    connect().log_files(run_id, {"instances.parquet": b"\x00\xff"})
+    assert connect().artifact(sweep.run_id, "cnrg.png") == b"png"
     assert connect().artifact(run_id, "instances.parquet") == b"\x00\xff"
     assert connect().artifact(run_id, "nothing.parquet") is None
     assert connect().artifact(sweep.run_id, "instances.parquet") is None

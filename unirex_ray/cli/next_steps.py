@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a job waits for its own libraries alone
     from unirex_ray.models.card import ModelCard
     from unirex_ray.report.compared import Compared
     from unirex_ray.sweep.finish import SweepOutcome
+    from unirex_ray.sweep.recording import Synced
 
 
 def print_next(commands: Iterable[str], out: Console) -> None:
@@ -44,16 +45,18 @@ def after_prepare(corpus: Corpus, tree: Mapping[str, Any]) -> list[str]:
 
 
 def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
-    """Compare, export, train the best again, look at the runs."""
+    """Bring MLflow what it has not taken, compare, export, train the best again, look at the runs."""
     uri, same_store = resolve_tracking_uri(config), _store_options(config)
     view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    sync = [f"python jobs/sync.py {_store_options(config)}"] if outcome.not_delivered else []
     if outcome.best is None:
-        return [view]
+        return [*sync, view]
     output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
     shared, trust = uri != own_database(config), _trust(config)
     selected = f" --sweep-id={outcome.sweep_id}" if shared else ""
     unfinished = " --unfinished" if outcome.status == "incomplete" else ""
     return [
+        *sync,
         f"python jobs/compare.py {same_store}"
         + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else "")
         + unfinished,
@@ -61,6 +64,13 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
         f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}{trust}",
         view,
     ]
+
+
+def after_sync(synced: Synced) -> list[str]:
+    """Compare what is complete, go on with what is not."""
+    if synced.status == "failed":
+        return [f"the command that began the sweep, with {option('output', synced.config.output)} --resume"]
+    return [f"python jobs/compare.py {_store_options(synced.config)}"]
 
 
 def after_compare(config: Config, compared: Compared, options: argparse.Namespace) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from unirex_ray.config import Config, config_hash, to_yaml
 from unirex_ray.distributed.job import EpochDone, Message, TrialJob, TrialLost
@@ -15,10 +17,13 @@ from unirex_ray.report.html import rationale_page
 from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
-from unirex_ray.tracking.store import CONFIG_HASH, OpenSweep
+from unirex_ray.tracking.store import CONFIG_HASH, SweepLog
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
+
+RATIONALES = "rationales.html"
+"""The page of a trial's highlights, in its folder and its run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +46,17 @@ class Timing:
         return self.wall_s - self.train_s - self.evaluate_s - self.wait_s
 
 
+def settings_read(config: Config) -> dict[str, Any]:
+    """The settings that a trial's method reads, flat: the parameters of its run."""
+    reads = get_method(config.method).reads
+    return {key: value for key, value in config.flat().items() if reads(key)}
+
+
 class Driver:
     """Passes each event to the schedule, the run store and the screen; the only writer of the sweep's runs.
 
     A trial is on record before it starts, and its status is the last thing to be recorded when it ends: whenever the
-    driver is killed, the store says `running` of exactly the trials that have to run again.
+    driver is killed, the journal says `running` of exactly the trials that have to run again.
 
     Args:
         resolve: a trial's whole configuration.
@@ -62,7 +73,7 @@ class Driver:
     def __init__(
         self,
         schedule: Schedule,
-        sweep: OpenSweep,
+        sweep: SweepLog,
         display: SweepDisplay,
         *,
         resolve: Callable[[TrialSpec], Config],
@@ -94,10 +105,8 @@ class Driver:
         config = self._resolve(spec)
         if (stage := shared_stage(config)) is not None:
             self._sharing[spec.trial_id] = stage_identity(config, stage)
-        method = get_method(spec.method)
-        flat = {key: value for key, value in config.flat().items() if method.reads(key)}
-        tags = {**self._tags, CONFIG_HASH: config_hash(config, method.reads)}
-        self._sweep.open_trial(spec, params=flat, tags=tags)
+        tags = {**self._tags, CONFIG_HASH: config_hash(config, get_method(spec.method).reads)}
+        self._sweep.open_trial(spec, params=settings_read(config), tags=tags)
         self._live[spec.trial_id] = (spec, started)
         if spec.trial_id in self._ended:  # stopped at a rung, and promoted
             self._ended.discard(spec.trial_id)
@@ -174,10 +183,11 @@ class Driver:
             title=f"{spec.method} {spec.configuration:04d}, seed {spec.seed}",
             subtitle="" if score is None else f"test {TASK_SCORE.label.lower()} {score:.2f}, best epoch {result.epoch}",
         )
-        self._sweep.log_text(spec.trial_id, "rationales.html", page)
-        instances = CheckpointStore(self._folder(spec.trial_id)).read(INSTANCES)
-        if instances is not None:  # earlier versions left none
-            self._sweep.log_bytes(spec.trial_id, INSTANCES, instances)
+        files = CheckpointStore(self._folder(spec.trial_id))
+        files.write(RATIONALES, page.encode())
+        for name in (RATIONALES, INSTANCES):
+            if name in files.names():  # earlier versions left no results by instance
+                self._sweep.log_file(spec.trial_id, Path(files.folder) / name)
 
     def _end(self, record: TrialRecord) -> None:
         trial_id = record.spec.trial_id

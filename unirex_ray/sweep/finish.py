@@ -21,7 +21,7 @@ from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SweepFolder
 from unirex_ray.sweep.plan import SweepPlan
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
 from unirex_ray.tracking.records import TrialStatus
-from unirex_ray.tracking.store import SWEEP, OpenSweep, resolve_tracking_uri
+from unirex_ray.tracking.store import SWEEP, SweepLog, resolve_tracking_uri
 from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import drop_weights
 
@@ -36,6 +36,7 @@ class SweepOutcome:
         best: resolved configuration of the best one with the sweep's first seed; None where none completed, or
             none has models that are better than the majority class.
         statuses: how many trials ended in which way.
+        not_delivered: how many events of its journal MLflow has not taken.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
 
@@ -45,6 +46,7 @@ class SweepOutcome:
     best: Config | None
     statuses: Mapping[TrialStatus, int]
     output: Path
+    not_delivered: int = 0
 
     @property
     def digest(self) -> str:
@@ -77,7 +79,7 @@ class SweepOutcome:
 def write_results(
     plan: SweepPlan,
     folder: SweepFolder,
-    sweep: OpenSweep,
+    sweep: SweepLog,
     *,
     summary: Mapping[str, Any],
     timings: Mapping[str, Timing],

@@ -81,11 +81,12 @@ class SweepFolder:
             )
         return stored
 
-    def begin(self, settings: Mapping[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    def begin(self, settings: Mapping[str, Any], stored: dict[str, Any] | None, tracking_uri: str) -> dict[str, Any]:
         """Continue the sweep that `find` returned, or begin a new one.
 
         Args:
             settings: everything that decides the sweep's numbers.
+            tracking_uri: where it is recorded.
 
         Returns:
             The contents of `sweep.json`: `sweep_id` and `settings` at least.
@@ -111,10 +112,12 @@ class SweepFolder:
                 f"cannot resume {stored['sweep_id']} with other settings: {differences}{only}; "
                 "restore the settings, or choose another --output"
             )
+        begun = {**stored, "tracking_uri": tracking_uri}
         if changed:
-            stored = {**stored, "status": "running", "settings": settings}
-            self.write(SWEEP, json.dumps(stored, indent=2))
-        return stored
+            begun |= {"status": "running", "settings": settings}
+        if begun != stored:
+            self.write(SWEEP, json.dumps(begun, indent=2))
+        return begun
 
 
 def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -17,14 +17,16 @@ from unirex_ray.distributed.cluster import connect, node_resources, place, trial
 from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.report.table import console as make_console
 from unirex_ray.sweep.display import make_display
-from unirex_ray.sweep.driver import Driver
+from unirex_ray.sweep.driver import Driver, settings_read
 from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, write_results
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
+from unirex_ray.sweep.recording import Recording
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.sweep.space import Space
 from unirex_ray.sweep.tune import fit
 from unirex_ray.sweep.warm_start import read_warm_start
+from unirex_ray.tracking.journaled_sweep import SweepBegun
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.protocol import GROWING, INSTANCES, WARM_START, protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
@@ -37,8 +39,8 @@ from unirex_ray.tracking.store import (
     PLANNED,
     PROTOCOL,
     PROTOCOL_LINE,
-    OpenSweep,
     RunStore,
+    SweepLog,
     resolve_tracking_uri,
 )
 from unirex_ray.training.prepare import choose_precision
@@ -80,51 +82,61 @@ def run_sweep(
         if resume and stored is None:
             console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
         corpus = _prepared_corpus(plan, console)
-        store = open_store(resolve_tracking_uri(config))
+        uri = resolve_tracking_uri(config)
         settings = plan.settings(corpus.digest(), corpus.truncation, plan.encoder_versions())
         known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
         settings |= {WARM_START: known.sweep_id} if known else {}
+        if stored is None:
+            open_store(uri)  # before Ray starts, and before there is a sweep to continue
         connect()
         placement = place(plan.config, node_resources())
-        summary = folder.begin(settings, stored)
+        summary = folder.begin(settings, stored, uri)
         extent = plan.extent(summary["sweep_id"])
         settings = {**summary["settings"], INSTANCES: corpus.sizes()}
         tags = _tags_of_runs(corpus, settings)
-        sweep = _record(store, corpus, extent, settings, tags)
+        recording = Recording(
+            folder.path,
+            _beginning(corpus, extent, settings, tags),
+            lambda: open_store(uri),
+            lambda text: console.print(text, markup=False, soft_wrap=True),
+        )
+        recording.begin(lambda spec: settings_read(plan.trial_config(spec)))
+        sweep = recording.sweep
         earlier = sweep.trials(history=True)
         console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
         console.print(_headline(extent, earlier, placement.concurrency), markup=False, soft_wrap=True)
-        with make_display(console, extent, earlier) as display, _failure_recorded(sweep):
-            schedule = Schedule(extent, plan.searchers, earlier, known.results if known else None)
-            driver = Driver(
-                schedule,
+        with recording, _failure_recorded(sweep):
+            with make_display(console, extent, earlier) as display:
+                schedule = Schedule(extent, plan.searchers, earlier, known.results if known else None)
+                driver = Driver(
+                    schedule,
+                    sweep,
+                    display,
+                    resolve=plan.trial_config,
+                    folder=folder.trial,
+                    shared=str(folder.shared),
+                    tags=tags,
+                    concurrency=trials_at_once(plan.config, node_resources),
+                )
+                names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
+                fit(driver, corpus, train_function, placement, **names, max_failures=config.sweep.max_failures)
+            outcome = write_results(
+                plan,
+                folder,
                 sweep,
-                display,
-                resolve=plan.trial_config,
-                folder=folder.trial,
-                shared=str(folder.shared),
-                tags=tags,
-                concurrency=trials_at_once(plan.config, node_resources),
+                summary={**summary, "instances": corpus.sizes()},
+                timings=driver.timings,
+                concurrency=placement.concurrency,
             )
-            names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
-            fit(driver, corpus, train_function, placement, **names, max_failures=config.sweep.max_failures)
-        outcome = write_results(
-            plan,
-            folder,
-            sweep,
-            summary={**summary, "instances": corpus.sizes()},
-            timings=driver.timings,
-            concurrency=placement.concurrency,
-        )
-        if outcome.status != "incomplete":  # else what is selected may be another configuration in the end
-            drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
-        if outcome.status == "completed":
-            sweep.finish()
-        else:
-            sweep.fail(outcome.shortfall)
+            if outcome.status != "incomplete":  # else what is selected may be another configuration in the end
+                drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
+            if outcome.status == "completed":
+                sweep.finish()
+            else:
+                sweep.fail(outcome.shortfall)
         if outcome.status != "incomplete":
             folder.delete_scratch()
-        return outcome
+        return replace(outcome, not_delivered=recording.not_delivered)
 
 
 def _with_precision(plan: SweepPlan, stored: Mapping[str, Any] | None) -> tuple[SweepPlan, tuple[str, ...]]:
@@ -157,12 +169,10 @@ def _tags_of_runs(corpus: Corpus, settings: Mapping[str, Any]) -> dict[str, str]
     }
 
 
-def _record(
-    store: RunStore, corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any], tags: Mapping[str, str]
-) -> OpenSweep:
-    """Open the sweep's run."""
+def _beginning(corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any], tags: Mapping[str, str]) -> SweepBegun:
+    """What the sweep's run says of it."""
     grown = {key: settings[key] for key in GROWING}
-    return store.open_sweep(
+    return SweepBegun(
         experiment=corpus.name,
         sweep_id=extent.sweep_id,
         seeds=extent.seeds,
@@ -186,7 +196,7 @@ def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], concurrency: 
 
 
 @contextmanager
-def _failure_recorded(sweep: OpenSweep) -> Iterator[None]:
+def _failure_recorded(sweep: SweepLog) -> Iterator[None]:
     """Record the sweep as failed where its trials end in an exception."""
     try:
         yield

@@ -118,6 +118,12 @@ class Schedule:
         running = [record.spec for record in self._records.values() if record.status in ("running", "lost")]
         in_order = sorted(running, key=lambda spec: (spec.configuration, methods.index(spec.method), spec.seed))
         self._interrupted = {spec.trial_id: spec for spec in in_order}
+        # The rung that a trial had reached when its driver ended, perhaps before its verdict.
+        self._unjudged = {
+            spec.trial_id: max(self._records[spec.trial_id].history, default=0)
+            for spec in running
+            if spec.seed == extent.seeds[0]
+        }
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:
@@ -155,9 +161,9 @@ class Schedule:
         record = self._records[trial_id]
         if record.status != "running":
             return record
-        judged = (
-            epoch in self._extent.rungs and record.spec.seed == self._extent.seeds[0] and epoch not in record.history
-        )
+        is_new = epoch not in record.history or self._unjudged.get(trial_id) == epoch
+        self._unjudged.pop(trial_id, None)
+        judged = epoch in self._extent.rungs and record.spec.seed == self._extent.seeds[0] and is_new
         # What was reported first stays, as it does in the store.
         record = replace(record, history={epoch: metrics, **record.history})
         problem = _not_finite(metrics)

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from unirex_ray.config import without_credentials
-from unirex_ray.errors import UserError, first_line
+from unirex_ray.errors import StoreAwayError, UserError, first_line
 from unirex_ray.tracking.store import database_file, database_uri
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -65,14 +65,14 @@ def connect(uri: str) -> MlflowClient:
     """A client of a checked URI; creates a database that does not exist.
 
     Raises:
-        UserError: if nothing usable answers there; within about 10 s.
+        StoreAwayError: if nothing usable answers there; within about 10 s.
     """
     file = database_file(uri)
     try:
         return _connect_server(uri) if file is None else _connect_database(uri, file)
     except Exception as error:  # MLflow lets errors of SQLAlchemy, requests and the operating system through
         question = "is an MLflow server running there?" if file is None else "is it a writable MLflow database?"
-        raise UserError(f"cannot use tracking.uri = {uri!r}: {question} ({first_line(error)[:300]})") from error
+        raise StoreAwayError(f"cannot use tracking.uri = {uri!r}: {question} ({first_line(error)[:300]})") from error
 
 
 def _connect_server(uri: str) -> MlflowClient:

@@ -26,16 +26,32 @@ _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
 
 
 class MlflowRuns:
-    """The runs of an MLflow client; keeps nothing but the client."""
+    """The runs of an MLflow client.
 
-    def __init__(self, client: MlflowClient) -> None:
-        self.client = client
+    Args:
+        clock: says when what is written happened, in seconds since 1970.
+    """
+
+    def __init__(self, client: MlflowClient, clock: Callable[[], float] = time.time) -> None:
+        self.client, self._clock = client, clock
+
+    def at(self, clock: Callable[[], float]) -> MlflowRuns:
+        """The same runs, written by another clock."""
+        return MlflowRuns(self.client, clock)
+
+    def end(self, run_id: str, status: str) -> None:
+        """Set a run's own status, and when it ended."""
+        self.client.set_terminated(run_id, status, end_time=self._now())
+
+    def _now(self) -> int:
+        """As MLflow counts, in milliseconds."""
+        return round(1000 * self._clock())
 
     def create(self, experiment: Experiment, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
         """Create a run that is running, with its tags, params and data set."""
         # Tags are part of the creation, so that a run is found again even if the process dies right here.
         short = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
-        run = self.client.create_run(experiment.id, tags=short, run_name=name)
+        run = self.client.create_run(experiment.id, start_time=self._now(), tags=short, run_name=name)
         return self._complete(experiment, run, params, tags)
 
     def reopen(self, experiment: Experiment, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
@@ -57,7 +73,7 @@ class MlflowRuns:
         step: int = 0,
     ) -> None:
         """Write to a run in batches that a server accepts; tags are cut to 5000 characters."""
-        now = time.time_ns() // 1_000_000
+        now = self._now()
         for batch in _batches(
             [Metric(key, value, now, step) for key, value in (metrics or {}).items()], _BATCH_METRICS
         ):
@@ -106,13 +122,21 @@ class MlflowRuns:
 
     def count_is(self, count: int, query: str, *, experiment: str) -> bool:
         """Whether so many runs match a query, without loading them all; at least one."""
-        # A page token is an offset, in a form that MLflow does not promise: whatever else comes back reads as no.
-        token = base64.b64encode(json.dumps({"offset": count - 1}).encode()).decode()
-        try:
-            page = self.client.search_runs([experiment], query, max_results=2, page_token=token)
-        except MlflowException:
-            return False
+        page = self._behind(count - 1, query, experiment)
         return len(page) == 1 and not page.token
+
+    def count_reaches(self, count: int, query: str, *, experiment: str) -> bool:
+        """Whether so many runs match a query, or more."""
+        return count == 0 or len(self._behind(count - 1, query, experiment)) > 0
+
+    def _behind(self, offset: int, query: str, experiment: str) -> PagedList[Any]:
+        """Two runs at most behind the first ones."""
+        # A page token is an offset, in a form that MLflow does not promise: whatever else comes back reads as none.
+        token = base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
+        try:
+            return self.client.search_runs([experiment], query, max_results=2, page_token=token)
+        except MlflowException:
+            return PagedList([], None)
 
     def _complete(self, experiment: Experiment, run: Run, params: Mapping[str, Any], tags: Mapping[str, str]) -> Run:
         """Add what a killed process may have left out. MLflow lets no parameter change."""

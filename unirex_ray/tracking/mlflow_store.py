@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,13 +66,14 @@ class MlflowStore:
         seeds: Sequence[int],
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        at: float | None = None,
     ) -> MlflowSweep:
         """See `RunStore`."""
         if not re.fullmatch(r"[\w.-]+", sweep_id):
             raise UserError(f"a sweep's name may hold letters, digits, '_', '-' and '.', but got {sweep_id!r}")
         corpus = find_or_create_experiment(self._runs.client, self.uri, experiment)
-        of_sweep = self._runs.search(f"tags.{SWEEP_ID} = '{sweep_id}'", experiments=[corpus.id])
-        parents = [run for run in of_sweep if TRIAL_ID not in run.data.tags]
+        of_sweep = f"tags.{SWEEP_ID} = '{sweep_id}'"
+        parents = self._runs.search(f"{of_sweep} AND tags.{SEEDS} LIKE '%'", experiments=[corpus.id])
         described = {_DESCRIPTION: tags[PROTOCOL_LINE]} if PROTOCOL_LINE in tags else {}
         tags = {
             **tags,
@@ -81,14 +83,15 @@ class MlflowStore:
             STATUS: "running",
             TABLE_DIGEST: "",
         }
-        if parents:
-            run = self._runs.reopen(corpus, parents[0], params, tags)
-        else:
-            run = self._runs.create(corpus, sweep_id, params, tags)
+        if not parents:
+            run = self._runs.at(lambda: at or time.time()).create(corpus, sweep_id, params, tags)
+            return MlflowSweep(self._runs, corpus, sweep_id, run.info.run_id)
         protocol = {key: tags[key] for key in (PROTOCOL, PROTOCOL_LINE) if key in tags}
-        for child in of_sweep:  # the sweep may have grown since
-            if TRIAL_ID in child.data.tags and protocol.items() - child.data.tags.items():
-                self._runs.log(child.info.run_id, tags=protocol)
+        if protocol.items() - parents[0].data.tags.items():  # it has grown since; its own run's tags come last
+            for child in self._runs.search(of_sweep, experiments=[corpus.id]):
+                if TRIAL_ID in child.data.tags:
+                    self._runs.log(child.info.run_id, tags=protocol)
+        run = self._runs.reopen(corpus, parents[0], params, tags)
         return MlflowSweep(self._runs, corpus, sweep_id, run.info.run_id)
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,21 +54,25 @@ class MlflowSweep:
     """An `OpenSweep` whose parent run exists and is running."""
 
     def __init__(self, runs: MlflowRuns, experiment: Experiment, sweep_id: str, run_id: str) -> None:
-        self._runs, self._experiment = runs, experiment
+        self._clock: Callable[[], float] = time.time
+        self._runs, self._experiment = runs.at(lambda: self._clock()), experiment
         self._sweep_id, self._run_id = sweep_id, run_id
         self._epochs: dict[str, set[tuple[str, int]]] = {}
-        children = self._children()
-        self._trial_runs = {child.data.tags[TRIAL_ID]: child.info.run_id for child in children}
-        for child in children:
+        self._trial_runs: dict[str, str] = {}
+        for child in self._running():
             status = child.data.tags[STATUS]
             # Its driver was killed between the two.
-            if status in _TERMINAL and child.info.status == "RUNNING":
-                runs.client.set_terminated(child.info.run_id, _TERMINAL[status])
+            if status in _TERMINAL:
+                self._runs.end(child.info.run_id, _TERMINAL[status])
 
     @property
     def run_id(self) -> str:
         """See `OpenSweep`."""
         return self._run_id
+
+    def as_of(self, at: float) -> None:
+        """See `OpenSweep`."""
+        self._clock = lambda: at
 
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """See `OpenSweep`."""
@@ -82,10 +87,10 @@ class MlflowSweep:
             STATUS: "running",
             PARENT: self._run_id,
         }
-        known = self._trial_runs.get(spec.trial_id)
+        known = self._found(spec.trial_id)
         if known:
-            run = self._runs.reopen(self._experiment, self._runs.client.get_run(known), params, tags)
-            self._epochs[spec.trial_id] = self._logged_epochs(run)
+            run = self._runs.reopen(self._experiment, known, params, tags)
+            self._epochs.pop(spec.trial_id, None)
         else:
             name = spec.trial_id.removeprefix(f"{self._sweep_id}-")
             run = self._runs.create(self._experiment, name, params, tags)
@@ -96,36 +101,38 @@ class MlflowSweep:
     def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
         """See `OpenSweep`."""
         prefix = f"{_STAGE}{stage}/" if stage else _EPOCH
+        if trial_id not in self._epochs:
+            self._epochs[trial_id] = self._logged_epochs(self._runs.client.get_run(self._run_of(trial_id)))
         if (prefix, epoch) not in self._epochs[trial_id]:
             logged = {prefix + key: value for key, value in metrics.flat().items()}
-            self._runs.log(self._trial_runs[trial_id], metrics=logged, step=epoch)
+            self._runs.log(self._run_of(trial_id), metrics=logged, step=epoch)
             self._epochs[trial_id].add((prefix, epoch))
 
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
     ) -> None:
         """See `OpenSweep`."""
-        run_id = self._trial_runs[trial_id]
+        run_id = self._run_of(trial_id)
         self._runs.log(run_id, metrics=metrics.flat(), tags=verdict_tags(metrics))
         self._runs.log(run_id, tags={STATUS: status, **({REASON: reason} if reason else {})})
-        self._runs.client.set_terminated(run_id, _TERMINAL[status])
+        self._runs.end(run_id, _TERMINAL[status])
 
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         """See `OpenSweep`."""
         self._runs.client.log_text(self._run_of(trial_id), text, path)
 
-    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
+    def log_file(self, trial_id: str | None, file: Path) -> None:
         """See `OpenSweep`."""
-        self._runs.log_bytes(self._run_of(trial_id), name, data)
-
-    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
-        """See `OpenSweep`."""
-        self._runs.client.log_artifact(self._run_of(trial_id), str(file), folder)
+        self._runs.client.log_artifact(self._run_of(trial_id), str(file))
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `OpenSweep`."""
         records = [trial_record(run, self._history(run) if history else {}) for run in self._children()]
         return sorted(records, key=sort_key)
+
+    def has_trials(self, count: int) -> bool:
+        """See `OpenSweep`."""
+        return self._runs.count_reaches(count, _children_of(self._run_id), experiment=self._experiment.id)
 
     def finish(self) -> None:
         """See `OpenSweep`."""
@@ -134,18 +141,35 @@ class MlflowSweep:
             self._runs.log_bytes(self._run_id, trial_table.TRIALS, table)
             self._runs.log(self._run_id, tags={TABLE_DIGEST: _digest(table)})
         self._runs.log(self._run_id, tags={STATUS: "completed"})
-        self._runs.client.set_terminated(self._run_id, "FINISHED")
+        self._runs.end(self._run_id, "FINISHED")
 
     def fail(self, reason: str) -> None:
         """See `OpenSweep`."""
-        for child in self._children():
-            if child.info.status == "RUNNING":
-                self._runs.client.set_terminated(child.info.run_id, "KILLED")
+        for child in self._running():
+            self._runs.end(child.info.run_id, "KILLED")
         self._runs.log(self._run_id, tags={STATUS: "failed", REASON: reason})
-        self._runs.client.set_terminated(self._run_id, "FAILED")
+        self._runs.end(self._run_id, "FAILED")
 
     def _run_of(self, trial_id: str | None) -> str:
-        return self._run_id if trial_id is None else self._trial_runs[trial_id]
+        if trial_id is None:
+            return self._run_id
+        if trial_id not in self._trial_runs:
+            found = self._found(trial_id)
+            if found is None:
+                raise UserError(f"the run of trial {trial_id} is gone from MLflow")
+            self._trial_runs[trial_id] = found.info.run_id
+        return self._trial_runs[trial_id]
+
+    def _found(self, trial_id: str) -> Run | None:
+        """A trial's run; None where there is none yet. There may be thousands: each is asked for by itself."""
+        if trial_id in self._trial_runs:
+            return self._runs.client.get_run(self._trial_runs[trial_id])
+        query = f"{_children_of(self._run_id)} AND tags.{TRIAL_ID} = '{trial_id}'"
+        return next(iter(self._runs.search(query, experiments=[self._experiment.id])), None)
+
+    def _running(self) -> list[Run]:
+        query = f"{_children_of(self._run_id)} AND attributes.status = 'RUNNING'"
+        return self._runs.search(query, experiments=[self._experiment.id])
 
     def _children(self) -> list[Run]:
         return self._runs.search(_children_of(self._run_id), experiments=[self._experiment.id])

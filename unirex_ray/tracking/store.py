@@ -87,19 +87,15 @@ def verdict_tags(metrics: TrialMetrics) -> dict[str, str]:
     return tags
 
 
-class OpenSweep(Protocol):
-    """The runs of one sweep, while it runs; whatever else the store records leaves them alone.
+class SweepLog(Protocol):
+    """What is written of one sweep while it runs; metrics are raw values by logged key.
 
     Trials are found by their identifiers before they are created, so a retry, a restore and a resumed sweep continue
-    what is there. Metrics are raw values by logged key; non-finite ones are the caller's to refuse.
+    what is there. Non-finite metrics are the caller's to refuse.
     """
 
-    @property
-    def run_id(self) -> str:
-        """The store's own identifier of the sweep."""
-
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Find or create a trial and set it running; returns the store's own identifier."""
+        """Find or create a trial and set it running; returns its identifier here."""
 
     def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
         """Add an epoch to the trial's history; an epoch that is already there stays as it is.
@@ -116,24 +112,35 @@ class OpenSweep(Protocol):
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         """Keep a text as an artifact of a trial, or of the sweep (None)."""
 
-    def log_bytes(self, trial_id: str | None, name: str, data: bytes) -> None:
-        """Keep a file of this content as an artifact of a trial, or of the sweep (None)."""
-
-    def log_file(self, trial_id: str | None, file: Path, folder: str | None = None) -> None:
+    def log_file(self, trial_id: str | None, file: Path) -> None:
         """Keep a file as an artifact of a trial, or of the sweep (None)."""
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """The sweep's trials, by method, configuration and seed.
 
         Args:
-            history: read the metrics of every epoch as well (some requests per trial).
+            history: with the metrics of every epoch (of a store, some requests per trial).
         """
 
     def finish(self) -> None:
         """Record the sweep as completed."""
 
     def fail(self, reason: str) -> None:
-        """Record the sweep as failed; trials that were running can be continued by a later `open_sweep`."""
+        """Record the sweep as failed; trials that were running can be continued later."""
+
+
+class OpenSweep(SweepLog, Protocol):
+    """The runs of one sweep in a store; whatever else the store records leaves them alone."""
+
+    @property
+    def run_id(self) -> str:
+        """The store's own identifier of the sweep."""
+
+    def as_of(self, at: float) -> None:
+        """What is recorded from now on happened at this time, in seconds since 1970."""
+
+    def has_trials(self, count: int) -> bool:
+        """Whether the sweep has so many trials, or more; quick, also for thousands."""
 
 
 class RunStore(Protocol):
@@ -150,6 +157,7 @@ class RunStore(Protocol):
         seeds: Sequence[int],
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        at: float | None = None,
     ) -> OpenSweep:
         """Find or create a sweep and set it running.
 
@@ -158,6 +166,7 @@ class RunStore(Protocol):
             seeds: that every configuration has to complete.
             params: the settings, flat; values other than text are written as JSON. Those that a run has already stay.
             tags: `DATA_DIGEST` at least; existing tags are overwritten, and the protocol's in the trials as well.
+            at: when a sweep that is created began, in seconds since 1970; None: now.
         """
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
