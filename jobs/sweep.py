@@ -24,7 +24,7 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:], lambda own, tree: space_file(own.space, tree))
 
     # Only now, as they take seconds: --help and refusals answer at once.
-    from unirex_ray.cli.next_steps import after_sweep, print_next
+    from unirex_ray.cli.next_steps import after_sweep, print_next, resume_command
     from unirex_ray.report.table import console
     from unirex_ray.sweep.finish import print_outcome
     from unirex_ray.sweep.run import run_sweep
@@ -35,7 +35,8 @@ def main() -> None:
     check_remote_code(file, space.presets, tree)
     config = build_config(space.presets, tree)
     fixed = {key for key, _ in flatten(tree)}
-    outcome = run_sweep(config, space, fixed=fixed, resume=options.resume, warm_start=options.warm_start)
+    go_on = resume_command(sys.argv)
+    outcome = run_sweep(config, space, fixed=fixed, resume=options.resume, warm_start=options.warm_start, go_on=go_on)
     out = console()
     print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Iterable
 
@@ -17,6 +18,18 @@ class DamagedFileError(UserError):
 
 class StoreAwayError(UserError):
     """No run store answers where one is expected."""
+
+
+class StoppedError(Exception):
+    """A job was ended before it was done, by its user or by what it runs on; what it did by then is kept.
+
+    Attributes:
+        exit_code: 128 and the number of the signal, or 1.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -36,9 +49,21 @@ def first_line(error: BaseException) -> str:
 
 
 def exit_on_user_error(main: Callable[[], None]) -> None:
-    """Run a job's `main`; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run a job's `main`; a `UserError` becomes one line on stderr and exit code 2, what stops it a line as well."""
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except StoppedError as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        raise SystemExit(stopped.exit_code) from None
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" at {error.filename!r}" if error.filename else ""
+        print(f"error: the disk is full{where}: free some space, and repeat the command", file=sys.stderr)
+        raise SystemExit(1) from None

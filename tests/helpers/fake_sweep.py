@@ -4,6 +4,7 @@ import sys
 
 from helpers.fake_trainer import train_fake
 
+from unirex_ray.cli.next_steps import resume_command
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error
@@ -20,7 +21,9 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
     space = load_space(options.space)
     config = build_config(space.presets, tree)
-    print_outcome(run_sweep(config, space, resume=options.resume, train_function=train_fake), console())
+    go_on = resume_command(sys.argv)
+    outcome = run_sweep(config, space, resume=options.resume, train_function=train_fake, go_on=go_on)
+    print_outcome(outcome, console())
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,7 @@ from rich.console import Console
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.job import EpochDone, TrialJob, TrialLost
-from unirex_ray.errors import UserError
+from unirex_ray.errors import StoppedError, UserError
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.finish import SweepOutcome
@@ -26,7 +24,6 @@ from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.schedule import Signal
 from unirex_ray.sweep.searcher import OptunaSearcher, StudyHistory
 from unirex_ray.sweep.space import parse_space
-from unirex_ray.sweep.tune import _sigterm_raises
 from unirex_ray.tracking.protocol import protocol_line, protocol_of
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PROTOCOL_LINE
 from unirex_ray.training.state import TrialResult
@@ -280,7 +277,11 @@ def test_a_terminal_gets_a_table(sweep: Callable[..., SweepOutcome]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("error", "reason"), [(RuntimeError("no GPU"), "RuntimeError: no GPU"), (KeyboardInterrupt(), "interrupted")]
+    ("error", "reason"),
+    [
+        (RuntimeError("no GPU"), "RuntimeError: no GPU"),
+        (StoppedError("stopped by Ctrl-C", exit_code=130), "stopped by Ctrl-C after 0 of 6 trials"),
+    ],
 )
 def test_a_sweep_that_breaks_is_recorded_as_failed_and_can_be_resumed(
     sweep: Callable[..., SweepOutcome], error: BaseException, reason: str
@@ -298,11 +299,3 @@ def test_a_sweep_that_breaks_is_recorded_as_failed_and_can_be_resumed(
     # Of the trial that was resumed, nobody knows how long it took.
     summary = json.loads((outcome.output / "sweep.json").read_text())
     assert set(summary["trials"]) - set(summary["seconds"]) == {f"{outcome.sweep_id}-aa-ig-0000-s0"}
-
-
-def test_sigterm_ends_a_sweep_with_an_exception() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, _sigterm_raises():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert ended.value.code == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is before

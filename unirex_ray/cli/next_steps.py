@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -48,7 +48,7 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     """Bring MLflow what it has not taken, compare, export, train the best again, look at the runs."""
     uri, same_store = resolve_tracking_uri(config), _store_options(config)
     view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-    sync = [f"python jobs/sync.py {_store_options(config)}"] if outcome.not_delivered else []
+    sync = [f"python jobs/sync.py {option('output', config.output)}"] if outcome.not_delivered else []
     if outcome.best is None:
         return [*sync, view]
     output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
@@ -64,6 +64,11 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
         f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}{trust}",
         view,
     ]
+
+
+def resume_command(argv: Sequence[str]) -> str:
+    """The command that was given, with `--resume`."""
+    return shlex.join(["python", *argv, *([] if "--resume" in argv else ["--resume"])])
 
 
 def after_sync(synced: Synced) -> list[str]:

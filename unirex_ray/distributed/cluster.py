@@ -101,6 +101,21 @@ def node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def cluster_answers() -> bool:
+    """Whether the connected cluster and its part on this machine take connections."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    raylet = getattr(getattr(ray._private.worker, "_global_node", None), "raylet_socket_name", None)
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+        if raylet:
+            with socket.socket(socket.AF_UNIX) as local:
+                local.settimeout(2)
+                local.connect(raylet)
+    except OSError:
+        return False
+    return True
+
+
 def free_resources() -> dict[str, float]:
     """CPUs and GPUs of the connected cluster that nobody uses."""
     return {kind: count for kind, count in ray.available_resources().items() if kind in ("CPU", "GPU")}

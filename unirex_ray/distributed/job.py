@@ -69,8 +69,8 @@ Message = EpochDone | TrialResult | TrialFailed | TrialLost
 
 
 def ended_by(error: BaseException) -> TrialFailed | TrialLost:
-    """What an exception in a trial means: of the operating system (a full disk, a share that is gone), it is lost."""
-    kind = TrialLost if isinstance(error, OSError) else TrialFailed
+    """What an exception in a trial means: of its surroundings (disk, memory, what is installed there), it is lost."""
+    kind = TrialLost if isinstance(error, OSError | MemoryError | ImportError) else TrialFailed
     return kind(reason=reason_of(error))
 
 

@@ -250,7 +250,7 @@ def _cause(error: train.TrainingFailedError) -> BaseException:
         return failure
     failures = list(error.worker_failures.values()) if isinstance(error, train.WorkerGroupError) else [error]
     # Where one worker is lost, the others fail as well, in the middle of a sum.
-    outside = [failure for failure in failures if _is_rays(failure) or isinstance(failure, OSError)]
+    outside = [failure for failure in failures if _is_rays(failure) or isinstance(ended_by(failure), TrialLost)]
     cause: BaseException = (outside or failures)[0]
     return cause
 

@@ -22,6 +22,7 @@ from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
 
+_LOSSES = 3
 RATIONALES = "rationales.html"
 """The page of a trial's highlights, in its folder and its run."""
 
@@ -66,6 +67,7 @@ class Driver:
         concurrency: tells how many trials may run at once by now.
 
     Attributes:
+        gave_up: why no more trials start, where the same thing outside them ended several in a row; else empty.
         timings: of the trials that this driver ran to their result at one go, in the order in which they ended. Trials
             that were begun before report those seconds as well, and are left out.
     """
@@ -92,10 +94,14 @@ class Driver:
         self._trained: set[str] = set()
         self._ended: set[str] = set()
         self._seconds: dict[str, dict[str, float]] = {}
+        self._losses: list[str] = []
+        self.gave_up = ""
         self.timings: dict[str, Timing] = {}
 
     def suggest(self) -> TrialJob | Signal:
         """The next trial, on record as running; `WAIT` also while enough trials run."""
+        if self.gave_up:
+            return Signal.DONE
         if len(self._live) >= self._concurrency():
             return Signal.WAIT
         started = time.perf_counter()
@@ -201,3 +207,12 @@ class Driver:
             self._sweep.log_text(trial_id, "rungs.txt", rungs)
         self._sweep.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
         self._display.ended(record)
+        self._note_loss(record)
+
+    def _note_loss(self, record: TrialRecord) -> None:
+        """Give up where a full disk, say, would end one trial after the other."""
+        # What stands in quotes, a trial's folder for instance, is each trial's own.
+        reason = (record.reason or "").partition("'")[0]
+        self._losses = [*self._losses, reason] if record.status == "lost" and reason in self._losses[:1] else [reason]
+        if record.status == "lost" and len(self._losses) == _LOSSES:
+            self.gave_up = f"stopped, as {_LOSSES} trials in a row were lost to the same: {record.reason}:"

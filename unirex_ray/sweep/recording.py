@@ -20,7 +20,8 @@ from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec, TrialStatus
 from unirex_ray.tracking.store import OpenSweep, RunStore, SweepStatus, own_database, recorded_uri, resolve_tracking_uri
 
-_PATIENCE_SECONDS, _HASTE_SECONDS = 60.0, 10.0
+_PATIENCE_SECONDS, _HASTE_SECONDS = 60.0, 2.0
+"""For which a store may be away at the end of a sweep, and of one that is stopped: whoever stops it may not wait."""
 
 
 class Recording:
@@ -99,7 +100,11 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.not_delivered = self._delivery.close(_PATIENCE_SECONDS if kind is None else _HASTE_SECONDS)
+        self.close(in_haste=kind is not None)
+
+    def close(self, *, in_haste: bool) -> None:
+        """Wait for the store, for a while, and end the delivery."""
+        self.not_delivered = self._delivery.close(_HASTE_SECONDS if in_haste else _PATIENCE_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)

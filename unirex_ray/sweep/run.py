@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +16,11 @@ from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import connect, node_resources, place, trials_at_once
 from unirex_ray.distributed.job import TrainFunction, reason_of
+from unirex_ray.errors import StoppedError
 from unirex_ray.report.table import console as make_console
 from unirex_ray.sweep.display import make_display
 from unirex_ray.sweep.driver import Driver, settings_read
+from unirex_ray.sweep.ends import signals_stop
 from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, write_results
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
@@ -47,6 +50,7 @@ from unirex_ray.training.prepare import choose_precision
 from unirex_ray.training.trial import train_trial
 
 
+@signals_stop()
 def run_sweep(
     config: Config,
     space: Space,
@@ -57,6 +61,7 @@ def run_sweep(
     train_function: TrainFunction = train_trial,
     open_store: Callable[[str], RunStore] = MlflowStore,
     console: Console | None = None,
+    go_on: str = "",
 ) -> SweepOutcome:
     """Search every method's configurations, record each trial, and select.
 
@@ -66,9 +71,11 @@ def run_sweep(
         resume: continue the sweep in `output`, which may grow (see `SweepFolder.begin`); start it where there is none.
         warm_start: output of a finished sweep whose results the searchers take into account.
         train_function: trains one trial; must be importable by the workers.
+        go_on: the command that continues the sweep, for whoever stops it.
 
     Raises:
         UserError: before any trial starts, for whatever the user can put right.
+        StoppedError: for a signal, and where the cluster is lost; a later call with `resume` goes on.
     """
     console = console or make_console()
     plan = plan_sweep(config, space, fixed)
@@ -105,7 +112,7 @@ def run_sweep(
         earlier = sweep.trials(history=True)
         console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
         console.print(_headline(extent, earlier, placement.concurrency), markup=False, soft_wrap=True)
-        with recording, _failure_recorded(sweep):
+        with signals_stop(), recording, _failure_recorded(sweep, extent.most_trials, go_on):
             with make_display(console, extent, earlier) as display:
                 schedule = Schedule(extent, plan.searchers, earlier, known.results if known else None)
                 driver = Driver(
@@ -119,7 +126,17 @@ def run_sweep(
                     concurrency=trials_at_once(plan.config, node_resources),
                 )
                 names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
-                fit(driver, corpus, train_function, placement, **names, max_failures=config.sweep.max_failures)
+                fit(
+                    driver,
+                    corpus,
+                    train_function,
+                    placement,
+                    **names,
+                    max_failures=config.sweep.max_failures,
+                    on_loss=lambda: _end_without_cluster(recording, extent.most_trials, go_on),
+                )
+            if driver.gave_up:
+                raise StoppedError(driver.gave_up, exit_code=1)
             outcome = write_results(
                 plan,
                 folder,
@@ -196,10 +213,35 @@ def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], concurrency: 
 
 
 @contextmanager
-def _failure_recorded(sweep: SweepLog) -> Iterator[None]:
-    """Record the sweep as failed where its trials end in an exception."""
+def _failure_recorded(sweep: SweepLog, trials: int, go_on: str) -> Iterator[None]:
+    """Record the sweep as failed where it ends in an exception; a `StoppedError` then says how far it came.
+
+    Args:
+        trials: how many the sweep has at most.
+        go_on: see `run_sweep`.
+    """
     try:
         yield
+    except StoppedError as error:
+        told = _record_stop(sweep, trials, str(error), go_on)
+        raise StoppedError(told, exit_code=error.exit_code) from error.__cause__
     except BaseException as error:
-        sweep.fail("interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
+        with suppress(OSError):  # the journal is on a full disk, say: the error itself says so
+            sweep.fail(reason_of(error))
         raise
+
+
+def _record_stop(sweep: SweepLog, trials: int, why: str, go_on: str) -> str:
+    """Record a sweep as stopped; returns what its user is told."""
+    ended = sum(record.status not in ("running", "lost") for record in sweep.trials())
+    told = f"{why} after {ended} of {trials} trials"
+    with suppress(OSError):
+        sweep.fail(told)
+    return f"{told}\ngo on with: {go_on}" if go_on else told
+
+
+def _end_without_cluster(recording: Recording, trials: int, go_on: str) -> None:
+    """What is left to do when Ray is gone."""
+    told = _record_stop(recording.sweep, trials, "stopped, as its Ray cluster does not answer any more", go_on)
+    recording.close(in_haste=True)
+    print(f"\n{told}", file=sys.stderr, flush=True)

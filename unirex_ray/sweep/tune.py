@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -22,11 +18,12 @@ from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.trainable.function_trainable import wrap_function
 
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import Placement, free_resources
+from unirex_ray.distributed.cluster import Placement, cluster_answers, free_resources
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
 from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.sweep.driver import Driver
+from unirex_ray.sweep.ends import cluster_watched, signals_noted
 from unirex_ray.sweep.schedule import Signal
 
 _SETTINGS = {
@@ -43,24 +40,6 @@ _MANY = str(10**6)
 _PATIENCE_SECONDS = 60.0
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that a stopped job leaves no run open."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@_sigterm_raises()
 def fit(
     driver: Driver,
     corpus: Corpus,
@@ -70,14 +49,19 @@ def fit(
     name: str,
     scratch: str,
     max_failures: int,
+    on_loss: Callable[[], None],
 ) -> None:
-    """Run the driver's trials on the connected cluster until it has no more; SIGTERM raises `SystemExit`.
+    """Run the driver's trials on the connected cluster until it has no more.
 
     Args:
         train_function: trains one trial; must be importable by the workers.
         name: of Tune's experiment.
         scratch: folder for Ray's own files, which are of no use afterwards.
         max_failures: restarts of a trial whose process was lost.
+        on_loss: called in another thread before this process ends with its cluster.
+
+    Raises:
+        StoppedError: for a signal.
     """
     shared = [ray.put(corpus)]
     if placement.worker is None:
@@ -91,6 +75,7 @@ def fit(
             max_failures=max_failures,
         )
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
+    callback = TuneCallbackAdapter(driver)
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(placement.trial)),
@@ -106,14 +91,15 @@ def fit(
         run_config=tune.RunConfig(
             name=name,
             storage_path=scratch,
-            callbacks=[TuneCallbackAdapter(driver)],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),
     )
     for library in ("ray.tune", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    tuner.fit()
+    with signals_noted() as callback.check, cluster_watched(cluster_answers, on_loss):
+        tuner.fit()
 
 
 def _closing(trial_function: Any) -> type:
@@ -184,7 +170,13 @@ def _amounts(resources: Mapping[str, float]) -> str:
 
 
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
-    """The driver as Tune's callback; replaces the one that prints."""
+    """The driver as Tune's callback; replaces the one that prints.
+
+    Attributes:
+        check: called in each round of Tune's loop; what it raises ends the loop.
+    """
+
+    check: Callable[[], None]
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -193,6 +185,7 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
+        self.check()
         now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
         since = self._pending_since
         self._pending_since = {name: since.get(name, now) for name in pending}

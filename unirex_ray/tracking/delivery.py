@@ -21,6 +21,8 @@ DELIVERED = "journal.delivered.json"
 _FIRST_WAIT, _LONGEST_WAIT, _LAST_WAIT = 1.0, 30.0, 2.0
 """Seconds between tries: they double up to the longest; while the sweep waits for its end, they are short."""
 
+_TELL_SECONDS = 10.0
+
 
 class Delivery:
     """Delivers events in their order, each until the store takes it.
@@ -79,12 +81,15 @@ class Delivery:
         Returns:
             How many events it has not taken.
         """
-        began = time.monotonic()
+        began = told = time.monotonic()
         with self._news:
             self._closing = True
             self._news.notify_all()
             while self._waiting and not (self._failing and time.monotonic() - began > patience):
                 self._news.wait(0.2)
+                if time.monotonic() - told > _TELL_SECONDS:
+                    told = time.monotonic()
+                    self._say(f"{len(self._waiting)} events are still on their way to MLflow")
             self._abandoned = True
             self._news.notify_all()
             left = len(self._waiting)

@@ -94,6 +94,12 @@ def _connect_database(uri: str, file: Path) -> MlflowClient:
     return client
 
 
+def leave_retries_to_us() -> None:
+    """Who writes a sweep tries again by itself, and tells the user; MLflow would try for minutes without a word."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
 @contextmanager
 def _short_timeouts() -> Iterator[None]:
     """Fail in seconds: MLflow's own retries take minutes."""

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
-from unirex_ray.tracking.mlflow_connect import checked_uri, connect, find_or_create_experiment
+from unirex_ray.tracking.mlflow_connect import checked_uri, connect, find_or_create_experiment, leave_retries_to_us
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
 from unirex_ray.tracking.mlflow_sweep import TABLE_DIGEST, MlflowSweep, own_tags, recorded_trials
 from unirex_ray.tracking.records import Evaluation, TrialRecord
@@ -71,6 +71,7 @@ class MlflowStore:
         """See `RunStore`."""
         if not re.fullmatch(r"[\w.-]+", sweep_id):
             raise UserError(f"a sweep's name may hold letters, digits, '_', '-' and '.', but got {sweep_id!r}")
+        leave_retries_to_us()
         corpus = find_or_create_experiment(self._runs.client, self.uri, experiment)
         of_sweep = f"tags.{SWEEP_ID} = '{sweep_id}'"
         parents = self._runs.search(f"{of_sweep} AND tags.{SEEDS} LIKE '%'", experiments=[corpus.id])

@@ -1,0 +1,96 @@
+"""How a sweep ends before it is done: by a signal, or with its cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from unirex_ray.errors import StoppedError
+
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of its terminal"}
+_LOOK_SECONDS, _LOOKS = 2.0, 5
+
+
+@contextmanager
+def signals_stop() -> Iterator[None]:
+    """Turn the signals that ask a process to end into a `StoppedError`, wherever it is.
+
+    To be entered again behind `ray.init`, which has handlers of its own.
+    """
+
+    def stop(stopped: StoppedError) -> None:
+        raise stopped
+
+    with _on_signals(stop):
+        yield
+
+
+@contextmanager
+def signals_noted() -> Iterator[Callable[[], None]]:
+    """The same where code of others is at work, which an exception in its middle would confuse.
+
+    Yields:
+        What raises it, to be called now and then; it is called at the end as well.
+    """
+    noted: list[StoppedError] = []
+
+    def check() -> None:
+        if noted:
+            raise noted.pop()
+
+    with _on_signals(noted.append):
+        yield check
+    check()
+
+
+@contextmanager
+def _on_signals(act: Callable[[StoppedError], None]) -> Iterator[None]:
+    """In the main thread; ignored signals stay ignored, and a second one ends the process as usual."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for again in before:
+            signal.signal(again, signal.SIG_DFL)
+        act(StoppedError(f"stopped by {_SIGNALS[signal.Signals(number)]}", exit_code=128 + number))
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {n: signal.getsignal(n) for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def cluster_watched(answers: Callable[[], bool], on_loss: Callable[[], None]) -> Iterator[None]:
+    """End this process when the cluster is lost: in the middle of a call to Ray, no exception reaches it.
+
+    Args:
+        answers: whether the cluster does; asked in a thread of its own, every other second.
+        on_loss: what is to be done before, in that thread.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        silent = 0
+        while silent < _LOOKS:
+            if ended.wait(_LOOK_SECONDS):
+                return
+            silent = 0 if answers() else silent + 1
+        try:
+            on_loss()
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=watch, name="cluster-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
