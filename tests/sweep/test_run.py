@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -279,6 +280,36 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
     assert sum(starts.values()) <= 12 + 2
     config = build_config(space.presets).changed({"sweep.searcher": searcher})
     assert (output / "leaderboard.csv").read_text() == expected_board(space, config)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("end", "code"), [("SIGTERM", 143), ("raylet", 1)])
+def test_a_sweep_that_is_stopped_leaves_no_run_open_and_says_how_to_go_on(end: str, code: int, tmp_path: Path) -> None:
+    space_file, output = tmp_path / "space.yaml", tmp_path / "out"
+    space_file.write_text(yaml.safe_dump(KILL_SPACE))
+    command = [str(TESTS / "helpers" / "fake_sweep.py"), "--space", str(space_file), f"--output={output}"]
+    environment = {**os.environ, "PYTHONPATH": with_helpers(), "FAKE_EPOCH_SECONDS": "0.5"}
+    with (tmp_path / "errors.txt").open("w") as errors:
+        driver = subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True, stderr=errors)
+    events, deadline = output / "events.txt", time.monotonic() + 120
+    while not (events.exists() and "end " in events.read_text()):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if end == "raylet":
+        subprocess.run(["pkill", "-KILL", "-P", str(driver.pid), "-x", "raylet"], check=True)
+    else:
+        driver.send_signal(signal.Signals[end])
+    assert driver.wait(60) == code
+    *_, told, go_on = (tmp_path / "errors.txt").read_text().splitlines()
+    why = "stopped, as its Ray cluster does not answer any more" if end == "raylet" else "stopped by"
+    assert told.startswith(why)
+    assert told.endswith(" of 12 trials")
+    assert go_on == f"go on with: python {shlex.join(command)} --resume"
+    (recorded,) = MlflowStore(resolve_tracking_uri(Config(output=str(output)))).sweeps("reviews")
+    assert (recorded.status, recorded.tags["reason"]) == ("failed", told)
+    client = MlflowClient(f"sqlite:///{output}/mlflow.db")
+    assert "RUNNING" not in {client.get_run(trial.run_id).info.status for trial in recorded.trials if trial.run_id}
 
 
 @pytest.mark.ray

@@ -10,22 +10,24 @@ from typing import Any
 import pytest
 import torch
 from helpers.fake_trainer import highlight
-from helpers.memory_store import MemoryStore
+from helpers.memory_store import MemoryStore, MemorySweep
 from helpers.tiny import tiny_corpus
 from rich.console import Console
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.job import EpochDone, TrialJob, TrialLost
-from unirex_ray.errors import StoppedError, UserError
+from unirex_ray.errors import StoppedError, StoreAwayError, UserError
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.finish import SweepOutcome
+from unirex_ray.sweep.recording import sync
 from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.schedule import Signal
 from unirex_ray.sweep.searcher import OptunaSearcher, StudyHistory
 from unirex_ray.sweep.space import parse_space
+from unirex_ray.tracking.journaled_sweep import JournaledSweep
 from unirex_ray.tracking.protocol import protocol_line, protocol_of
-from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PROTOCOL_LINE
+from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PROTOCOL_LINE, own_database
 from unirex_ray.training.state import TrialResult
 
 SPACE = parse_space({"parameters": {"train.learning_rate": {"choice": [1e-5, 2e-5, 3e-5]}}}, "s.yaml")
@@ -299,3 +301,108 @@ def test_a_sweep_that_breaks_is_recorded_as_failed_and_can_be_resumed(
     # Of the trial that was resumed, nobody knows how long it took.
     summary = json.loads((outcome.output / "sweep.json").read_text())
     assert set(summary["trials"]) - set(summary["seconds"]) == {f"{outcome.sweep_id}-aa-ig-0000-s0"}
+
+
+class Leaving(MemoryStore):
+    """Is away once it was opened so many times."""
+
+    def __init__(self, opened: int) -> None:
+        super().__init__()
+        self.left = opened
+
+    def open_sweep(self, **arguments: Any) -> MemorySweep:
+        if self.left <= 0:
+            raise StoreAwayError("cannot use tracking.uri = 'http://there'")
+        self.left -= 1
+        opened = super().open_sweep(**arguments)
+        opened.log_epoch = self._away  # type: ignore[method-assign]
+        return opened
+
+    def _away(self, *_: object, **__: object) -> None:
+        raise ConnectionError("refused")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unirex_ray.sweep.recording._PATIENCE_SECONDS", 0.1)
+
+
+@pytest.mark.slow
+def test_a_store_that_goes_away_costs_the_sweep_nothing_and_is_brought_up_to_date(
+    sweep: Callable[..., SweepOutcome], impatient: None
+) -> None:
+    console = Console(record=True, width=300)
+    outcome = sweep(Leaving(1), console=console)
+    assert outcome.status == "completed"
+    assert outcome.not_delivered > 6
+    assert "MLflow takes nothing (refused); the sweep goes on" in console.export_text()
+    board = (outcome.output / "leaderboard.csv").read_bytes()
+    resumed = sweep(Leaving(0), resume=True)  # also at the start
+    assert (outcome.output / "leaderboard.csv").read_bytes() == board
+    assert resumed.not_delivered > outcome.not_delivered
+
+    store, told = MemoryStore(), list[str]()
+    config = Config(output=str(outcome.output))
+    synced = sync(config, told.append, lambda uri: store)
+    assert (synced.status, synced.statuses, synced.uri) == ("completed", {"completed": 6}, own_database(config))
+    (recorded,) = store.sweeps("tiny")
+    assert recorded.status == "completed"
+    assert {r.spec.trial_id: r.metrics for r in recorded.trials} == {
+        r.spec.trial_id: r.metrics for row in outcome.rows for r in row.configuration.records
+    }
+    assert {*the_sweep(store)["artifacts"]} >= {"leaderboard.csv", "sweep.json", "best_config.yaml"}
+    with pytest.raises(UserError, match="http://there"):
+        sync(config, told.append, lambda uri: Leaving(0))
+
+
+@pytest.mark.slow
+def test_a_new_sweep_needs_its_store(sweep: Callable[..., SweepOutcome], tmp_path: Path) -> None:
+    with pytest.raises(StoreAwayError, match="http://there"):
+        sweep(Leaving(0), trials=breaking(AssertionError("no trial may start")))
+    with pytest.raises(UserError, match=r"holds no journal\.jsonl"):
+        sync(Config(output=str(tmp_path / "out")), print, lambda uri: MemoryStore())
+
+
+@pytest.mark.slow
+def test_a_sweep_from_before_there_were_journals_goes_on(sweep: Callable[..., SweepOutcome]) -> None:
+    store = MemoryStore()
+    before = sweep(store)
+    for file in ("journal.jsonl", "journal.delivered.json"):
+        (before.output / file).unlink()
+    after = sweep(store, changes={"sweep": {"seeds": [0, 1]}}, resume=True)
+    assert statuses(store) == ["completed"] * 12
+    again = MemoryStore()
+    sync(Config(output=str(after.output)), print, lambda uri: again)
+    essence = [[(t.spec, t.status, t.metrics) for t in s.sweeps("tiny")[0].trials] for s in (store, again)]
+    assert essence[0] == essence[1]
+    (params,) = {tuple(run["params"]) for run in again.runs.values() if "spec" in run and "aa-ig" in str(run["spec"])}
+    assert {"model.encoder", "train.learning_rate"} <= {*params}
+
+
+@pytest.mark.slow
+def test_sync_closes_a_sweep_whose_driver_was_killed(
+    sweep: Callable[..., SweepOutcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(JournaledSweep, "fail", lambda self, reason: None)  # nobody was there to say it
+        with pytest.raises(RuntimeError):
+            sweep(MemoryStore(), trials=breaking(RuntimeError("x")))
+    store = MemoryStore()
+    synced = sync(Config(output=str(tmp_path / "out")), print, lambda uri: store)
+    assert (synced.status, synced.statuses) == ("failed", {"running": 1})
+    assert the_sweep(store)["tags"]["reason"] == "its driver was killed"
+    assert sweep(store, resume=True).status == "completed"
+    assert statuses(store) == ["completed"] * 6
+
+
+@pytest.mark.slow
+def test_the_same_loss_three_times_in_a_row_stops_a_sweep(sweep: Callable[..., SweepOutcome]) -> None:
+    store = MemoryStore()
+    everywhere = {f"-{index:04d}-s0" for index in range(3)}
+    with pytest.raises(StoppedError, match=r"3 trials in a row were lost to the same: OSError.* No space") as stopped:
+        sweep(store, trials=losing(everywhere), go_on="python jobs/sweep.py --resume")
+    assert stopped.value.exit_code == 1
+    assert str(stopped.value).endswith("after 0 of 6 trials\ngo on with: python jobs/sweep.py --resume")
+    assert statuses(store) == ["lost"] * 3
+    assert the_sweep(store)["tags"]["status"] == "failed"
+    assert sweep(store, resume=True).status == "completed"

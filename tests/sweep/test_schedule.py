@@ -273,6 +273,21 @@ def test_rung_is_rescored_over_all_first_seeds_of_the_method() -> None:
     assert schedule.on_complete(specs[1].trial_id, again).status == "stopped"  # too late
 
 
+@pytest.mark.parametrize("reported", [1, 2, 3])
+def test_a_trial_whose_driver_ended_before_the_verdict_of_a_rung_is_judged_when_it_reports_again(reported: int) -> None:
+    """At epoch 2; one that had gone on behind it is not judged twice."""
+    extent = make_extent(seeds=(0,), rungs=(2,))
+    good, bad = ({m.key: v if m.higher_is_better else 1 - v for m in NRG_METRICS} for v in (0.9, 0.1))
+    first = build(extent, "grid")
+    specs = [spec for _ in range(4) if isinstance(spec := first.next(), TrialSpec) and spec.method == METHODS[0]]
+    history = {epoch: TrialMetrics(dev=bad) for epoch in range(1, reported + 1)}
+    loser = TrialRecord(spec=specs[1], status="running", history=history)
+    winner = TrialRecord(spec=specs[0], status="completed", history={2: TrialMetrics(dev=good)})
+    again = build(extent, "grid", (winner, loser))
+    verdict = again.on_report(loser.spec.trial_id, 2, TrialMetrics(dev=bad))
+    assert verdict.status == ("running" if reported == 3 else "stopped")
+
+
 def test_a_stopped_trial_goes_on_when_nothing_else_is_left_and_it_is_among_the_best_by_now() -> None:
     extent = SweepExtent(sweep_id="w", budgets={"unirex-dlm-p": 5}, seeds=(0, 1), rungs=(1, 2), reduction=2)
     schedule = build(extent, "grid")

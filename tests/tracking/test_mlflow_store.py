@@ -106,6 +106,21 @@ def test_a_failed_sweep_leaves_nothing_running_and_can_go_on(
     assert len(by_name) == 2
 
 
+def test_what_is_recorded_later_has_the_time_at_which_it_happened(
+    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+) -> None:
+    begun, ended = 1_600_000_000.0, 1_600_003_600.0
+    opened = store.open_sweep(experiment=request.node.name, sweep_id="s9", seeds=(0,), params={}, tags={}, at=begun)
+    opened.as_of(begun + 1)
+    opened.open_trial(spec(), params={}, tags={})
+    opened.as_of(ended)
+    opened.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 0.5}))
+    opened.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics())
+    opened.finish()
+    times = {(run.info.start_time, run.info.end_time) for run in runs(uri, request.node.name).values()}
+    assert times == {(1_600_000_000_000, 1_600_003_600_000), (1_600_000_001_000, 1_600_003_600_000)}
+
+
 def test_artifacts_lie_next_to_the_database(
     sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
