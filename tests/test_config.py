@@ -89,6 +89,16 @@ def test_the_tree_is_frozen():
         ({"model": {"layers": 0}}, ["model.layers = 0"]),
         ({"model": {"head": "mlp"}}, ["model.head = 'mlp'", "mlp-2048-2"]),
         ({"sweep": {"seeds": [1, 1]}}, ["sweep.seeds must be distinct", "[1, 1]"]),
+        ({"sweep": {"seeds": [0, 2**32]}}, ["sweep.seeds must be distinct", "at most 4294967295", "[0, 4294967296]"]),
+        ({"train": {"seed": 10**30}}, ["train.seed = 1", "less than or equal to 4294967295"]),
+        ({"data": {"seed": 2**32}}, ["data.seed = 4294967296", "less than or equal to 4294967295"]),
+        ({"sweep": {"seed": 2**32}}, ["sweep.seed = 4294967296", "less than or equal to 4294967295"]),
+        ({"loss": {"top_k_percents": [5, 10, 5]}}, ["loss.top_k_percents must be distinct", "[5, 10, 5]"]),
+        ({"sweep": {"nrg_weights": [1e308, 1e308, 1]}}, ["sweep.nrg_weights", "at most 1e+06"]),
+        (
+            {"tracking": {"uri": "http://there:5000/?token=secret"}},
+            ["tracking.uri must hold no ?", "MLFLOW_TRACKING_TOKEN"],
+        ),
         ({"sweep": {"rungs": [2, 1]}}, ["sweep.rungs must be increasing", "[2, 1]"]),
         ({"sweep": {"nrg_weights": [0, 0, 0]}}, ["sweep.nrg_weights", "not all 0"]),
         ({"train": 3}, ["train = 3"]),
@@ -168,7 +178,15 @@ def test_help_lists_every_key(capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1, 2]", "must hold a YAML mapping"), ("a: [", "not valid YAML"), ("", "must hold a YAML mapping")],
+    [
+        ("[1, 2]", "must hold a YAML mapping"),
+        ("a: [", "not valid YAML"),
+        ("", "must hold a YAML mapping"),
+        ("a: 1\na: 2", "not valid YAML: the key 'a' stands there twice.* line 2"),
+        ("x: {a: 1, b: 2, a: 1}", "the key 'a' stands there twice"),
+        ("a: &x {b: *x}", "what an anchor names holds itself"),
+        ("a: &x [1, [*x]]", "what an anchor names holds itself"),
+    ],
 )
 def test_broken_files_are_refused(tmp_path, content, message):
     path = tmp_path / "broken.yaml"
@@ -180,6 +198,12 @@ def test_broken_files_are_refused(tmp_path, content, message):
         load_yaml(tmp_path / "absent.yaml")
     with pytest.raises(UserError, match="cannot read"):
         load_yaml(tmp_path)
+
+
+def test_anchors_and_merges_are_read(tmp_path):
+    path = tmp_path / "anchors.yaml"
+    path.write_text("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\ne: *x")
+    assert load_yaml(path) == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}, "e": {"b": 1, "c": 2}}
 
 
 def test_overrides_are_validated_again():

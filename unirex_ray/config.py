@@ -63,8 +63,10 @@ def without_credentials(uri: str) -> str:
     """`uri` as it is.
 
     Raises:
-        ValueError: if it holds a user or a password: it is shown, logged and exported.
+        ValueError: if it holds a user, a password or a query, which may be a token: it is shown, logged and exported.
     """
+    if "?" in uri and uri.startswith("http"):
+        raise ValueError("tracking.uri must hold no ?...; set MLFLOW_TRACKING_TOKEN for a server that wants a token")
     if "@" in urlsplit(uri).netloc:
         raise ValueError(
             "tracking.uri must hold no user and no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -76,6 +78,11 @@ def absolute_database(uri: str) -> str:
     """`uri` with the path of an SQLite database made absolute: whoever reads it later may work in another folder."""
     path = uri.removeprefix("sqlite:///")
     return uri if path in (uri, "") or path.startswith("/") else f"sqlite:///{os.path.abspath(path)}"
+
+
+LARGEST_SEED = 2**32 - 1
+"""What every random generator takes."""
+_LARGEST_WEIGHT = 1e6
 
 
 class _Section(BaseModel):
@@ -103,7 +110,7 @@ class DataConfig(_Section):
         None, description="Task score, for eraser (default: macro_f1) and table (default: accuracy)."
     )
     limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
-    seed: int = Field(0, ge=0, description="Seed of everything drawn while preparing data.")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of everything drawn while preparing data.")
     gold_percent: float = Field(
         100.0, gt=0, le=100, description="Share of the train instances whose gold rationales are used (gamma)."
     )
@@ -169,6 +176,8 @@ class LossConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
+        if len(set(self.top_k_percents)) != len(self.top_k_percents):
+            raise ValueError(f"loss.top_k_percents must be distinct, but got {list(self.top_k_percents)}")
         most = len(self.top_k_percents)
         if self.sampled_top_k is not None and self.sampled_top_k > most:
             raise ValueError(f"loss.sampled_top_k = {self.sampled_top_k}: loss.top_k_percents has {most} to draw from")
@@ -193,7 +202,7 @@ class TrainConfig(_Section):
         False, description="Take the first step at learning rate 0, as version 0.1.0 did; it then changes no weight."
     )
     patience: int = Field(5, ge=1, description="Epochs without a better dev task score before stopping.")
-    seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of initialisation, order and dropout.")
     workers: int = Field(1, ge=1, description="Ray Train workers that share each batch.")
     gpu: bool = Field(False, description="One GPU per worker.")
     threads: int | None = Field(
@@ -246,16 +255,21 @@ class SweepConfig(_Section):
     keep_weights: Literal["selected", "all"] = Field(
         "selected", description="Trained weights that stay: each method's selected and its Pareto front, or all."
     )
-    seed: int = Field(0, ge=0, description="Seed of the searcher.")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of the searcher.")
 
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
-        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"sweep.seeds must be distinct and at least 0, but got {list(self.seeds)}")
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) > LARGEST_SEED:
+            raise ValueError(
+                f"sweep.seeds must be distinct and at least 0, and at most {LARGEST_SEED}, but got {list(self.seeds)}"
+            )
         if list(self.rungs) != sorted(set(self.rungs)) or (self.rungs and self.rungs[0] < 1):
             raise ValueError(f"sweep.rungs must be increasing epochs from 1, but got {list(self.rungs)}")
-        if min(self.nrg_weights) < 0 or sum(self.nrg_weights) <= 0:
-            raise ValueError(f"sweep.nrg_weights must be at least 0 and not all 0, but got {list(self.nrg_weights)}")
+        if min(self.nrg_weights) < 0 or sum(self.nrg_weights) <= 0 or max(self.nrg_weights) > _LARGEST_WEIGHT:
+            raise ValueError(
+                f"sweep.nrg_weights must be at least 0, not all 0 and at most {_LARGEST_WEIGHT:g}, "
+                f"but got {list(self.nrg_weights)}"
+            )
         return self
 
 
@@ -372,7 +386,25 @@ class _Loader(yaml.SafeLoader):
     """Reads what is no plain number as text, as it is spelled: the tree gives it its type.
 
     YAML 1.1 would make booleans of the labels `no` and `yes`, 7 of `007`, and a date of `2020-01-01`.
+    Of a key that stands there twice YAML would take the last, and a file may hold itself: both are refused.
     """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """See PyYAML's."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias and node is not None and node.end_mark is None:  # its end has not been read yet
+            raise yaml.composer.ComposerError(None, None, "what an anchor names holds itself", node.start_mark)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See PyYAML's."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, name in enumerate(names):
+            if name in names[:number] and name != "<<":
+                mark = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands there twice", mark)
+        return super().construct_mapping(node, deep)
 
 
 def _number_or_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from unirex_ray.errors import StoppedError, exit_on_user_error
-from unirex_ray.sweep.ends import cluster_watched, signals_noted, signals_stop
+from unirex_ray.sweep.ends import Stop, cluster_watched, signals_noted, signals_stop
 
 ENDS = [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "the end of its terminal")]
 
@@ -24,11 +24,11 @@ def test_a_signal_stops_at_once_or_at_the_next_check(number: signal.Signals, nam
         done.append("more")
 
     def at_a_check() -> None:
-        with signals_noted() as check:
-            check()
+        with signals_noted() as stop:
+            stop.check()
             os.kill(os.getpid(), number)
             done.append("what was in its middle")
-            check()
+            stop.check()
             done.append("more")
 
     def at_the_end() -> None:
@@ -45,11 +45,13 @@ def test_a_signal_stops_at_once_or_at_the_next_check(number: signal.Signals, nam
 
 
 def test_a_second_signal_ends_as_usual_and_an_ignored_one_stays_ignored() -> None:
-    with signals_noted() as check:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-        with pytest.raises(StoppedError):
-            check()
+    def stops() -> None:
+        with signals_noted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+
+    with pytest.raises(StoppedError):
+        stops()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with signals_stop():
@@ -77,15 +79,22 @@ import sys, time
 from unirex_ray.sweep import ends
 ends._LOOK_SECONDS = 0.02
 answers = iter([True, False, False, True] + [False] * 100)
-with ends.cluster_watched(lambda: next(answers), lambda: print("lost", flush=True)):
+stop = ends.Stop()
+if "SIGTERM" in sys.argv:
+    stop.ask(ends.StoppedError("stopped by SIGTERM", exit_code=143))
+with ends.cluster_watched(lambda: next(answers), stop, lambda why: print(why, flush=True)):
     time.sleep(20)
 print("goes on")
 """
 
 
-def test_a_process_ends_with_its_cluster() -> None:
-    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, timeout=15)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "lost\n", "")
+@pytest.mark.parametrize(
+    ("asked", "code", "told"),
+    [("", 1, "stopped, as its Ray cluster does not answer any more\n"), ("SIGTERM", 143, "stopped by SIGTERM\n")],
+)
+def test_a_process_ends_with_its_cluster(asked: str, code: int, told: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WATCHED, asked], capture_output=True, text=True, timeout=15)
+    assert (done.returncode, done.stdout, done.stderr) == (code, told, "")
 
 
 def test_a_cluster_that_answers_again_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +108,7 @@ def test_a_cluster_that_answers_again_is_not_lost(monkeypatch: pytest.MonkeyPatc
             enough.set()
         return asked[-1]
 
-    with cluster_watched(answer, lambda: pytest.fail("lost")):
+    with cluster_watched(answer, Stop(), lambda why: pytest.fail("lost")):
         assert enough.wait(10)
 
 

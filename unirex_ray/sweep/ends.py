@@ -29,22 +29,32 @@ def signals_stop() -> Iterator[None]:
         yield
 
 
+class Stop:
+    """What is to end a sweep, when somebody has asked for it."""
+
+    asked: StoppedError | None = None
+
+    def ask(self, stopped: StoppedError) -> None:
+        """Have `check` raise this."""
+        self.asked = stopped
+
+    def check(self) -> None:
+        """To be called now and then."""
+        if self.asked is not None:
+            raise self.asked
+
+
 @contextmanager
-def signals_noted() -> Iterator[Callable[[], None]]:
+def signals_noted() -> Iterator[Stop]:
     """The same where code of others is at work, which an exception in its middle would confuse.
 
     Yields:
-        What raises it, to be called now and then; it is called at the end as well.
+        What raises it where it is checked; it is checked at the end as well.
     """
-    noted: list[StoppedError] = []
-
-    def check() -> None:
-        if noted:
-            raise noted.pop()
-
-    with _on_signals(noted.append):
-        yield check
-    check()
+    stop = Stop()
+    with _on_signals(stop.ask):
+        yield stop
+    stop.check()
 
 
 @contextmanager
@@ -69,25 +79,27 @@ def _on_signals(act: Callable[[StoppedError], None]) -> Iterator[None]:
 
 
 @contextmanager
-def cluster_watched(answers: Callable[[], bool], on_loss: Callable[[], None]) -> Iterator[None]:
+def cluster_watched(answers: Callable[[], bool], stop: Stop, on_loss: Callable[[StoppedError], None]) -> Iterator[None]:
     """End this process when the cluster is lost: in the middle of a call to Ray, no exception reaches it.
 
     Args:
         answers: whether the cluster does; asked in a thread of its own, every other second.
+        stop: may be what has taken the cluster away, as with a signal to a group of processes.
         on_loss: what is to be done before, in that thread.
     """
     ended = threading.Event()
 
     def watch() -> None:
         silent = 0
-        while silent < _LOOKS:
+        while silent < (_LOOKS if stop.asked is None else 1):
             if ended.wait(_LOOK_SECONDS):
                 return
             silent = 0 if answers() else silent + 1
+        lost = stop.asked or StoppedError("stopped, as its Ray cluster does not answer any more", exit_code=1)
         try:
-            on_loss()
+            on_loss(lost)
         finally:
-            os._exit(1)
+            os._exit(lost.exit_code)
 
     threading.Thread(target=watch, name="cluster-watch", daemon=True).start()
     try:

@@ -133,7 +133,7 @@ def run_sweep(
                     placement,
                     **names,
                     max_failures=config.sweep.max_failures,
-                    on_loss=lambda: _end_without_cluster(recording, extent.most_trials, go_on),
+                    on_loss=lambda why: _end_without_cluster(recording, extent.most_trials, why, go_on),
                 )
             if driver.gave_up:
                 raise StoppedError(driver.gave_up, exit_code=1)
@@ -240,8 +240,8 @@ def _record_stop(sweep: SweepLog, trials: int, why: str, go_on: str) -> str:
     return f"{told}\ngo on with: {go_on}" if go_on else told
 
 
-def _end_without_cluster(recording: Recording, trials: int, go_on: str) -> None:
+def _end_without_cluster(recording: Recording, trials: int, why: StoppedError, go_on: str) -> None:
     """What is left to do when Ray is gone."""
-    told = _record_stop(recording.sweep, trials, "stopped, as its Ray cluster does not answer any more", go_on)
+    told = _record_stop(recording.sweep, trials, str(why), go_on)
     recording.close(in_haste=True)
     print(f"\n{told}", file=sys.stderr, flush=True)

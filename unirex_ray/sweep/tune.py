@@ -22,8 +22,9 @@ from unirex_ray.distributed.cluster import Placement, cluster_answers, free_reso
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
 from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
+from unirex_ray.errors import StoppedError
 from unirex_ray.sweep.driver import Driver
-from unirex_ray.sweep.ends import cluster_watched, signals_noted
+from unirex_ray.sweep.ends import Stop, cluster_watched, signals_noted
 from unirex_ray.sweep.schedule import Signal
 
 _SETTINGS = {
@@ -49,7 +50,7 @@ def fit(
     name: str,
     scratch: str,
     max_failures: int,
-    on_loss: Callable[[], None],
+    on_loss: Callable[[StoppedError], None],
 ) -> None:
     """Run the driver's trials on the connected cluster until it has no more.
 
@@ -98,7 +99,7 @@ def fit(
     )
     for library in ("ray.tune", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    with signals_noted() as callback.check, cluster_watched(cluster_answers, on_loss):
+    with signals_noted() as callback.stop, cluster_watched(cluster_answers, callback.stop, on_loss):
         tuner.fit()
 
 
@@ -173,10 +174,10 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
     """The driver as Tune's callback; replaces the one that prints.
 
     Attributes:
-        check: called in each round of Tune's loop; what it raises ends the loop.
+        stop: checked in each round of Tune's loop.
     """
 
-    check: Callable[[], None]
+    stop: Stop
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -185,7 +186,7 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
-        self.check()
+        self.stop.check()
         now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
         since = self._pending_since
         self._pending_since = {name: since.get(name, now) for name in pending}
