@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,15 @@ from unirex_ray.errors import StoppedError, exit_on_user_error
 from unirex_ray.sweep.ends import Stop, cluster_watched, signals_noted, signals_stop
 
 ENDS = [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "the end of its terminal")]
+
+
+@pytest.fixture(autouse=True)
+def none_is_ignored() -> Iterator[None]:
+    """As some would be where the tests run in the background."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number, _ in ENDS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "name"), ENDS)

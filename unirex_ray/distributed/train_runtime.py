@@ -19,6 +19,7 @@ import torch.distributed as dist
 from ray import train
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from unirex_ray.config import TrainConfig
@@ -216,12 +217,17 @@ class WorkerGroup:
             if self._fitting.done():
                 self._fitting.result()
                 raise train.TrainingFailedError("its workers have ended")
-        message: Message = ray.get(heard)
+        try:
+            message: Message = ray.get(heard)
+        except RayActorError as error:
+            raise train.TrainingFailedError("its mailbox was lost") from error
         return message
 
     def _start(self, settings: TrainConfig) -> None:
         os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)  # how soon a loss is noticed
-        self._mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
+        # On this process' own node: the loss of another one must cost no more than the workers there.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         plan = self._plan
         group = TorchTrainer(
             _serve,
