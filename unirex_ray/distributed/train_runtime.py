@@ -38,6 +38,8 @@ from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.training.learner import TrainingError
 
 _POLL_SECONDS, _END_SECONDS = 0.2, 20.0
+_IDLE_SECONDS = 10.0
+"""For which a group without a trial keeps its places."""
 
 
 @ray.remote(num_cpus=0)
@@ -152,13 +154,16 @@ def close_group() -> None:
 
 
 class WorkerGroup:
-    """A Ray Train worker group that stays when its trial has ended, and takes the next one.
+    """A Ray Train worker group that stays for a while when its trial has ended, and takes the next one.
 
-    To start one takes many seconds: each worker is a process that imports everything anew.
+    To start one takes many seconds: each worker is a process that imports everything anew. But on a cluster that has
+    shrunk, another trial may wait for the places of one that is idle.
     """
 
     def __init__(self, plan: GroupPlan) -> None:
         self._plan = plan
+        self._busy = threading.Lock()
+        self._idle: threading.Timer | None = None
         self._mailbox: Any = None
         self._fitting: Future[Any] | None = None
 
@@ -171,6 +176,17 @@ class WorkerGroup:
         Returns:
             The trial's result, or why it failed or was lost.
         """
+        if self._idle is not None:
+            self._idle.cancel()
+        with self._busy:
+            try:
+                return self._train_again(job, on_message)
+            finally:
+                self._idle = threading.Timer(_IDLE_SECONDS, self._close_if_idle)
+                self._idle.daemon = True
+                self._idle.start()
+
+    def _train_again(self, job: TrialJob, on_message: Callable[[Message], None]) -> Message:
         for tries_left in range(self._plan.max_failures, -1, -1):
             try:
                 return self._train(job, on_message)
@@ -179,6 +195,13 @@ class WorkerGroup:
                 if not (tries_left and _is_loss(error)):
                     return _ended_by(error)
         raise AssertionError("the last try returns")
+
+    def _close_if_idle(self) -> None:
+        if self._busy.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._busy.release()
 
     def close(self) -> None:
         """Let the workers go, and wait for their end; another job starts new ones."""
