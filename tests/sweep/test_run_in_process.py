@@ -15,7 +15,7 @@ from helpers.tiny import tiny_corpus
 from rich.console import Console
 
 from unirex_ray.config import Config, build_config
-from unirex_ray.distributed.job import EpochDone, TrialJob, TrialLost
+from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob, TrialLost, ended_by
 from unirex_ray.errors import StoppedError, StoreAwayError, UserError
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
@@ -51,7 +51,10 @@ def fit(driver: Driver, *_: object, **__: object) -> None:
     assert job is Signal.DONE
 
 
-def losing(lost: set[str]) -> Fit:
+FULL_DISK = ended_by(OSError(28, "No space left on device"))
+
+
+def losing(lost: set[str], loss: TrialFailed | TrialLost = FULL_DISK) -> Fit:
     """Loses these trials, by the end of their identifiers; the others complete."""
 
     def fit_others(driver: Driver, *rest: object, **options: object) -> None:
@@ -59,7 +62,7 @@ def losing(lost: set[str]) -> Fit:
 
         def next_one() -> TrialJob | Signal:
             while isinstance(job := suggest(), TrialJob) and job.trial_id.endswith(tuple(lost)):
-                driver.on_message(job.trial_id, TrialLost(reason="OSError: [Errno 28] No space left on device"))
+                driver.on_message(job.trial_id, loss)
                 driver.on_exit(job.trial_id)
             return job
 
@@ -405,4 +408,7 @@ def test_the_same_loss_three_times_in_a_row_stops_a_sweep(sweep: Callable[..., S
     assert str(stopped.value).endswith("after 0 of 6 trials\ngo on with: python jobs/sweep.py --resume")
     assert statuses(store) == ["lost"] * 3
     assert the_sweep(store)["tags"]["status"] == "failed"
+    # A node takes its trials away, and no other.
+    resumed = sweep(store, trials=losing(everywhere, TrialLost(reason="ActorDiedError: its node died")), resume=True)
+    assert (resumed.status, resumed.statuses) == ("incomplete", {"lost": 6})
     assert sweep(store, resume=True).status == "completed"

@@ -183,6 +183,19 @@ def test_a_store_that_has_lost_runs_gets_them_again_and_no_other(tmp_path: Path,
     assert store.sweeps("tiny")[0].status == "running"
 
 
+def test_what_was_delivered_of_a_journal_that_is_gone_says_nothing_of_a_new_one(tmp_path: Path) -> None:
+    store = Store()
+    first = Process(tmp_path, store)
+    first.run(0)
+    assert first.end() == 0
+    (tmp_path / JOURNAL).unlink()
+    Process(tmp_path, Store()).delivery.close(0)
+    second = Process(tmp_path, store)
+    second.run(1)
+    assert second.end() == 0
+    assert [r.spec.configuration for r in store.sweeps("tiny")[0].trials] == [0, 1]
+
+
 def test_a_trial_that_goes_on_is_delivered_though_the_store_knows_its_end(tmp_path: Path) -> None:
     store = Store()
     first = Process(tmp_path, store)

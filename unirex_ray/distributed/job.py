@@ -60,9 +60,14 @@ class TrialFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLost:
-    """A trial was stopped by something outside it, and may go on from its checkpoint."""
+    """A trial was stopped by something outside it, and may go on from its checkpoint.
+
+    Attributes:
+        awaits_others: whether other trials would meet the same, such as a full disk or a missing package.
+    """
 
     reason: str
+    awaits_others: bool = False
 
 
 Message = EpochDone | TrialResult | TrialFailed | TrialLost
@@ -70,8 +75,9 @@ Message = EpochDone | TrialResult | TrialFailed | TrialLost
 
 def ended_by(error: BaseException) -> TrialFailed | TrialLost:
     """What an exception in a trial means: of its surroundings (disk, memory, what is installed there), it is lost."""
-    kind = TrialLost if isinstance(error, OSError | MemoryError | ImportError) else TrialFailed
-    return kind(reason=reason_of(error))
+    if isinstance(error, OSError | MemoryError | ImportError):
+        return TrialLost(reason=reason_of(error), awaits_others=True)
+    return TrialFailed(reason=reason_of(error))
 
 
 def reason_of(error: BaseException) -> str:

@@ -158,6 +158,7 @@ class Driver:
                 self._keep_artifacts(spec, message)
         elif isinstance(message, TrialLost):
             record = self._schedule.on_lost(trial_id, message.reason)
+            self._note_loss(message)
         else:
             record = self._schedule.on_fail(trial_id, message.reason)
         self._end(record)
@@ -207,12 +208,14 @@ class Driver:
             self._sweep.log_text(trial_id, "rungs.txt", rungs)
         self._sweep.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
         self._display.ended(record)
-        self._note_loss(record)
+        if record.status != "lost":
+            self._losses = []
 
-    def _note_loss(self, record: TrialRecord) -> None:
+    def _note_loss(self, loss: TrialLost) -> None:
         """Give up where a full disk, say, would end one trial after the other."""
         # What stands in quotes, a trial's folder for instance, is each trial's own.
-        reason = (record.reason or "").partition("'")[0]
-        self._losses = [*self._losses, reason] if record.status == "lost" and reason in self._losses[:1] else [reason]
-        if record.status == "lost" and len(self._losses) == _LOSSES:
-            self.gave_up = f"stopped, as {_LOSSES} trials in a row were lost to the same: {record.reason}:"
+        cause = loss.reason.partition("'")[0]
+        if loss.awaits_others:
+            self._losses = [*self._losses, cause] if cause in self._losses[:1] else [cause]
+        if len(self._losses) == _LOSSES:
+            self.gave_up = f"stopped, as {_LOSSES} trials in a row were lost to the same: {loss.reason}:"

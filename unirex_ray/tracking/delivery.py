@@ -41,6 +41,8 @@ class Delivery:
     ) -> None:
         self._output, self._open_sweep, self._say = output, open_sweep, say
         self._events = tuple(events)
+        if not events:  # it may be of a journal that is gone
+            (output / DELIVERED).unlink(missing_ok=True)
         self._waiting = deque(enumerate(self._events, start=1))
         self._count = len(self._events)
         self._begun_at = max((number for number, event in self._waiting if event["event"] == "sweep"), default=0)
