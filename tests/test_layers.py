@@ -145,3 +145,12 @@ def test_a_comparison_waits_for_no_library_of_models():
     program = f"import sys, unirex_ray.report.compared, unirex_ray.cli.next_steps; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_top_level_is_the_agreed_one() -> None:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    top = {name.partition("/")[0] for name in listed.stdout.splitlines()}
+    agreed = {"unirex_ray", "search_spaces", "jobs", "tests", "pyproject.toml", "README.md", "LICENSE"}
+    assert {name for name in top if not name.startswith(".")} == agreed

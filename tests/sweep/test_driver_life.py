@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,12 @@ from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST
 from unirex_ray.training.state import TrialResult
 
 TAGS = {DATA_DIGEST: "abc"}
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials have their folders here."""
+    monkeypatch.chdir(tmp_path)
 
 
 class Clock:
