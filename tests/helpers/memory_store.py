@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from unirex_ray.metrics.table import TrialMetrics
@@ -45,8 +46,17 @@ class MemorySweep:
         run["tags"].pop(REASON, None)
         return run_id
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+    def log_epoch(
+        self,
+        trial_id: str,
+        epoch: int,
+        metrics: TrialMetrics,
+        *,
+        stage: str = "",
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         run = self.runs[self._run_of(trial_id)]
+        run["tags"] |= tags
         (run["stages"].setdefault(stage, {}) if stage else run["history"]).setdefault(epoch, metrics)
 
     def finish_trial(

@@ -45,9 +45,9 @@ class RecordingSweep(MemorySweep):
         self._note("open")
         return super().open_trial(spec, params=params, tags=tags)
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, **options: Any) -> None:
         self._note(f"epoch {epoch}")
-        super().log_epoch(trial_id, epoch, metrics, stage=stage)
+        super().log_epoch(trial_id, epoch, metrics, **options)
 
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         self._note(path)

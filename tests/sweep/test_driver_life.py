@@ -377,8 +377,10 @@ def test_a_resumed_trial_has_its_history_but_no_timing(clock: Clock) -> None:
     # It reports the seconds before the kill as well.
     assert list(sweep.driver.timings) == [other]
     assert list(sweep.record(trial_id).history) == [1, 2]
-    # The tags of its run are no rungs.
-    assert "rungs.txt" not in sweep.run(trial_id)["artifacts"]
+    # The tags of its run are no rungs, but what was decided at one is.
+    verdict = "CNRG 0.0000 at epoch 1: rank 1 of 1, the best 1 go on"
+    assert sweep.run(trial_id)["artifacts"]["rungs.txt"] == f"rung.1: {verdict}\n"
+    assert sweep.run(trial_id)["tags"]["rung.1"] == verdict
 
 
 def test_a_result_without_a_test_score_still_gets_a_page() -> None:

@@ -286,6 +286,11 @@ def test_a_trial_whose_driver_ended_before_the_verdict_of_a_rung_is_judged_when_
     again = build(extent, "grid", (winner, loser))
     verdict = again.on_report(loser.spec.trial_id, 2, TrialMetrics(dev=bad))
     assert verdict.status == ("running" if reported == 3 else "stopped")
+    # One that was told to go on there goes on, whoever has come since.
+    survivor = replace(loser, tags={"rung.2": "rank 1 of 1, the best 1 go on"})
+    again = build(extent, "grid", (winner, survivor))
+    assert again.verdicts(survivor.spec.trial_id) == survivor.tags
+    assert again.on_report(survivor.spec.trial_id, 2, TrialMetrics(dev=bad)).status == "running"
 
 
 def test_a_stopped_trial_goes_on_when_nothing_else_is_left_and_it_is_among_the_best_by_now() -> None:

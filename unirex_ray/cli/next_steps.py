@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -24,9 +24,10 @@ if TYPE_CHECKING:  # a job waits for its own libraries alone
     from unirex_ray.sweep.recording import Synced
 
 
-def print_next(commands: Iterable[str], out: Console) -> None:
-    """The commands below each other, in a form that can be pasted."""
-    out.print("next:")
+def print_next(commands: Sequence[str], out: Console) -> None:
+    """The commands below each other, in a form that can be pasted; nothing where there is none."""
+    if commands:
+        out.print("next:")
     for command in commands:
         out.print(f"  {command}", markup=False, soft_wrap=True)
 
@@ -72,10 +73,8 @@ def resume_command(argv: Sequence[str]) -> str:
 
 
 def after_sync(synced: Synced) -> list[str]:
-    """Compare what is complete, go on with what is not."""
-    if synced.status == "failed":
-        return [f"the command that began the sweep, with {option('output', synced.config.output)} --resume"]
-    return [f"python jobs/compare.py {_store_options(synced.config)}"]
+    """Compare what is complete."""
+    return [f"python jobs/compare.py {_store_options(synced.config)}"] if synced.status == "completed" else []
 
 
 def after_compare(config: Config, compared: Compared, options: argparse.Namespace) -> list[str]:

@@ -23,6 +23,8 @@ from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
 
 _LOSSES = 3
+"""In a row, to the same thing around them: the next ones would meet it as well."""
+
 RATIONALES = "rationales.html"
 """The page of a trial's highlights, in its folder and its run."""
 
@@ -112,6 +114,7 @@ class Driver:
         if (stage := shared_stage(config)) is not None:
             self._sharing[spec.trial_id] = stage_identity(config, stage)
         tags = {**self._tags, CONFIG_HASH: config_hash(config, get_method(spec.method).reads)}
+        tags |= self._schedule.verdicts(spec.trial_id)
         self._sweep.open_trial(spec, params=settings_read(config), tags=tags)
         self._live[spec.trial_id] = (spec, started)
         if spec.trial_id in self._ended:  # stopped at a rung, and promoted
@@ -145,7 +148,9 @@ class Driver:
         if isinstance(message, EpochDone):
             record = self._schedule.on_report(trial_id, message.epoch, message.metrics)
             if record.status != "failed":
-                self._sweep.log_epoch(trial_id, message.epoch, message.metrics)
+                # That a trial goes on stands with its epoch; that it does not, in its end.
+                verdicts = self._schedule.verdicts(trial_id) if record.status == "running" else {}
+                self._sweep.log_epoch(trial_id, message.epoch, message.metrics, tags=verdicts)
                 self._display.epoch(spec, message.epoch, message.metrics, "")
             if record.status != "running":
                 self._end(record)
@@ -202,8 +207,7 @@ class Driver:
             return
         self._ended.add(trial_id)
         self._sweep.log_text(trial_id, "config.yaml", to_yaml(self._resolve(record.spec)))
-        # A resumed trial's record has the tags of its run as well.
-        rungs = "".join(f"{key}: {value}\n" for key, value in record.tags.items() if key.startswith("rung."))
+        rungs = "".join(f"{key}: {words}\n" for key, words in self._schedule.verdicts(trial_id).items())
         if rungs:
             self._sweep.log_text(trial_id, "rungs.txt", rungs)
         self._sweep.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
@@ -218,4 +222,4 @@ class Driver:
         if loss.awaits_others:
             self._losses = [*self._losses, cause] if cause in self._losses[:1] else [cause]
         if len(self._losses) == _LOSSES:
-            self.gave_up = f"stopped, as {_LOSSES} trials in a row were lost to the same: {loss.reason}:"
+            self.gave_up = f"stopped, as {_LOSSES} trials in a row were lost to the same ({loss.reason}),"

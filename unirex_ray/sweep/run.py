@@ -19,12 +19,12 @@ from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.errors import StoppedError
 from unirex_ray.report.table import console as make_console
 from unirex_ray.sweep.display import make_display
-from unirex_ray.sweep.driver import Driver, settings_read
+from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.ends import signals_stop
 from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, write_results
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
-from unirex_ray.sweep.recording import Recording
+from unirex_ray.sweep.recording import Recording, open_journal, take_over
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.sweep.space import Space
 from unirex_ray.sweep.tune import fit
@@ -83,6 +83,7 @@ def run_sweep(
         console.print(f"not searched, because you set them: {', '.join(plan.fixed)}", markup=False)
     with closing(SweepFolder(config.output)) as folder:
         stored = folder.find(resume=resume)
+        journal = open_journal(folder.path, stored["sweep_id"] if stored else None)
         plan, choice = _with_precision(plan, stored)
         for note in choice:
             console.print(note, markup=False)
@@ -101,13 +102,17 @@ def run_sweep(
         extent = plan.extent(summary["sweep_id"])
         settings = {**summary["settings"], INSTANCES: corpus.sizes()}
         tags = _tags_of_runs(corpus, settings)
+        begun = _beginning(corpus, extent, settings, tags)
+        if stored and not journal.events:
+            journal = take_over(folder.path, begun, open_store(uri), plan.trial_config)
         recording = Recording(
             folder.path,
-            _beginning(corpus, extent, settings, tags),
+            journal,
+            begun,
             lambda: open_store(uri),
             lambda text: console.print(text, markup=False, soft_wrap=True),
         )
-        recording.begin(lambda spec: settings_read(plan.trial_config(spec)))
+        recording.begin()
         sweep = recording.sweep
         earlier = sweep.trials(history=True)
         console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
@@ -133,7 +138,7 @@ def run_sweep(
                     placement,
                     **names,
                     max_failures=config.sweep.max_failures,
-                    on_loss=lambda why: _end_without_cluster(recording, extent.most_trials, why, go_on),
+                    on_loss=lambda why: _end_without_cluster(recording, extent.most_trials, why, go_on, console),
                 )
             if driver.gave_up:
                 raise StoppedError(driver.gave_up, exit_code=1)
@@ -240,8 +245,9 @@ def _record_stop(sweep: SweepLog, trials: int, why: str, go_on: str) -> str:
     return f"{told}\ngo on with: {go_on}" if go_on else told
 
 
-def _end_without_cluster(recording: Recording, trials: int, why: StoppedError, go_on: str) -> None:
+def _end_without_cluster(recording: Recording, trials: int, why: StoppedError, go_on: str, console: Console) -> None:
     """What is left to do when Ray is gone."""
     told = _record_stop(recording.sweep, trials, str(why), go_on)
     recording.close(in_haste=True)
+    console.show_cursor()
     print(f"\n{told}", file=sys.stderr, flush=True)

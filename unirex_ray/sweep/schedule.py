@@ -27,6 +27,9 @@ from unirex_ray.sweep.searcher import (
 )
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus, trial_name
 
+_RUNG = "rung."
+"""Beginning of the tags that say what was decided at a rung."""
+
 
 class Signal(Enum):
     """Why there is no next trial: `WAIT` until a running one ends, `DONE` when there are no more."""
@@ -118,17 +121,15 @@ class Schedule:
         running = [record.spec for record in self._records.values() if record.status in ("running", "lost")]
         in_order = sorted(running, key=lambda spec: (spec.configuration, methods.index(spec.method), spec.seed))
         self._interrupted = {spec.trial_id: spec for spec in in_order}
-        # The rung that a trial had reached when its driver ended, perhaps before its verdict.
-        self._unjudged = {
-            spec.trial_id: max(self._records[spec.trial_id].history, default=0)
-            for spec in running
-            if spec.seed == extent.seeds[0]
-        }
 
     @property
     def records(self) -> tuple[TrialRecord, ...]:
         """The records of all trials so far."""
         return tuple(self._records.values())
+
+    def verdicts(self, trial_id: str) -> dict[str, str]:
+        """What was decided on a trial at rungs, in words, by tag."""
+        return {key: words for key, words in self._records[trial_id].tags.items() if key.startswith(_RUNG)}
 
     def next(self, waits: Callable[[TrialSpec], bool] = lambda spec: False) -> TrialSpec | Signal:
         """The trial to start next; it counts as running from now on.
@@ -161,9 +162,9 @@ class Schedule:
         record = self._records[trial_id]
         if record.status != "running":
             return record
-        is_new = epoch not in record.history or self._unjudged.get(trial_id) == epoch
-        self._unjudged.pop(trial_id, None)
-        judged = epoch in self._extent.rungs and record.spec.seed == self._extent.seeds[0] and is_new
+        # A driver may have ended between an epoch and its verdict, which the trial then reports again.
+        has_verdict = _RUNG + str(epoch) in record.tags or max(record.history, default=0) > epoch
+        judged = epoch in self._extent.rungs and record.spec.seed == self._extent.seeds[0] and not has_verdict
         # What was reported first stays, as it does in the store.
         record = replace(record, history={epoch: metrics, **record.history})
         problem = _not_finite(metrics)
@@ -316,7 +317,7 @@ class Schedule:
         rank = 1 + sum(score > own_score for score in scores.values())
         kept = self._kept(len(scores))
         verdict = f"CNRG {own_score:.4f} at epoch {epoch}: rank {rank} of {len(scores)}, the best {kept} go on"
-        record = replace(record, tags={**record.tags, f"rung.{epoch}": verdict})
+        record = replace(record, tags={**record.tags, f"{_RUNG}{epoch}": verdict})
         return record if rank <= kept else replace(record, status="stopped", reason=verdict)
 
 

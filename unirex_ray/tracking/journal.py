@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 import zlib
 from collections.abc import Mapping
@@ -24,26 +23,23 @@ Event = Mapping[str, Any]
 
 
 class Journal:
-    """The file; one process writes it.
+    """The file; one process writes it, one thread at a time.
+
+    Attributes:
+        events: that it held when it was opened.
 
     Raises:
         DamagedFileError: where a line was changed. A torn last one is none: nothing acted on it.
     """
 
     def __init__(self, file: Path) -> None:
-        self._file, self._lock = file, threading.Lock()
+        self._file = file
         data = file.read_bytes() if file.exists() else b""
         self.events, self._whole = _parse(data, file)
 
     def append(self, event: Event) -> Event:
         """Put an event on disk; returns it as it would be read again."""
         text = json.dumps({**event, "at": time.time()}, default=str)
-        with self._lock:
-            self._write(text)
-        written: Event = json.loads(text)
-        return written
-
-    def _write(self, text: str) -> None:
         line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
         with open(self._file, "ab") as stream:
             stream.truncate(self._whole)  # what a kill, or a full disk, left of a line
@@ -51,6 +47,8 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
         self._whole += len(line)
+        written: Event = json.loads(text)
+        return written
 
 
 def _parse(data: bytes, file: Path) -> tuple[list[Event], int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.journal import Event, Journal
@@ -29,8 +32,12 @@ class SweepBegun:
         return store.open_sweep(**vars(self))
 
 
+ENDS = ("completed", "failed")
+"""Kinds of event that close a sweep; one that is continued has a "sweep" behind them."""
+
+
 class JournaledSweep:
-    """A `SweepLog` whose every call is an event of its journal, on disk when the call returns.
+    """A `SweepLog` whose every call is an event of its journal, on disk when the call returns; for several threads.
 
     Args:
         output: of the sweep; the files that it logs lie there.
@@ -43,29 +50,29 @@ class JournaledSweep:
     def __init__(self, journal: Journal, begun: SweepBegun, output: Path, pass_on: Callable[[Event], None]) -> None:
         self._journal, self._begun, self._output, self._pass_on = journal, begun, output, pass_on
         self._trials = trials_of(journal.events)
+        self._lock = threading.Lock()
         self.status = _status_behind(journal.events[-1]["event"] if journal.events else "")
 
     def begin(self) -> None:
         """Note how the sweep is opened, now and after each resume; everything else comes behind it."""
         self._note("sweep", **vars(self._begun))
 
-    def take_over(self, records: Iterable[TrialRecord], params: Callable[[TrialSpec], Mapping[str, Any]]) -> None:
-        """Note the trials that a sweep had before it had a journal, with their history."""
-        for record in records:
-            self.open_trial(record.spec, params=params(record.spec), tags=record.tags)
-            for epoch, metrics in record.history.items():
-                self.log_epoch(record.spec.trial_id, epoch, metrics)
-            if record.status != "running":
-                self.finish_trial(record.spec.trial_id, record.status, metrics=record.metrics, reason=record.reason)
-
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """See `SweepLog`."""
         self._note("trial", spec={**vars(spec), "parameters": dict(spec.parameters)}, params=params, tags=tags)
         return spec.trial_id
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+    def log_epoch(
+        self,
+        trial_id: str,
+        epoch: int,
+        metrics: TrialMetrics,
+        *,
+        stage: str = "",
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """See `SweepLog`."""
-        self._note("epoch", trial_id=trial_id, epoch=epoch, metrics=metrics.flat(), stage=stage)
+        self._note("epoch", trial_id=trial_id, epoch=epoch, metrics=metrics.flat(), stage=stage, tags=dict(tags))
 
     def finish_trial(
         self, trial_id: str, status: TrialStatus, *, metrics: TrialMetrics, reason: str | None = None
@@ -83,7 +90,8 @@ class JournaledSweep:
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `SweepLog`."""
-        records = self._trials.values()
+        with self._lock:
+            records = list(self._trials.values())
         return sorted(records if history else (replace(record, history={}) for record in records), key=sort_key)
 
     def finish(self) -> None:
@@ -91,21 +99,24 @@ class JournaledSweep:
         self._note("completed")
 
     def fail(self, reason: str) -> None:
-        """See `SweepLog`."""
-        self._note("failed", reason=reason)
+        """See `SweepLog`; where the disk is full, the store is told nevertheless."""
+        try:
+            self._note("failed", reason=reason)
+        except OSError:
+            self._pass_on({"event": "failed", "reason": reason, "at": time.time()})
+            raise
 
     def _note(self, kind: str, **content: Any) -> None:
-        event = self._journal.append({"event": kind, **content})
-        self.status = _status_behind(kind)
-        _apply(event, self._trials)
-        self._pass_on(event)
+        with self._lock:
+            event = self._journal.append({"event": kind, **content})
+            self.status = _status_behind(kind)
+            _apply(event, self._trials)
+            self._pass_on(event)
 
 
 def _status_behind(kind: str) -> SweepStatus:
     """A sweep's status when an event of this kind is its last one."""
-    if kind == "completed":
-        return "completed"
-    return "failed" if kind == "failed" else "running"
+    return cast(SweepStatus, kind) if kind in ENDS else "running"
 
 
 def deliver(event: Event, sweep: OpenSweep, output: Path) -> None:
@@ -123,7 +134,7 @@ def deliver(event: Event, sweep: OpenSweep, output: Path) -> None:
         sweep.open_trial(TrialSpec(**event["spec"]), params=event["params"], tags=event["tags"])
     elif kind == "epoch":
         metrics = TrialMetrics.from_flat(event["metrics"])
-        sweep.log_epoch(event["trial_id"], event["epoch"], metrics, stage=event["stage"])
+        sweep.log_epoch(event["trial_id"], event["epoch"], metrics, stage=event["stage"], tags=event["tags"])
     elif kind == "ended":
         metrics = TrialMetrics.from_flat(event["metrics"])
         sweep.finish_trial(event["trial_id"], event["status"], metrics=metrics, reason=event["reason"])
@@ -162,7 +173,7 @@ def _apply(event: Event, trials: dict[str, TrialRecord]) -> None:
         record = trials[event["trial_id"]]
         # What was reported first stays, as it does in a run store.
         history = {event["epoch"]: TrialMetrics.from_flat(event["metrics"]), **record.history}
-        trials[event["trial_id"]] = replace(record, history=history)
+        trials[event["trial_id"]] = replace(record, history=history, tags={**record.tags, **event["tags"]})
     elif event["event"] == "ended":
         record, status, reason = trials[event["trial_id"]], event["status"], event["reason"]
         trials[event["trial_id"]] = replace(
@@ -175,9 +186,6 @@ def _apply(event: Event, trials: dict[str, TrialRecord]) -> None:
 
 
 def beginning_of(events: Iterable[Event]) -> SweepBegun | None:
-    """How a sweep was opened last, and when it was opened first; None in an empty journal."""
+    """How a sweep was opened last; None in an empty journal."""
     beginnings = [event for event in events if event["event"] == "sweep"]
-    if not beginnings:
-        return None
-    last = {key: value for key, value in beginnings[-1].items() if key != "event"}
-    return SweepBegun(**{**last, "at": beginnings[0]["at"]})
+    return SweepBegun(**{key: value for key, value in beginnings[-1].items() if key != "event"}) if beginnings else None

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlflow.entities import Run
@@ -51,12 +52,18 @@ _TERMINAL: dict[TrialStatus, str] = {
 
 
 class MlflowSweep:
-    """An `OpenSweep` whose parent run exists and is running."""
+    """An `OpenSweep` whose parent run exists and is running.
 
-    def __init__(self, runs: MlflowRuns, experiment: Experiment, sweep_id: str, run_id: str) -> None:
+    Args:
+        protocol: tags of the sweep that its trials have as well; the sweep may have grown since theirs were written.
+    """
+
+    def __init__(
+        self, runs: MlflowRuns, experiment: Experiment, sweep_id: str, run_id: str, protocol: Mapping[str, str]
+    ) -> None:
         self._clock: Callable[[], float] = time.time
         self._runs, self._experiment = runs.at(lambda: self._clock()), experiment
-        self._sweep_id, self._run_id = sweep_id, run_id
+        self._sweep_id, self._run_id, self._protocol = sweep_id, run_id, protocol
         self._epochs: dict[str, set[tuple[str, int]]] = {}
         self._trial_runs: dict[str, str] = {}
         for child in self._running():
@@ -78,6 +85,7 @@ class MlflowSweep:
         """See `OpenSweep`."""
         tags = {
             **tags,
+            **self._protocol,
             SWEEP_ID: self._sweep_id,
             TRIAL_ID: spec.trial_id,
             METHOD: spec.method,
@@ -98,13 +106,22 @@ class MlflowSweep:
         self._trial_runs[spec.trial_id] = run.info.run_id
         return str(run.info.run_id)
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+    def log_epoch(
+        self,
+        trial_id: str,
+        epoch: int,
+        metrics: TrialMetrics,
+        *,
+        stage: str = "",
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """See `OpenSweep`."""
         prefix = f"{_STAGE}{stage}/" if stage else _EPOCH
         if trial_id not in self._epochs:
             self._epochs[trial_id] = self._logged_epochs(self._runs.client.get_run(self._run_of(trial_id)))
         if (prefix, epoch) not in self._epochs[trial_id]:
             logged = {prefix + key: value for key, value in metrics.flat().items()}
+            self._runs.log(self._run_of(trial_id), tags=tags)
             self._runs.log(self._run_of(trial_id), metrics=logged, step=epoch)
             self._epochs[trial_id].add((prefix, epoch))
 
@@ -156,7 +173,7 @@ class MlflowSweep:
         if trial_id not in self._trial_runs:
             found = self._found(trial_id)
             if found is None:
-                raise UserError(f"the run of trial {trial_id} is gone from MLflow")
+                raise UserError(f"the run of trial {trial_id} is gone from MLflow; jobs/sync.py brings it again")
             self._trial_runs[trial_id] = found.info.run_id
         return self._trial_runs[trial_id]
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from unirex_ray.config import Config
@@ -97,11 +98,20 @@ class SweepLog(Protocol):
     def open_trial(self, spec: TrialSpec, *, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Find or create a trial and set it running; returns its identifier here."""
 
-    def log_epoch(self, trial_id: str, epoch: int, metrics: TrialMetrics, *, stage: str = "") -> None:
+    def log_epoch(
+        self,
+        trial_id: str,
+        epoch: int,
+        metrics: TrialMetrics,
+        *,
+        stage: str = "",
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Add an epoch to the trial's history; an epoch that is already there stays as it is.
 
         Args:
             stage: of an earlier stage's epoch, which is kept apart: the history is the last stage's.
+            tags: of the trial from now on; recorded with the epoch, or not at all.
         """
 
     def finish_trial(
