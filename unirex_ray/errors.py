@@ -65,5 +65,8 @@ def exit_on_user_error(main: Callable[[], None]) -> None:
         if error.errno != errno.ENOSPC:
             raise
         where = f" at {error.filename!r}" if error.filename else ""
-        print(f"error: the disk is full{where}: free some space, and repeat the command", file=sys.stderr)
+        print(
+            f"error: the disk is full{where}: free some space, and repeat the command (a sweep with --resume)",
+            file=sys.stderr,
+        )
         raise SystemExit(1) from None

@@ -34,7 +34,8 @@ def test_a_signal_stops_at_once_or_at_the_next_check(number: signal.Signals, nam
         done.append("more")
 
     def at_a_check() -> None:
-        with signals_noted() as stop:
+        stop = Stop()
+        with signals_noted(stop):
             stop.check()
             os.kill(os.getpid(), number)
             done.append("what was in its middle")
@@ -42,7 +43,7 @@ def test_a_signal_stops_at_once_or_at_the_next_check(number: signal.Signals, nam
             done.append("more")
 
     def at_the_end() -> None:
-        with signals_noted():
+        with signals_noted(Stop()):
             os.kill(os.getpid(), number)
             done.append("the rest")
 
@@ -56,7 +57,7 @@ def test_a_signal_stops_at_once_or_at_the_next_check(number: signal.Signals, nam
 
 def test_a_second_signal_ends_as_usual_and_an_ignored_one_stays_ignored() -> None:
     def stops() -> None:
-        with signals_noted():
+        with signals_noted(Stop()):
             os.kill(os.getpid(), signal.SIGTERM)
             assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
@@ -75,13 +76,23 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def other() -> None:
-        with signals_stop(), signals_noted():
+        with signals_stop(), signals_noted(Stop()):
             seen.append(signal.getsignal(signal.SIGTERM) is before)
 
     thread = threading.Thread(target=other)
     thread.start()
     thread.join()
     assert seen == [True]
+
+
+def test_a_full_disk_ends_a_sweep_at_the_next_check_and_another_error_at_once() -> None:
+    stop = Stop()
+    with stop.instead_of_disk_errors():
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        stop.check()
+    with pytest.raises(KeyError), Stop().instead_of_disk_errors():
+        raise KeyError
 
 
 WATCHED = """

@@ -121,6 +121,33 @@ def test_what_is_recorded_later_has_the_time_at_which_it_happened(
     assert times == {(1_600_000_000_000, 1_600_003_600_000), (1_600_000_001_000, 1_600_003_600_000)}
 
 
+def test_whoever_opens_a_sweep_again_goes_on_with_its_trials_without_opening_them(
+    store: MlflowStore, uri: str, request: pytest.FixtureRequest
+) -> None:
+    """As a delivery does after each failure of the store."""
+
+    def opened() -> MlflowSweep:
+        options = {"experiment": request.node.name, "sweep_id": "s9", "seeds": (0,), "params": {}}
+        return store.open_sweep(**options, tags={"protocol": "p2"})  # type: ignore[arg-type]
+
+    first = opened()
+    first.open_trial(spec(), params={}, tags={"protocol": "p1"})
+    first.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 0.5}))
+    second = opened()
+    second.log_epoch(spec().trial_id, 1, TrialMetrics(dev={"auprc": 0.9}))  # it is there already
+    second.log_epoch(spec().trial_id, 2, TrialMetrics(dev={"auprc": 0.7}), tags={"rung.2": "goes on"})
+    assert [opened().has_trials(count) for count in (0, 1, 2)] == [True, True, False]
+    opened().log_text(spec().trial_id, "a.txt", "a")
+    opened().finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 0.8}))
+    (record,) = opened().trials(history=True)
+    assert {epoch: metrics.dev["auprc"] for epoch, metrics in record.history.items()} == {1: 0.5, 2: 0.7}
+    assert (record.status, record.metrics.dev, record.tags["rung.2"]) == ("completed", {"auprc": 0.8}, "goes on")
+    assert record.tags["protocol"] == "p2"  # the sweep's
+    assert len(runs(uri, request.node.name)) == 2
+    with pytest.raises(UserError, match="the run of trial s9-gone is gone from MLflow"):
+        opened().finish_trial("s9-gone", "completed", metrics=TrialMetrics())
+
+
 def test_artifacts_lie_next_to_the_database(
     sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

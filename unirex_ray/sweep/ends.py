@@ -30,13 +30,25 @@ def signals_stop() -> Iterator[None]:
 
 
 class Stop:
-    """What is to end a sweep, when somebody has asked for it."""
+    """What is to end a sweep at the next check, as an error in the middle of Tune's code becomes another one.
 
-    asked: StoppedError | None = None
+    Attributes:
+        asked: what `check` raises; None: nothing.
+    """
 
-    def ask(self, stopped: StoppedError) -> None:
+    asked: Exception | None = None
+
+    def ask(self, error: Exception) -> None:
         """Have `check` raise this."""
-        self.asked = stopped
+        self.asked = error
+
+    @contextmanager
+    def instead_of_disk_errors(self) -> Iterator[None]:
+        """Have `check` raise what the journal meets on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            self.ask(error)
 
     def check(self) -> None:
         """To be called now and then."""
@@ -45,15 +57,10 @@ class Stop:
 
 
 @contextmanager
-def signals_noted() -> Iterator[Stop]:
-    """The same where code of others is at work, which an exception in its middle would confuse.
-
-    Yields:
-        What raises it where it is checked; it is checked at the end as well.
-    """
-    stop = Stop()
+def signals_noted(stop: Stop) -> Iterator[None]:
+    """The same where code of others is at work: `stop` raises it where it is checked, at the end at the latest."""
     with _on_signals(stop.ask):
-        yield stop
+        yield
     stop.check()
 
 
@@ -95,7 +102,9 @@ def cluster_watched(answers: Callable[[], bool], stop: Stop, on_loss: Callable[[
             if ended.wait(_LOOK_SECONDS):
                 return
             silent = 0 if answers() else silent + 1
-        lost = stop.asked or StoppedError("stopped, as its Ray cluster does not answer any more", exit_code=1)
+        lost = StoppedError("stopped, as its Ray cluster does not answer any more", exit_code=1)
+        if isinstance(stop.asked, StoppedError):
+            lost = stop.asked
         try:
             on_loss(lost)
         finally:

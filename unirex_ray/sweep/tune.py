@@ -19,7 +19,7 @@ from ray.tune.trainable.function_trainable import wrap_function
 
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import Placement, cluster_answers, free_resources
-from unirex_ray.distributed.job import MESSAGE, TrainFunction, reason_of
+from unirex_ray.distributed.job import MESSAGE, TrainFunction, TrialJob, reason_of
 from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
 from unirex_ray.errors import StoppedError
@@ -76,13 +76,13 @@ def fit(
             max_failures=max_failures,
         )
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
-    callback = TuneCallbackAdapter(driver)
+    stop = Stop()
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(placement.trial)),
         tune_config=tune.TuneConfig(
-            search_alg=TuneSearcherAdapter(driver),
-            scheduler=TuneSchedulerAdapter(driver),
+            search_alg=TuneSearcherAdapter(driver, stop),
+            scheduler=TuneSchedulerAdapter(driver, stop),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["job"].trial_id,
@@ -92,14 +92,14 @@ def fit(
         run_config=tune.RunConfig(
             name=name,
             storage_path=scratch,
-            callbacks=[callback],
+            callbacks=[TuneCallbackAdapter(driver, stop)],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),
     )
     for library in ("ray.tune", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    with signals_noted() as callback.stop, cluster_watched(cluster_answers, callback.stop, on_loss):
+    with signals_noted(stop), cluster_watched(cluster_answers, stop, on_loss):
         tuner.fit()
 
 
@@ -125,14 +125,16 @@ class _Unsaved:
 class TuneSearcherAdapter(_Unsaved, TuneSearcher):  # type: ignore[misc]
     """The driver as Tune's searcher."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, stop: Stop) -> None:
         super().__init__()
-        self._driver = driver
+        self._driver, self._stop = driver, stop
         self._ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial."""
-        job = self._driver.suggest()
+        job: TrialJob | Signal = Signal.WAIT
+        with self._stop.instead_of_disk_errors():
+            job = self._driver.suggest()
         if job is Signal.WAIT:
             return None
         if isinstance(job, Signal):
@@ -143,7 +145,8 @@ class TuneSearcherAdapter(_Unsaved, TuneSearcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune is done with a trial; of one in error, `TuneCallbackAdapter` knows the reason."""
         if not error:
-            self._driver.on_exit(self._ids[trial_id])
+            with self._stop.instead_of_disk_errors():
+                self._driver.on_exit(self._ids[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Unsaved`."""
@@ -155,14 +158,16 @@ class TuneSearcherAdapter(_Unsaved, TuneSearcher):  # type: ignore[misc]
 class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
     """The driver as Tune's scheduler."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, stop: Stop) -> None:
         super().__init__()
-        self._driver = driver
+        self._driver, self._stop = driver, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Tune received a report; the one that Tune adds itself when a trial returns has no message."""
-        message = result.get(MESSAGE)
-        continues = message is None or self._driver.on_message(trial.config["job"].trial_id, message)
+        message, continues = result.get(MESSAGE), True
+        if message is not None:
+            with self._stop.instead_of_disk_errors():
+                continues = self._driver.on_message(trial.config["job"].trial_id, message)
         return str(FIFOScheduler.CONTINUE if continues else FIFOScheduler.STOP)
 
 
@@ -171,22 +176,16 @@ def _amounts(resources: Mapping[str, float]) -> str:
 
 
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
-    """The driver as Tune's callback; replaces the one that prints.
+    """The driver as Tune's callback, which checks `stop` in each round; replaces the one that prints."""
 
-    Attributes:
-        stop: checked in each round of Tune's loop.
-    """
-
-    stop: Stop
-
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, stop: Stop) -> None:
         super().__init__()
-        self._driver = driver
+        self._driver, self._stop = driver, stop
         self._pending_since: dict[str, float] = {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
-        self.stop.check()
+        self._stop.check()
         now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
         since = self._pending_since
         self._pending_since = {name: since.get(name, now) for name in pending}
@@ -210,5 +209,6 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
         """A trial's process was lost more often than allowed."""
         trial_id = trial.config["job"].trial_id
         error = trial.get_error()
-        self._driver.on_process_lost(trial_id, reason_of(error) if error else "its process was lost")
-        self._driver.on_exit(trial_id)
+        with self._stop.instead_of_disk_errors():
+            self._driver.on_process_lost(trial_id, reason_of(error) if error else "its process was lost")
+            self._driver.on_exit(trial_id)

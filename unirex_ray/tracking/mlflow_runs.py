@@ -132,7 +132,7 @@ class MlflowRuns:
     def _behind(self, offset: int, query: str, experiment: str) -> PagedList[Any]:
         """Two runs at most behind the first ones."""
         # A page token is an offset, in a form that MLflow does not promise: whatever else comes back reads as none.
-        token = base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
+        token = base64.b64encode(json.dumps({"offset": offset}).encode()).decode() if offset else None
         try:
             return self.client.search_runs([experiment], query, max_results=2, page_token=token)
         except MlflowException:
