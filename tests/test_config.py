@@ -14,13 +14,13 @@ from unirex_ray.config import (
     config_hash,
     config_keys,
     flatten,
-    load_yaml,
     merge,
     to_yaml,
     unflatten,
     with_added_keys,
 )
 from unirex_ray.errors import UserError, exit_on_user_error
+from unirex_ray.files import load_yaml
 
 PROMISED_KEYS = [
     "data.name",

@@ -23,10 +23,11 @@ from helpers.record_sweep import FINISHED, INTERRUPTED, OPTIONS, PlaceTakenError
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations
-from unirex_ray.config import Config, DataConfig, build_config, load_yaml
+from unirex_ray.config import Config, DataConfig, build_config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError, exit_on_user_error
+from unirex_ray.files import load_yaml
 from unirex_ray.metrics.table import STANDARD_ERRORS, TIES, VERDICT, TrialMetrics
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.tracking.choose import weights_of

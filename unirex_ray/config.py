@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from unirex_ray.errors import UserError, did_you_mean, one_line
+from unirex_ray.errors import UserError, did_you_mean
 
 EMBEDDED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 """Of the embedded encoder, sentence-transformers/all-MiniLM-L6-v2."""
@@ -380,61 +380,6 @@ def to_yaml(config: Config) -> str:
     """The whole tree as YAML that `load_yaml` and `build_config` read back to an equal `Config`."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     return text
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads what is no plain number as text, as it is spelled: the tree gives it its type.
-
-    YAML 1.1 would make booleans of the labels `no` and `yes`, 7 of `007`, and a date of `2020-01-01`.
-    Of a key that stands there twice YAML would take the last, and a file may hold itself: both are refused.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """See PyYAML's."""
-        is_alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        if is_alias and node is not None and node.end_mark is None:  # its end has not been read yet
-            raise yaml.composer.ComposerError(None, None, "what an anchor names holds itself", node.start_mark)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """See PyYAML's."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for number, name in enumerate(names):
-            if name in names[:number] and name != "<<":
-                mark = node.value[number][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands there twice", mark)
-        return super().construct_mapping(node, deep)
-
-
-def _number_or_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
-    number = loader.construct_yaml_int(node)
-    return number if str(number) == node.value else str(node.value)
-
-
-_TEXT = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TEXT]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_constructor("tag:yaml.org,2002:int", _number_or_text)
-
-
-def load_yaml(path: str | Path) -> Tree:
-    """Read a YAML mapping; words such as `no` stay text.
-
-    Raises:
-        UserError: if the file is missing, unreadable, broken, or no mapping.
-    """
-    try:
-        tree = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {str(path)!r}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{str(path)!r} is not valid YAML: {one_line(error)}") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{str(path)!r} must hold a YAML mapping of keys, but holds {type(tree).__name__}")
-    return tree
 
 
 REMOTE_CODE = "model.trust_remote_code"

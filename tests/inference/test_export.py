@@ -8,8 +8,9 @@ import pytest
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations, rank_on_dev, select_variants
-from unirex_ray.config import Config, load_yaml, to_yaml
+from unirex_ray.config import Config, to_yaml
 from unirex_ray.errors import UserError
+from unirex_ray.files import load_yaml
 from unirex_ray.inference.export import export, model_card, provenance_of, select_trial
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS
 from unirex_ray.metrics.table import TrialMetrics

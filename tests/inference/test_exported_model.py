@@ -22,10 +22,11 @@ from torch import Tensor
 
 from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.analysis.selection import configurations, rank_on_dev, select_variants
-from unirex_ray.config import build_config, config_hash, load_yaml
+from unirex_ray.config import build_config, config_hash
 from unirex_ray.data.load import load_corpus
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import exit_on_user_error
+from unirex_ray.files import load_yaml
 from unirex_ray.methods import get_method
 from unirex_ray.models.store import WEIGHTS, load_model
 from unirex_ray.models.task_model import TaskModel

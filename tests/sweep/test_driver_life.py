@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from helpers.memory_store import MemoryStore
 
-from unirex_ray.config import Config, build_config, load_yaml, unflatten
+from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob
+from unirex_ray.files import load_yaml
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver, Timing

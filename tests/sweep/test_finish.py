@@ -10,7 +10,8 @@ from helpers.memory_store import MemoryStore, MemorySweep
 from helpers.recorded_trials import raw
 from rich.console import Console
 
-from unirex_ray.config import Config, build_config, load_yaml
+from unirex_ray.config import Config, build_config
+from unirex_ray.files import load_yaml
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.sweep.driver import Timing
 from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, print_outcome, write_results

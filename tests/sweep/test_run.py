@@ -21,9 +21,10 @@ from mlflow import MlflowClient
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations, pareto_front
-from unirex_ray.config import Config, build_config, load_yaml
+from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
+from unirex_ray.files import load_yaml
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.comparison import leaderboard_table

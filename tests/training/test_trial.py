@@ -13,10 +13,11 @@ from helpers.marks import slow
 from helpers.recorder import Killed, Recorder, assert_equal_weights, lasting, run, weights
 from helpers.tiny import Group, first_stage, stages, tiny_config, tiny_corpus
 
-from unirex_ray.config import Config, build_config, load_yaml
+from unirex_ray.config import Config, build_config
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
+from unirex_ray.files import load_yaml
 from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
 from unirex_ray.metrics.instances import split_metrics

@@ -17,12 +17,12 @@ from unirex_ray.config import (
     config_fields,
     config_keys,
     flatten,
-    load_yaml,
     merge,
     present_key,
     unflatten,
 )
 from unirex_ray.errors import UserError, did_you_mean
+from unirex_ray.files import load_yaml
 from unirex_ray.sweep.shipped import SpaceFile, glance
 
 ChooseSpace = Callable[[argparse.Namespace, Tree], Path]

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from unirex_ray.config import Config, Tree, load_yaml, present_key
+from unirex_ray.config import Config, Tree, present_key
 from unirex_ray.errors import UserError, did_you_mean
+from unirex_ray.files import load_yaml
 
 DEMO = "quick"
 

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unirex_ray.config import Config, Tree, config_keys, flatten, load_yaml, present_key
+from unirex_ray.config import Config, Tree, config_keys, flatten, present_key
 from unirex_ray.errors import UserError, did_you_mean
+from unirex_ray.files import load_yaml
 from unirex_ray.methods import get_method
 
 Kind = Literal["choice", "uniform", "log_uniform", "int"]
