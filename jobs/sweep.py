@@ -21,6 +21,11 @@ def main() -> None:
     parser.add_argument(
         "--warm-start", metavar="OUTPUT", help="A finished sweep of the same protocol, for the searchers to learn from."
     )
+    parser.add_argument(
+        "--other-code",
+        action="store_true",
+        help="Have --resume continue a sweep that other code began.",
+    )
     options, tree = parse_job(parser, sys.argv[1:], lambda own, tree: space_file(own.space, tree))
 
     # Only now, as they take seconds: --help and refusals answer at once.
@@ -36,7 +41,8 @@ def main() -> None:
     config = build_config(space.presets, tree)
     fixed = {key for key, _ in flatten(tree)}
     go_on = resume_command(sys.argv)
-    outcome = run_sweep(config, space, fixed=fixed, resume=options.resume, warm_start=options.warm_start, go_on=go_on)
+    own = {name: getattr(options, name) for name in ("resume", "warm_start", "other_code")}
+    outcome = run_sweep(config, space, fixed=fixed, go_on=go_on, **own)
     out = console()
     print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)

@@ -108,6 +108,31 @@ def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
             folder.begin(settings(**changed), stored, URI)
 
 
+def test_a_sweep_that_other_code_began_goes_on_only_when_asked_to_and_both_stay_on_record(tmp_path: Path) -> None:
+    folder = SweepFolder(str(tmp_path))
+
+    def begin(code: str | None, *, other_code: bool = False) -> str:
+        now = settings()
+        code = now["version.code"] if code is None else code
+        begun = folder.begin({**now, "version.code": code}, folder.find(resume=True), URI, other_code=other_code)
+        return begun["settings"]["version.code"]
+
+    assert begin("aaaa") == "aaaa"
+    with pytest.raises(UserError, match=r'version\.code was "aaaa", now "bbbb"; .* add --other-code'):
+        begin("bbbb")
+    assert begin("bbbb", other_code=True) == "aaaa, bbbb"
+    assert begin("bbbb") == "aaaa, bbbb"
+    with pytest.raises(UserError, match=r'was "aaaa, bbbb", now "aaaa"'):
+        begin("aaaa")
+    # Versions before this one did not record it.
+    stored = json.loads((tmp_path / SWEEP).read_text())
+    del stored["settings"]["version.code"]
+    folder.write(SWEEP, json.dumps(stored))
+    with pytest.raises(UserError, match=r'version\.code was "not recorded", now "bbbb"'):
+        begin("bbbb")
+    assert begin("bbbb", other_code=True) == "not recorded, bbbb"
+
+
 def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
     def begin(**versions: str) -> None:
         with closing(SweepFolder(str(tmp_path))) as folder:

@@ -12,7 +12,7 @@ from typing import Any
 
 from unirex_ray.errors import UserError
 from unirex_ray.files import replace_text, try_lock, writable_folder
-from unirex_ray.tracking.protocol import ENCODERS_KEY, GROWING, budget_of, recorded_settings
+from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, budget_of, recorded_settings
 from unirex_ray.tracking.store import SWEEP
 
 LEADERBOARD = "leaderboard.csv"
@@ -81,12 +81,20 @@ class SweepFolder:
             )
         return stored
 
-    def begin(self, settings: Mapping[str, Any], stored: dict[str, Any] | None, tracking_uri: str) -> dict[str, Any]:
+    def begin(
+        self,
+        settings: Mapping[str, Any],
+        stored: dict[str, Any] | None,
+        tracking_uri: str,
+        *,
+        other_code: bool = False,
+    ) -> dict[str, Any]:
         """Continue the sweep that `find` returned, or begin a new one.
 
         Args:
             settings: everything that decides the sweep's numbers.
             tracking_uri: where it is recorded.
+            other_code: whether the sweep may have been begun by other code, which stays on record.
 
         Returns:
             The contents of `sweep.json`: `sweep_id` and `settings` at least.
@@ -95,12 +103,14 @@ class SweepFolder:
             UserError: if the settings differ from the stored ones, unless the sweep only grows (see `grows`); names the
                 keys.
         """
-        settings = json.loads(json.dumps(settings))
+        begins: dict[str, Any] = json.loads(json.dumps(settings))
         if stored is None:
-            sweep_id = f"{settings['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            stored = {"sweep_id": sweep_id, "status": "running", "settings": settings}
+            sweep_id = f"{begins['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+            stored = {"sweep_id": sweep_id, "status": "running", "settings": begins}
             self.write(SWEEP, json.dumps(stored, indent=2))
-        before, now = recorded_settings(stored["settings"]), recorded_settings(settings)
+        before = {CODE_KEY: "not recorded", **recorded_settings(stored["settings"])}
+        begins[CODE_KEY] = _codes(before[CODE_KEY], begins[CODE_KEY], other_code)
+        now = recorded_settings(begins)
         changed = [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
         refused = [key for key in changed if not grows(key, before, now)]
         if refused:
@@ -108,13 +118,14 @@ class SweepFolder:
             only = (
                 " (methods, seeds and configurations can be added, none taken away)" if {*refused} & {*GROWING} else ""
             )
+            code = " add --other-code to go on with this code all the same," if refused == [CODE_KEY] else ""
             raise UserError(
                 f"cannot resume {stored['sweep_id']} with other settings: {differences}{only}; "
-                "restore the settings, or choose another --output"
+                f"restore the settings,{code} or choose another --output"
             )
         begun = {**stored, "tracking_uri": tracking_uri}
         if changed:
-            begun |= {"status": "running", "settings": settings}
+            begun |= {"status": "running", "settings": begins}
         if begun != stored:
             self.write(SWEEP, json.dumps(begun, indent=2))
         return begun
@@ -125,6 +136,8 @@ def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
     Which state encoders are in may be added where the sweep did not record it.
     """
+    if key == CODE_KEY:
+        return str(now[key]).startswith(f"{before[key]}, ")
     if key == ENCODERS_KEY:
         return key not in before
     if key not in GROWING:
@@ -133,6 +146,13 @@ def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         return budget_of(now) >= budget_of(before)
     earlier, later = before[key], now[key]
     return later[: len(earlier)] == earlier if key == "sweep.seeds" else {*earlier} <= {*later}
+
+
+def _codes(before: str, now: str, other_code: bool) -> str:
+    """The versions of code that a sweep has run with; the one that runs now is the last."""
+    if before.rpartition(", ")[2] == now:
+        return before
+    return f"{before}, {now}" if other_code else now
 
 
 def _short(value: Any) -> str:

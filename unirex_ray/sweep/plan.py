@@ -18,7 +18,8 @@ from unirex_ray.models.encoder import encoder_version
 from unirex_ray.sweep.schedule import SweepExtent
 from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import MethodSpace, Space
-from unirex_ray.tracking.protocol import DEFAULT_BUDGET, ENCODERS_KEY, METRICS_KEY, WINDOWS_KEY
+from unirex_ray.tracking.protocol import CODE_KEY, DEFAULT_BUDGET, ENCODERS_KEY, METRICS_KEY, WINDOWS_KEY
+from unirex_ray.tracking.provenance import core_version
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.training.prepare import check_method, prepare
 
@@ -77,6 +78,7 @@ class SweepPlan:
         described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
         versions: dict[str, Any] = {
             METRICS_KEY: METRICS_VERSION,
+            CODE_KEY: core_version(),
             **({WINDOWS_KEY: WINDOWS_VERSION} if truncation != "head" else {}),
         }
         versions |= {ENCODERS_KEY: encoders} if encoders else {}

@@ -31,7 +31,15 @@ from unirex_ray.sweep.tune import fit
 from unirex_ray.sweep.warm_start import read_warm_start
 from unirex_ray.tracking.journaled_sweep import SweepBegun
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.protocol import GROWING, INSTANCES, WARM_START, protocol_hash, protocol_line, protocol_of
+from unirex_ray.tracking.protocol import (
+    CODE_KEY,
+    GROWING,
+    INSTANCES,
+    WARM_START,
+    protocol_hash,
+    protocol_line,
+    protocol_of,
+)
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import (
@@ -58,6 +66,7 @@ def run_sweep(
     fixed: Collection[str] = (),
     resume: bool = False,
     warm_start: str | None = None,
+    other_code: bool = False,
     train_function: TrainFunction = train_trial,
     open_store: Callable[[str], RunStore] = MlflowStore,
     console: Console | None = None,
@@ -70,6 +79,7 @@ def run_sweep(
         fixed: keys that the user set: as parameters they are not searched, and `method` is swept alone.
         resume: continue the sweep in `output`, which may grow (see `SweepFolder.begin`); start it where there is none.
         warm_start: output of a finished sweep whose results the searchers take into account.
+        other_code: whether to continue a sweep that was begun by other code.
         train_function: trains one trial; must be importable by the workers.
         go_on: the command that continues the sweep, for whoever stops it.
 
@@ -98,7 +108,7 @@ def run_sweep(
             open_store(uri)  # before Ray starts, and before there is a sweep to continue
         connect()
         placement = place(plan.config, node_resources())
-        summary = folder.begin(settings, stored, uri)
+        summary = folder.begin(settings, stored, uri, other_code=other_code)
         extent = plan.extent(summary["sweep_id"])
         settings = {**summary["settings"], INSTANCES: corpus.sizes()}
         tags = _tags_of_runs(corpus, settings)
@@ -193,7 +203,7 @@ def _tags_of_runs(corpus: Corpus, settings: Mapping[str, Any]) -> dict[str, str]
 
 def _beginning(corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any], tags: Mapping[str, str]) -> SweepBegun:
     """What the sweep's run says of it."""
-    grown = {key: settings[key] for key in GROWING}
+    grown = {key: settings[key] for key in (*GROWING, CODE_KEY)}
     return SweepBegun(
         experiment=corpus.name,
         sweep_id=extent.sweep_id,

@@ -13,7 +13,7 @@ from unirex_ray.errors import UserError, one_line
 from unirex_ray.metrics.table import nrg_metrics
 from unirex_ray.sweep.searcher import ScoredConfiguration
 from unirex_ray.tracking.choose import differences
-from unirex_ray.tracking.protocol import WARM_START, protocol_of
+from unirex_ray.tracking.protocol import CODE_KEY, WARM_START, protocol_of
 from unirex_ray.tracking.store import SWEEP, RunStore, recorded_uri
 
 _OF_THE_SEARCH = (
@@ -22,6 +22,7 @@ _OF_THE_SEARCH = (
     "sweep.seed",
     "sweep.rungs",
     "sweep.reduction",
+    CODE_KEY,
     WARM_START,
 )
 """Settings that change what is tried, and no result of it."""

@@ -18,6 +18,10 @@ WINDOWS_KEY = "version.windows"
 ENCODERS_KEY = "version.encoders"
 """Which state of their files the encoders were in, by name; sweeps of version 0.1.0 did not record it."""
 
+CODE_KEY = "version.code"
+"""Which code trained and evaluated, see `provenance.core_version`; where a sweep was continued by other code, all of
+them in order. Earlier versions did not record it."""
+
 WARM_START = "sweep.warm_start"
 """The finished sweep that the searchers knew of."""
 
@@ -134,11 +138,13 @@ def protocol_line(settings: Mapping[str, Any]) -> str:
     layers = protocol.get("model.layers", "searched")
     budget = protocol["sweep.configurations"]
     budget = f"up to {budget} configurations" if budget.isdigit() else budget
+    code = protocol.get(CODE_KEY, "")
+    mixed = f"; BEGUN BY OTHER CODE ({code})" if ", " in code else ""
     encoder = protocol.get("model.encoder", "searched") + ("" if layers == "null" else f" ({layers} layers)")
     return (
         f"protocol {protocol_hash(protocol)}: {protocol['data.name']}, {instances} instances (train/dev/test); "
         f"encoder {encoder}; epochs {numbers('train.epochs')}; K {numbers('loss.top_k_percents')}; "
-        f"seeds {numbers('sweep.seeds')}; {budget} per method"
+        f"seeds {numbers('sweep.seeds')}; {budget} per method{mixed}"
     )
 
 
