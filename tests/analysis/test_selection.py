@@ -2,6 +2,8 @@ import math
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unirex_ray.analysis.selection import (
     Configuration,
@@ -10,6 +12,7 @@ from unirex_ray.analysis.selection import (
     rank_on_dev,
     rank_variants,
     select_variants,
+    selectable,
 )
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS
 from unirex_ray.metrics.table import TrialMetrics
@@ -55,6 +58,46 @@ RECORDS = [
     record("unirex-slm-fp", 2, 1, status="failed"),
     record("unirex-slm-fp", 3, 0, status="stopped"),
 ]
+
+
+LEVELS = st.integers(0, 2).map(lambda level: level / 2)
+RESULTS = st.tuples(*[LEVELS] * len(KEYS), st.booleans())
+WEIGHTS = st.tuples(*[st.sampled_from([0.0, 0.5, 1.0])] * 3).filter(any)
+
+
+@given(results=st.lists(RESULTS, min_size=1, max_size=7), later=st.lists(RESULTS, max_size=3), weights=WEIGHTS)
+@settings(deadline=None, max_examples=300)
+def test_whatever_some_weights_select_is_selectable(results: list, later: list, weights: tuple) -> None:
+    def complete(number: int, result: tuple) -> Configuration:
+        *values, learned = result
+        metrics = {f"dev/{key}": value for key, value in zip(KEYS, values, strict=True)}
+        metrics |= {"dev/majority_p": 0.0 if learned else 1.0, "dev/comprehensiveness_se": 0.3}
+        (configuration,) = configurations([record("aa-ig", number, 0, metrics)], seeds=(0,))["aa-ig"]
+        return configuration
+
+    configs = [complete(number, result) for number, result in enumerate([*results, *later])]
+    kept = selectable(configs)
+    assert rank_variants(configs, weights).order[0] in kept
+    # One that was not selectable among the first ones is not among all of them either.
+    for gone in {c.index for c in configs[: len(results)]} - {c.index for c in selectable(configs[: len(results)])}:
+        assert gone not in {c.index for c in kept}
+
+
+def test_what_another_one_matches_everywhere_and_beats_in_each_group_is_not_selectable() -> None:
+    def of(*values: tuple[float, float, float, float, float]) -> list[int]:
+        records = [
+            record("aa-ig", number, 0, {f"dev/{key}": value for key, value in zip(KEYS, row, strict=True)})
+            for number, row in enumerate(values)
+        ]
+        of_method = configurations(records, seeds=(0,)).get("aa-ig", [])
+        return [c.index for c in selectable(of_method)]
+
+    assert of((0.1, 0.5, 0.2, 0.2, 0.5), (0.2, 0.5, 0.3, 0.2, 0.6)) == [1]
+    assert of((0.1, 0.5, 0.2, 0.2, 0.5), (0.2, 0.6, 0.3, 0.2, 0.6)) == [0, 1]  # of sufficiency, less is better
+    # By accuracy alone, the earlier one of two equal ones is selected.
+    assert of((0.1, 0.5, 0.2, 0.2, 0.5), (0.2, 0.5, 0.3, 0.2, 0.5)) == [0, 1]
+    assert of((0.2, 0.5, 0.3, 0.2, 0.5), (0.1, 0.5, 0.2, 0.2, 0.5), (0.2, 0.5, 0.3, 0.2, 0.5)) == [0]
+    assert of() == []
 
 
 @pytest.fixture

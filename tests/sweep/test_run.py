@@ -20,7 +20,7 @@ from helpers.python_path import TESTS, with_helpers
 from mlflow import MlflowClient
 
 from unirex_ray.analysis.leaderboard import leaderboard
-from unirex_ray.analysis.selection import configurations, pareto_front
+from unirex_ray.analysis.selection import configurations, selectable
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.cluster import connect
 from unirex_ray.errors import UserError
@@ -105,7 +105,7 @@ def test_failures_are_recorded_and_the_sweep_goes_on(
     # only the weights of the selected configurations and of the Pareto fronts stay
     kept = {path.parent.name.split(outcome.sweep_id)[1] for path in tmp_path.glob("trials/*/best.pt")}
     selected = {(row.configuration.method, row.configuration.index) for row in outcome.rows if row.rank == 1}
-    fronts = [c for ranking in outcome.leaderboard.variants.values() for c in pareto_front(ranking.order)]
+    fronts = [c for ranking in outcome.leaderboard.variants.values() for c in selectable(ranking.order)]
     wanted = selected | {(configuration.method, configuration.index) for configuration in fronts}
     assert kept == {f"-{method}-{index:04d}-s{seed}" for method, index in wanted for seed in (0, 1)}
     assert not list(tmp_path.glob("trials/*/last.pt"))

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import METHODS
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
@@ -199,18 +201,32 @@ def rank_on_dev(selected: Mapping[str, Configuration], weights: Weights = EQUAL_
     )
 
 
-def pareto_front(configs: Iterable[Configuration]) -> list[Configuration]:
-    """Those that no other one matches in every raw dev metric of NRG and beats in one."""
+def selectable(configs: Iterable[Configuration]) -> list[Configuration]:
+    """The complete configurations of one method that variant scope may select, by some weights of NRG, 0 included.
+
+    That is their Pareto front over the raw dev metrics, and what ties may select. Configurations that come later bring
+    back none that is not among them.
+
+    Args:
+        configs: in the order that decides between equal ones, see `rank`.
+    """
     complete = [config for config in configs if config.complete]
-    gains = [
-        [dev[metric.key] * (1 if metric.higher_is_better else -1) for metric in NRG_METRICS if metric.key in dev]
-        for dev in (config.mean("dev") for config in complete)
-    ]
+    dev = [nrg_metrics(config.mean("dev")) for config in complete]
+    metrics = [metric for metric in NRG_METRICS if dev and metric.key in dev[0]]
+    gains = np.array([[of[m.key] * (1 if m.higher_is_better else -1) for m in metrics] for of in dev])
+    groups = [[m.desideratum == wanted for m in metrics] for wanted in {m.desideratum for m in metrics}]
+    learned = np.array([config.better_than_majority("dev") is not False for config in complete])
+    position = np.arange(len(complete))
 
-    def dominated(mine: Sequence[float]) -> bool:
-        return any(all(o >= m for o, m in zip(other, mine, strict=True)) and other != mine for other in gains)
+    def beaten(number: int) -> bool:
+        """Whether `rank` puts another one first, by all weights and among any others."""
+        ahead = gains > gains[number]
+        in_each = np.all([ahead[:, group].any(1) for group in groups], axis=0)
+        # By weights that leave out what differs, the earlier one comes first.
+        first = (gains >= gains[number]).all(1) & (in_each | (position < number))
+        return bool((first & (learned | ~learned[number])).any())
 
-    return [config for config, mine in zip(complete, gains, strict=True) if not dominated(mine)]
+    return [config for number, config in enumerate(complete) if not beaten(number)]
 
 
 def why_incomplete(configuration: Configuration) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow, leaderboard
-from unirex_ray.analysis.selection import configurations, pareto_front
+from unirex_ray.analysis.selection import configurations, selectable
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
@@ -130,12 +131,17 @@ def drop_unselected_weights(folder: SweepFolder, board: Leaderboard, *, keep: Li
     """Delete the trials' last checkpoints, and the weights that are not to be kept.
 
     Args:
-        keep: `selected`: of each method, the selected configuration and its Pareto front over the raw dev metrics,
-            which holds whatever other weights of NRG or a larger sweep may select; or all.
+        keep: `selected`: of each method, what other weights of NRG or a larger sweep may select (see `selectable`); or
+            all.
     """
-    kept = {id(row.configuration) for row in board.rows if row.rank == 1}
-    for ranking in board.variants.values():
-        kept |= {id(configuration) for configuration in pareto_front(ranking.order)}
+    by_method = defaultdict(list)
+    for row in board.rows:
+        by_method[row.configuration.method].append(row.configuration)
+    kept = {
+        id(configuration)
+        for of_method in by_method.values()
+        for configuration in selectable(sorted(of_method, key=attrgetter("index")))
+    }
     for row in board.rows:
         for record in row.configuration.records:
             store = CheckpointStore(folder.trial(record.spec.trial_id))
