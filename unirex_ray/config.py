@@ -253,7 +253,7 @@ class SweepConfig(_Section):
         (1.0, 1.0, 1.0), description="Weights of FNRG, PNRG and TNRG in CNRG."
     )
     keep_weights: Literal["selected", "all"] = Field(
-        "selected", description="Trained weights that stay: each method's selected and its Pareto front, or all."
+        "selected", description="Trained weights that stay: those that some NRG weights may select on dev, or all."
     )
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of the searcher.")
 

@@ -14,7 +14,7 @@ from unirex_ray.config import Config, build_config
 from unirex_ray.files import load_yaml
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.sweep.driver import Timing
-from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, print_outcome, write_results
+from unirex_ray.sweep.finish import SweepOutcome, print_outcome, write_results
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep
 from unirex_ray.sweep.space import parse_space
@@ -131,44 +131,6 @@ def test_the_summary(folder: SweepFolder) -> None:
     # A resumed sweep that ran nothing keeps the numbers.
     finish(plan, record_trials(), folder, summary=summary, timings={})
     assert json.loads((folder.path / "sweep.json").read_text()) == summary
-
-
-@pytest.mark.parametrize("keep", ["selected", "all"])
-def test_which_weights_stay(folder: SweepFolder, keep: str) -> None:
-    outcome = finish(make_plan(folder.path), record_trials(), folder)
-    for row in outcome.rows:
-        for record in row.configuration.records:
-            path = Path(folder.trial(record.spec.trial_id))
-            path.mkdir(parents=True)
-            for name in ("best.pt", "best-0-2.pt", "last.pt", "result.json"):
-                (path / name).touch()
-    drop_unselected_weights(folder, outcome.leaderboard, keep=keep)  # type: ignore[arg-type]
-    kept = {path.parent.name for path in folder.path.glob("trials/*/best.pt")}
-    every = {f"s1-{method}-{number:04d}-s{seed}" for method in VALUES for number in range(3) for seed in SEEDS}
-    selected = {f"s1-{name}-s{seed}" for name in ("unirex-slm-p-0001", "aa-ig-0000") for seed in SEEDS}
-    assert kept == (selected if keep == "selected" else every)
-    assert not [*folder.path.glob("trials/*/last.pt"), *folder.path.glob("trials/*/best-*")]
-    assert len(list(folder.path.glob("trials/*/result.json"))) == 12
-
-
-def test_weights_of_the_pareto_front_stay(folder: SweepFolder) -> None:
-    """Configuration 1 is selected; 2 is better in one metric, 0 in none."""
-    sweep = record_trials({"aa-ig": (0.2, 0.9, 0.3)})
-    for run in sweep.runs.values():
-        if (
-            "-0002-"
-            in run.get("spec", TrialSpec(trial_id="", method="", configuration=0, seed=0, parameters={})).trial_id
-        ):
-            run["metrics"]["dev/auprc"] = 0.99
-    outcome = finish(make_plan(folder.path), sweep, folder)
-    for row in outcome.rows:
-        for record in row.configuration.records:
-            path = Path(folder.trial(record.spec.trial_id))
-            path.mkdir(parents=True)
-            (path / "best.pt").touch()
-    drop_unselected_weights(folder, outcome.leaderboard, keep="selected")
-    kept = {path.parent.name for path in folder.path.glob("trials/*/best.pt")}
-    assert kept == {f"s1-aa-ig-000{number}-s{seed}" for number in (1, 2) for seed in SEEDS}
 
 
 def test_what_is_of_no_use_afterwards_is_deleted(folder: SweepFolder) -> None:

@@ -41,7 +41,7 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert kept == ["-aa-ig-0002-s0", "-sgt-0002-s0"]
     assert not (outcome.output / "stages").exists()
 
-    precision, encoder, protocol, first, *lines = console.export_text().splitlines()
+    precision, encoder, protocol, first, disk, *lines = console.export_text().splitlines()
     assert precision == "train.precision=auto: bf16, as this machine's CPU has avx512_bf16"
     assert ": tried on 32 tokens, hidden and padding tokens change nothing; losses drop them" in encoder
     assert protocol.startswith("protocol ")
@@ -49,6 +49,7 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert first == (
         f"sweep {outcome.sweep_id}: configurations: aa-ig 3, sgt 3; seeds: 0; concurrency: 2; trials already ended: 0"
     )
+    assert disk.startswith("disk: 2 MB of weights, 1 MB of them for each of 2 trials at once; ")
     assert "[0/6] aa-ig 0000 s0            start     learning_rate=1e-05" in lines[0]
     assert "[0/6] aa-ig 0000 s0            epoch 1   Task 0.10  Comp 0.100" in lines[1]
     assert "[6/6] sgt 0002 s0              completed Task 0.30  Comp 0.300  Suff 0.700" in lines[-1]
@@ -59,7 +60,8 @@ def test_a_sweep_with_lost_trials_keeps_what_its_resume_may_select(sweep: Callab
     outcome = sweep(store, trials=losing({"sgt-0002-s0"}))
     assert (outcome.status, dict(outcome.statuses)) == ("incomplete", {"completed": 5, "lost": 1})
     assert the_sweep(store)["tags"]["status"] == "failed"
-    assert len(list(outcome.output.glob("trials/*/best.pt"))) == 5
+    kept = {path.parent.name.removeprefix(outcome.sweep_id) for path in outcome.output.glob("trials/*/best.pt")}
+    assert kept == {"-aa-ig-0002-s0", "-sgt-0001-s0"}
     assert (outcome.output / "stages").exists()
     console = Console(record=True, width=200)
     outcome = sweep(store, resume=True, console=console)

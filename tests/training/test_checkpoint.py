@@ -114,3 +114,24 @@ def test_any_file_system_that_pyarrow_knows(tmp_path, monkeypatch):
     relative = CheckpointStore("a folder")
     monkeypatch.chdir("/")
     assert relative.read("x") == b"1"
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_file_of_another_folder_is_linked_where_that_can_be(tmp_path, monkeypatch, can_link):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    if not can_link:
+        monkeypatch.setattr("os.link", refuse)
+    shared, own = CheckpointStore(tmp_path / "shared"), CheckpointStore(tmp_path / "new")
+    shared.save(BEST, {"epoch": 1})
+    own.save("best-0-1.pt", {"epoch": 0})
+    for name in ("best-0-1.pt", "other.pt"):
+        own.link(name, shared, BEST)
+        assert own.load(name) == {"epoch": 1}
+        assert (tmp_path / "new" / name).samefile(tmp_path / "shared" / BEST) is can_link
+    own.save("other.pt", {"epoch": 2})
+    assert shared.load(BEST) == {"epoch": 1}
+    assert own.names() == ["best-0-1.pt", "other.pt"]
+    with pytest.raises(FileNotFoundError, match="missing"):
+        own.link("a.pt", shared, "missing")

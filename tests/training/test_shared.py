@@ -88,6 +88,11 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
     assert len(reports["aa-ig"]) == 1  # taken over: evaluated once with an extractor of its own
     assert reports["l2e"] == reports["fresh"] == [("", 1), ("", 2)]
     assert len(list((tmp_path / "stages").iterdir())) == 2
+    # Whose only stage is shared has no weights of its own.
+    of_methods = [tmp_path / "together" / method / "best.pt" for method in ("aa-deeplift", "aa-ig")]
+    (shared,) = [stage for stage in tmp_path.glob("stages/*/best.pt") if stage.samefile(of_methods[0])]
+    assert shared.samefile(of_methods[1])
+    assert shared.stat().st_nlink == 3
 
 
 def first_identity(config: Config, corpus: Corpus) -> str:

@@ -67,6 +67,7 @@ class Driver:
         shared: folder of the stages that trials have in common.
         tags: of every run.
         concurrency: tells how many trials may run at once by now.
+        on_end: called with each trial when it is on record as ended.
 
     Attributes:
         gave_up: why no more trials start, where the same thing outside them ended several in a row; else empty.
@@ -85,10 +86,11 @@ class Driver:
         shared: str,
         tags: dict[str, str],
         concurrency: Callable[[], int],
+        on_end: Callable[[TrialSpec], None] | None = None,
     ) -> None:
         self._schedule, self._sweep, self._display = schedule, sweep, display
         self._resolve, self._folder, self._shared, self._tags = resolve, folder, shared, tags
-        self._concurrency = concurrency
+        self._concurrency, self._on_end = concurrency, on_end
         self._resumed = {record.spec.trial_id for record in schedule.records}
         self._live: dict[str, tuple[TrialSpec, float]] = {}
         # The stage that each live trial shares with others, and those of which there are weights by now.
@@ -212,6 +214,8 @@ class Driver:
             self._sweep.log_text(trial_id, "rungs.txt", rungs)
         self._sweep.finish_trial(trial_id, record.status, metrics=record.metrics, reason=record.reason)
         self._display.ended(record)
+        if self._on_end is not None:
+            self._on_end(record.spec)
         if record.status != "lost":
             self._losses = []
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow, leaderboard
-from unirex_ray.analysis.selection import configurations, selectable
+from unirex_ray.analysis.selection import configurations
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
@@ -23,8 +22,6 @@ from unirex_ray.sweep.plan import SweepPlan
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
 from unirex_ray.tracking.records import TrialStatus
 from unirex_ray.tracking.store import SWEEP, SweepLog, resolve_tracking_uri
-from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.state import drop_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,27 +122,6 @@ def write_results(
         sweep.log_file(None, file)
     sweep.log_text(None, "search_space.txt", "".join(f"{p.describe()}\n" for p in plan.space.parameters))
     return outcome
-
-
-def drop_unselected_weights(folder: SweepFolder, board: Leaderboard, *, keep: Literal["selected", "all"]) -> None:
-    """Delete the trials' last checkpoints, and the weights that are not to be kept.
-
-    Args:
-        keep: `selected`: of each method, what other weights of NRG or a larger sweep may select (see `selectable`); or
-            all.
-    """
-    by_method = defaultdict(list)
-    for row in board.rows:
-        by_method[row.configuration.method].append(row.configuration)
-    kept = {
-        id(configuration)
-        for of_method in by_method.values()
-        for configuration in selectable(sorted(of_method, key=attrgetter("index")))
-    }
-    for row in board.rows:
-        for record in row.configuration.records:
-            store = CheckpointStore(folder.trial(record.spec.trial_id))
-            drop_weights(store, keep_best=keep == "all" or id(row.configuration) in kept)
 
 
 def print_outcome(outcome: SweepOutcome, console: Console) -> None:

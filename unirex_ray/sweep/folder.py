@@ -39,7 +39,12 @@ class SweepFolder:
 
     def trial(self, trial_id: str) -> str:
         """Where a trial's checkpoints lie."""
-        return str(self.path / "trials" / trial_id)
+        return str(self.trials / trial_id)
+
+    @property
+    def trials(self) -> Path:
+        """Where trials have their folders."""
+        return self.path / "trials"
 
     @property
     def shared(self) -> Path:

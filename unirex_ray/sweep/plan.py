@@ -63,7 +63,7 @@ class SweepPlan:
 
     def encoder_versions(self) -> str:
         """Which state of their files the encoders are in that the plan may ask for, see `encoder_version`."""
-        models = {config.model.encoder: config.model for config in _encoder_configs(self)}
+        models = {config.model.encoder: config.model for config in encoder_configs(self)}
         return ", ".join(f"{name}={encoder_version(model)}" for name, model in models.items())
 
     def settings(self, digest: str, truncation: str = "head", encoders: str | None = None) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def prepare_corpus(plan: SweepPlan, corpus: Corpus) -> tuple[str, ...]:
     for config in _demanding_configs(plan):
         check_method(config, corpus)
     usable_weights(plan.config.sweep.nrg_weights, has_gold=corpus.has_gold("dev"))
-    notes = [note for config in _encoder_configs(plan) for note in prepare(config, corpus)]
+    notes = [note for config in encoder_configs(plan) for note in prepare(config, corpus)]
     return tuple(dict.fromkeys(notes))
 
 
@@ -174,7 +174,7 @@ def _demanding_configs(plan: SweepPlan) -> Iterator[Config]:
             yield plan.config.changed(tried)
 
 
-def _encoder_configs(plan: SweepPlan) -> Iterator[Config]:
+def encoder_configs(plan: SweepPlan) -> Iterator[Config]:
     """A configuration for each encoder and depth that the space may ask for."""
     config, parameters = plan.config, {parameter.key: parameter for parameter in plan.space.parameters}
     encoders, layers = parameters.get("model.encoder"), parameters.get("model.layers")

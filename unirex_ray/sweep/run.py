@@ -18,10 +18,11 @@ from unirex_ray.distributed.cluster import connect, node_resources, place, trial
 from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.errors import StoppedError
 from unirex_ray.report.table import console as make_console
+from unirex_ray.sweep.disk import SelectableWeights, check_disk, disk_plan, drop_unselected_weights
 from unirex_ray.sweep.display import make_display
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.ends import signals_stop
-from unirex_ray.sweep.finish import SweepOutcome, drop_unselected_weights, write_results
+from unirex_ray.sweep.finish import SweepOutcome, write_results
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
 from unirex_ray.sweep.recording import Recording, open_journal, take_over
@@ -108,6 +109,8 @@ def run_sweep(
             open_store(uri)  # before Ray starts, and before there is a sweep to continue
         connect()
         placement = place(plan.config, node_resources())
+        needed = disk_plan(plan, corpus, placement.concurrency)
+        disk = check_disk(needed, folder.path, (folder.trials, folder.shared))
         summary = folder.begin(settings, stored, uri, other_code=other_code)
         extent = plan.extent(summary["sweep_id"])
         settings = {**summary["settings"], INSTANCES: corpus.sizes()}
@@ -127,9 +130,12 @@ def run_sweep(
         earlier = sweep.trials(history=True)
         console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
         console.print(_headline(extent, earlier, placement.concurrency), markup=False, soft_wrap=True)
+        console.print(disk, markup=False, soft_wrap=True)
+        keeps_selected = config.sweep.keep_weights == "selected"
         with signals_stop(), recording, _failure_recorded(sweep, extent.most_trials, go_on):
             with make_display(console, extent, earlier) as display:
                 schedule = Schedule(extent, plan.searchers, earlier, known.results if known else None)
+                weights = SelectableWeights(schedule, folder.trial)
                 driver = Driver(
                     schedule,
                     sweep,
@@ -139,6 +145,7 @@ def run_sweep(
                     shared=str(folder.shared),
                     tags=tags,
                     concurrency=trials_at_once(plan.config, node_resources),
+                    on_end=weights.trial_ended if keeps_selected else None,
                 )
                 names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
                 fit(
@@ -161,7 +168,8 @@ def run_sweep(
                 concurrency=placement.concurrency,
             )
             if outcome.status != "incomplete":  # else what is selected may be another configuration in the end
-                drop_unselected_weights(folder, outcome.leaderboard, keep=config.sweep.keep_weights)
+                tried = (row.configuration for row in outcome.rows)
+                drop_unselected_weights(tried, folder.trial, keep_all=not keeps_selected)
             if outcome.status == "completed":
                 sweep.finish()
             else:

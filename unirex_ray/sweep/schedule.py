@@ -15,7 +15,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from unirex_ray.analysis.selection import configurations
+from unirex_ray.analysis.selection import Configuration, configurations
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import TrialMetrics, nrg_metrics
 from unirex_ray.sweep.searcher import (
@@ -130,6 +130,17 @@ class Schedule:
     def verdicts(self, trial_id: str) -> dict[str, str]:
         """What was decided on a trial at rungs, in words, by tag."""
         return {key: words for key, words in self._records[trial_id].tags.items() if key.startswith(_RUNG)}
+
+    def configuration(self, spec: TrialSpec) -> Configuration:
+        """A trial's configuration as it stands."""
+        trials = self._studies[spec.method].trials[spec.configuration].values()
+        (configuration,) = configurations(trials, seeds=self._extent.seeds)[spec.method]
+        return configuration
+
+    def configurations(self, method: str) -> list[Configuration]:
+        """All of a method's so far, by number."""
+        trials = self._studies[method].trials
+        return [self.configuration(next(iter(trials[index].values())).spec) for index in sorted(trials)]
 
     def next(self, waits: Callable[[TrialSpec], bool] = lambda spec: False) -> TrialSpec | Signal:
         """The trial to start next; it counts as running from now on.
@@ -291,8 +302,7 @@ class Schedule:
 
     def _tried(self, method: str, index: int) -> tuple[str, TriedConfiguration]:
         """A configuration, and the part of a `StudyHistory` that it belongs to."""
-        trials = self._studies[method].trials[index].values()
-        (configuration,) = configurations(trials, seeds=self._extent.seeds)[method]
+        configuration = self.configuration(next(iter(self._studies[method].trials[index].values())).spec)
         if configuration.complete:
             # Without standard errors: a search follows differences within noise as well.
             metrics = nrg_metrics(configuration.mean("dev"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,25 @@ class CheckpointStore:
     def move(self, name: str, target: str) -> None:
         """Rename a file, in place of what was there."""
         self._fs.move(f"{self._root}/{name}", f"{self._root}/{target}")
+
+    def link(self, name: str, other: CheckpointStore, source: str) -> None:
+        """Have another folder's file here as well, without its bytes a second time where the file system can do that.
+
+        Raises:
+            FileNotFoundError: where the other one has no such file.
+        """
+        self._fs.create_dir(self._root, recursive=True)
+        partial = Path(self.folder) / f"{name}.partial"
+        try:
+            partial.unlink(missing_ok=True)
+            os.link(Path(other.folder) / source, partial)
+        except OSError:
+            data = other.read(source)
+            if data is None:
+                raise FileNotFoundError(f"{other.folder}/{source}") from None
+            self.write(name, data)
+        else:
+            partial.replace(Path(self.folder) / name)
 
     def names(self) -> list[str]:
         """Of the files in the folder."""

@@ -43,6 +43,8 @@ def train_or_adopt(trainer: StageTrainer) -> None:
             trainer.files.save_shared(store, trainer.model, state)
         else:
             trainer.adopt(*shared)
+        if trainer.is_last:
+            trainer.files.link_best(store, state)
 
 
 def shared_stage(config: Config) -> Stage | None:

@@ -125,7 +125,6 @@ class StageTrainer:
         self.state.tied = [[]] * tied
         if self.is_last:
             self._explain_dev()
-            self.files.save_best(weights, self.state)
             self._report(TrialMetrics(dev=self.state.best_metrics))
 
     def _explain_dev(self) -> None:

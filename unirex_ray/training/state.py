@@ -253,6 +253,12 @@ class TrialFiles:
         """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look."""
         self._save(store, BEST, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
 
+    def link_best(self, store: CheckpointStore, state: TrialState) -> None:
+        """Take the best weights from where `save_shared` put them, so that they lie on the disk once."""
+        if self._runtime.rank == 0:
+            self._store.link(_best_name(state), store, BEST)
+        self._wait_for_first()
+
     def finish(self, result: TrialResult, instances: bytes, state: TrialState, config: Config, card: ModelCard) -> None:
         """Leave results by instance, configuration and result beside the best weights; `result` returns it from now on.
 
@@ -291,7 +297,10 @@ class TrialFiles:
     def _save(self, store: CheckpointStore, name: str, content: dict[str, Any]) -> None:
         if self._runtime.rank == 0:
             store.save(name, content)
-        # Nobody reads a file before it is whole.
+        self._wait_for_first()
+
+    def _wait_for_first(self) -> None:
+        """Nobody reads a file before rank 0 has written it as a whole."""
         self._runtime.all_reduce(torch.zeros(1, device=self._runtime.device))
 
 
