@@ -52,7 +52,7 @@ def epochs(monkeypatch) -> list[str]:
     trained: list[str] = []
     run_epoch = Learner.run_epoch
     monkeypatch.setattr(
-        Learner, "run_epoch", lambda self, save: (trained.append(self.stage.name), run_epoch(self, save))[1]
+        Learner, "run_epoch", lambda self, *save: (trained.append(self.stage.name), run_epoch(self, *save))[1]
     )
     return trained
 

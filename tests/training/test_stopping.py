@@ -1,6 +1,7 @@
 """When a stage stops, which epoch is taken, and when dev is explained."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,8 +12,13 @@ from helpers.tiny import tiny_config, tiny_corpus
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS
+from unirex_ray.training.checkpoint import LAST
 from unirex_ray.training.evaluate import Evaluator
 from unirex_ray.training.learner import Learner
+from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.setup import prepare_trial
+from unirex_ray.training.stage import stages_from
+from unirex_ray.training.state import TrialFiles
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +144,7 @@ def test_a_trial_that_a_rung_stops_goes_on_from_that_epoch_and_reports_it_again(
     trained = []
     run_epoch = Learner.run_epoch
     monkeypatch.setattr(
-        Learner, "run_epoch", lambda self, save: (trained.append(self.state.epoch + 1), run_epoch(self, save))
+        Learner, "run_epoch", lambda self, *save: (trained.append(self.state.epoch + 1), run_epoch(self, *save))
     )
     stopped = Recorder(tmp_path / "stopped")
     report = stopped.report
@@ -170,3 +176,53 @@ def test_epochs_that_tie_with_the_best_are_counted_with_what_they_would_have_giv
     assert (dev["tied_epochs"], dev["comprehensiveness"]) == (3, 0.3)
     assert dev["tied_comp_range"] == pytest.approx(0.25)
     assert dev["tied_suff_range"] == pytest.approx(0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [1, 3])
+def test_a_long_epoch_leaves_checkpoints_by_the_clock_and_a_kill_within_costs_no_number(
+    config, corpus, monkeypatch, tmp_path, kill_at
+):
+    """Of six steps an epoch, which is longer than the clock's pause, looked at after two of them."""
+    config = config.changed({"train.epochs": 2, "train.batch_size": 4})
+    corpus = tiny_corpus((24, 10, TEST_SIZE))
+    monkeypatch.setattr("unirex_ray.training.learner.CHECK_EVERY", 2)
+    whole = Recorder(tmp_path / "whole")
+    expected = run(config, corpus, whole)
+    assert whole.written[:2] == [LAST, LAST]  # before any epoch has ended, which brings best weights
+
+    killed = Recorder(tmp_path / "killed", kill_at=kill_at)
+    with pytest.raises(Killed):
+        run(config, corpus, killed)
+    state = killed.checkpoints.load(LAST)["progress"]
+    assert (state["epoch"], state["step"]) == {1: (0, 2), 3: (0, 4)}[kill_at]
+    monkeypatch.setattr("unirex_ray.training.stage.CHECKPOINT_SECONDS", 60.0)
+    resumed = Recorder(tmp_path / "killed")
+    assert lasting(run(config, corpus, resumed).metrics) == lasting(expected.metrics)
+    assert resumed.written[0] != LAST
+    assert_equal_weights(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_checkpoints_become_rarer_where_they_take_long(config, corpus, monkeypatch, tmp_path):
+    """A save of six seconds doubles the pause of a minute."""
+    now = [0.0]
+    monkeypatch.setattr("unirex_ray.training.stage.CHECKPOINT_SECONDS", 60.0)
+    monkeypatch.setattr("unirex_ray.training.stage.time", SimpleNamespace(monotonic=lambda: now[0]))
+    runtime = LocalRuntime(tmp_path)
+    setup = prepare_trial(config, corpus, runtime.device)
+    (trainer,) = stages_from(None, setup, TrialFiles(runtime, "identity"), runtime)
+
+    def due_after(seconds: float) -> bool:
+        now[0] = trainer._saved_at + seconds
+        return trainer._checkpoint_is_due()
+
+    assert [due_after(59), due_after(60)] == [False, True]
+    save = trainer.files.save_last
+
+    def slow(checkpoint):
+        save(checkpoint)
+        now[0] += 6
+
+    monkeypatch.setattr(trainer.files, "save_last", slow)
+    trainer.save()
+    assert [due_after(119), due_after(120)] == [False, True]

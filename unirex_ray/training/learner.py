@@ -118,11 +118,12 @@ class Learner:
             terms = loss_terms(self.model, batch, counts, self.stage.criteria, config, self.plan)
         return {"loss": weighted_sum(terms, config)} | {f"{name}_loss": t for name, t in terms.items()}
 
-    def run_epoch(self, checkpoint: Callable[[], None]) -> None:
+    def run_epoch(self, checkpoint: Callable[[], None], is_due: Callable[[], bool]) -> None:
         """Train on what remains of an epoch, from `state.step` on.
 
         Args:
-            checkpoint: called within the epoch, every `train.checkpoint_steps` steps.
+            checkpoint: called within the epoch, every `train.checkpoint_steps` steps and where it is due.
+            is_due: asked now and then.
 
         Raises:
             TrainingError: where a loss is not finite; names it, the epoch and the step.
@@ -139,11 +140,12 @@ class Learner:
             self.optimizer.step()
             self.schedule.step()
             state.step += 1
-            checkpoint_is_due = train.checkpoint_steps and state.step % train.checkpoint_steps == 0
-            if checkpoint_is_due or state.step % CHECK_EVERY == 0 or state.step == steps:
+            checkpoint_is_wanted = train.checkpoint_steps and state.step % train.checkpoint_steps == 0
+            looks_up = state.step % CHECK_EVERY == 0
+            if checkpoint_is_wanted or looks_up or state.step == steps:
                 self._add_losses(sums)
                 sums.clear()
-            if checkpoint_is_due and state.step < steps:
+            if state.step < steps and (checkpoint_is_wanted or (looks_up and is_due())):
                 state.train_s += time.perf_counter() - started
                 checkpoint()
                 started = time.perf_counter()

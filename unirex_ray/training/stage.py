@@ -22,8 +22,10 @@ from unirex_ray.training.setup import TrialSetup
 from unirex_ray.training.state import Checkpoint, TrialFiles, TrialState, early_stopping
 
 CHECKPOINT_SECONDS = 60.0
-"""An epoch leaves a checkpoint where none has been written for so long; a kill costs as much, and an epoch. Writing one
+"""A checkpoint is written where none has been for so long, after an epoch or within; a kill costs as much. Writing one
 takes a second and more, which short epochs would pay again and again."""
+_SAVE_SECONDS = 3.0
+"""Where writing one takes longer, as on slow shared storage, they become rarer by as much."""
 _FAITHFULNESS = (COMPREHENSIVENESS, SUFFICIENCY)
 
 
@@ -61,7 +63,7 @@ class StageTrainer:
         # The best weights that this process has seen, and the same until they are in the trial's folder.
         self._best: Mapping[str, Tensor] | None = None
         self._unsaved: Mapping[str, Tensor] | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
     def train(self) -> None:
         """Train to the last epoch or to early stopping, from wherever the state stands; then load the best weights.
@@ -74,7 +76,7 @@ class StageTrainer:
         state = self.state
         self._report_rung()
         while not self.has_ended():
-            self.learner.run_epoch(self.save)
+            self.learner.run_epoch(self.save, self._checkpoint_is_due)
             explained = self._is_explained(state.epoch + 1)
             results = self.evaluate("dev", explain=explained)
             dev = results.metrics
@@ -160,6 +162,7 @@ class StageTrainer:
 
     def save(self) -> None:
         """Leave a checkpoint from which `stages_from` goes on, with the best weights so far beside it."""
+        started = time.monotonic()
         self._save_best()
         self.files.save_last(
             Checkpoint(
@@ -170,6 +173,7 @@ class StageTrainer:
             )
         )
         self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
 
     def load_best(self) -> None:
         """Go back to the stage's best weights, and leave those of the last stage in the trial's folder."""
@@ -188,7 +192,8 @@ class StageTrainer:
 
     def _checkpoint_is_due(self) -> bool:
         """As the clock of rank 0 says, for all workers."""
-        overdue = self.runtime.rank == 0 and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        pause = CHECKPOINT_SECONDS * max(1.0, self._save_seconds / _SAVE_SECONDS)
+        overdue = self.runtime.rank == 0 and time.monotonic() - self._saved_at >= pause
         due = torch.tensor([float(overdue)], device=self.runtime.device)
         self.runtime.all_reduce(due)
         return bool(due.item())
