@@ -248,6 +248,14 @@ class SweepConfig(_Section):
     concurrency: int | None = Field(None, ge=1, description="Most trials at once; default: what the cluster holds.")
     rungs: tuple[int, ...] = Field((), description="Epochs at which first seeds are compared; empty: no stopping.")
     reduction: int = Field(3, ge=2, description="At a rung, the best 1/reduction of the configurations go on.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="End a method's search when its last N configurations bring none that is selected.",
+    )
+    hours: float | None = Field(
+        None, gt=0, description="Stop after so long, wherever it stands; --resume goes on for as long again."
+    )
     max_failures: int = Field(2, ge=0, description="Restarts of a trial whose worker was lost.")
     nrg_weights: tuple[float, float, float] = Field(
         (1.0, 1.0, 1.0), description="Weights of FNRG, PNRG and TNRG in CNRG."

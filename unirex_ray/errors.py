@@ -24,7 +24,7 @@ class StoppedError(Exception):
     """A job was ended before it was done, by its user or by what it runs on; what it did by then is kept.
 
     Attributes:
-        exit_code: 128 and the number of the signal, or 1.
+        exit_code: 128 and the number of the signal; 1, or 3 where the user wanted it to end there.
     """
 
     def __init__(self, message: str, *, exit_code: int) -> None:

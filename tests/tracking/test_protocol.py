@@ -68,6 +68,7 @@ OTHER = {
     "sweep.seeds": [0, 1],
     "sweep.rungs": [1],
     "sweep.reduction": 2,
+    "sweep.patience": 4,
     "sweep.seed": 3,
 }
 """Another value of every key that can change a number."""
@@ -91,6 +92,7 @@ FREE = {
     "train.explain_every": 2,
     "sweep.methods": ["l2e"],
     "sweep.concurrency": 1,
+    "sweep.hours": 2.0,
     "sweep.max_failures": 0,
     "sweep.keep_weights": "all",
     "sweep.nrg_weights": [1.0, 2.0, 3.0],

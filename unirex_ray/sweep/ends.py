@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,15 +34,25 @@ def signals_stop() -> Iterator[None]:
 class Stop:
     """What is to end a sweep at the next check, as an error in the middle of Tune's code becomes another one.
 
+    Args:
+        hours: when it is to end in any case; None: never.
+
     Attributes:
         asked: what `check` raises; None: nothing.
     """
 
-    asked: Exception | None = None
+    def __init__(self, hours: float | None = None) -> None:
+        self.asked: Exception | None = None
+        self._hours, self._until = hours, math.inf if hours is None else time.monotonic() + 3600 * hours
 
     def ask(self, error: Exception) -> None:
         """Have `check` raise this."""
         self.asked = error
+
+    def look_at_the_clock(self) -> None:
+        """Have `check` raise that the time is over, where it is; to be called while there is something left to do."""
+        if self.asked is None and time.monotonic() >= self._until:
+            self.ask(StoppedError(f"stopped by sweep.hours = {self._hours:g}", exit_code=3))
 
     @contextmanager
     def instead_of_disk_errors(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ class SweepOutcome:
         best: resolved configuration of the best one with the sweep's first seed; None where none completed, or
             none has models that are better than the majority class.
         statuses: how many trials ended in which way.
+        settled: by method whose search `sweep.patience` ended, how many configurations it tried, and how many it might.
         not_delivered: how many events of its journal MLflow has not taken.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
@@ -44,6 +45,7 @@ class SweepOutcome:
     best: Config | None
     statuses: Mapping[TrialStatus, int]
     output: Path
+    settled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     not_delivered: int = 0
 
     @property
@@ -101,6 +103,8 @@ def write_results(
         config = plan.trial_config(ranked.best.configuration.records[0].spec)
         best = config.changed({"train.seed": seeds[0], "sweep.methods": None})
         files.append(folder.write(BEST_CONFIG, to_yaml(best)))
+    tried = Counter(method for method, _ in {(record.spec.method, record.spec.configuration) for record in records})
+    ended_early = {method: (tried[method], most) for method, most in plan.budgets.items() if tried[method] < most}
     outcome = SweepOutcome(
         sweep_id=summary["sweep_id"],
         settings=settings,
@@ -108,6 +112,7 @@ def write_results(
         best=best,
         statuses=Counter(record.status for record in records),
         output=folder.path,
+        settled=ended_early if plan.config.sweep.patience is not None else {},
     )
     summary = {
         **summary,
@@ -127,6 +132,13 @@ def write_results(
 def print_outcome(outcome: SweepOutcome, console: Console) -> None:
     """Print the leaderboard and the names of the files."""
     leaderboard_table(outcome.leaderboard, protocol_line(outcome.settings)).print(console)
+    for method, (tried, most) in outcome.settled.items():
+        told = f"{method}: {tried} of up to {most} configurations were tried, as the last ones brought none that is"
+        console.print(
+            f"{told} selected (sweep.patience); a method with more of them has had more chances",
+            markup=False,
+            soft_wrap=True,
+        )
     files = [LEADERBOARD, *([BEST_CONFIG] if outcome.best else []), SWEEP]
     console.print(f"written to {outcome.output}: {', '.join(files)}", markup=False, soft_wrap=True)
 

@@ -149,6 +149,9 @@ def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         return False
     if key == "sweep.configurations":
         return budget_of(now) >= budget_of(before)
+    if key == "sweep.patience":
+        earlier = before.get(key)
+        return now[key] is None or (earlier is not None and now[key] >= earlier)
     earlier, later = before[key], now[key]
     return later[: len(earlier)] == earlier if key == "sweep.seeds" else {*earlier} <= {*later}
 

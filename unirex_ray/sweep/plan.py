@@ -31,6 +31,7 @@ _MAY_CHANGE = (
     "data.cache",
     "train.explain_every",
     "sweep.concurrency",
+    "sweep.hours",
     "sweep.max_failures",
     "sweep.keep_weights",
 )
@@ -93,6 +94,7 @@ class SweepPlan:
             seeds=sweep.seeds,
             rungs=sweep.rungs,
             reduction=sweep.reduction,
+            patience=sweep.patience,
             weights=sweep.nrg_weights,
         )
 

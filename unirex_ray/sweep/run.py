@@ -21,7 +21,7 @@ from unirex_ray.report.table import console as make_console
 from unirex_ray.sweep.disk import SelectableWeights, check_disk, disk_plan, drop_unselected_weights
 from unirex_ray.sweep.display import make_display
 from unirex_ray.sweep.driver import Driver
-from unirex_ray.sweep.ends import signals_stop
+from unirex_ray.sweep.ends import Stop, signals_stop
 from unirex_ray.sweep.finish import SweepOutcome, write_results
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
@@ -88,7 +88,7 @@ def run_sweep(
         UserError: before any trial starts, for whatever the user can put right.
         StoppedError: for a signal, and where the cluster is lost; a later call with `resume` goes on.
     """
-    console = console or make_console()
+    console, stop = console or make_console(), Stop(config.sweep.hours)
     plan = plan_sweep(config, space, fixed)
     if plan.fixed:
         console.print(f"not searched, because you set them: {', '.join(plan.fixed)}", markup=False)
@@ -155,6 +155,7 @@ def run_sweep(
                     placement,
                     **names,
                     max_failures=config.sweep.max_failures,
+                    stop=stop,
                     on_loss=lambda why: _end_without_cluster(recording, extent.most_trials, why, go_on, console),
                 )
             if driver.gave_up:

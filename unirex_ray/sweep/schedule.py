@@ -15,7 +15,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from unirex_ray.analysis.selection import Configuration, configurations
+from unirex_ray.analysis.selection import Configuration, configurations, rank_variants
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import TrialMetrics, nrg_metrics
 from unirex_ray.sweep.searcher import (
@@ -49,6 +49,8 @@ class SweepExtent:
             else is left to start, if by then it is among the best of its rung.
         reduction: at a rung, the best 1/reduction of the trials that have reached it continue.
         weights: of FNRG, PNRG and TNRG in CNRG.
+        patience: a method gets no further configuration when so many complete ones have come behind its selected one;
+            None: it uses up its budget.
     """
 
     sweep_id: str
@@ -57,6 +59,7 @@ class SweepExtent:
     rungs: tuple[int, ...] = ()
     reduction: int = 3
     weights: Weights = EQUAL_WEIGHTS
+    patience: int | None = None
 
     @property
     def most_trials(self) -> int:
@@ -161,7 +164,8 @@ class Schedule:
             self._remember(record)
             return spec
         # A first seed may still entitle its other seeds to start, or a stopped trial to go on.
-        return Signal.WAIT if self._extent.rungs and self._first_seeds_running else Signal.DONE
+        rung_may_decide = self._extent.rungs and self._first_seeds_running
+        return Signal.WAIT if rung_may_decide or self._may_go_on() else Signal.DONE
 
     def on_report(self, trial_id: str, epoch: int, metrics: TrialMetrics) -> TrialRecord:
         """A trial reported an epoch's losses and dev metrics.
@@ -248,7 +252,7 @@ class Schedule:
         yield from chain.from_iterable(map(self._missing_seeds, self._extent.budgets))
         for method in sorted(self._extent.budgets, key=lambda m: len(self._studies[m].trials)):
             suggested = self._studies[method].trials
-            if method in self._exhausted or len(suggested) >= self._extent.budgets[method]:
+            if not self._has_budget(method) or self.has_settled(method):
                 continue
             if next(self._missing_seeds(method), None) is not None:
                 continue
@@ -260,6 +264,23 @@ class Schedule:
                 continue
             yield self._spec(method, index, self._extent.seeds[0], parameters)
         yield from chain.from_iterable(map(self._promoted, self._extent.budgets))
+
+    def _has_budget(self, method: str) -> bool:
+        tried = len(self._studies[method].trials)
+        return method not in self._exhausted and tried < self._extent.budgets[method]
+
+    def has_settled(self, method: str) -> bool:
+        """Whether the configurations that came last have left a method's selected one where it was."""
+        if self._extent.patience is None:
+            return False
+        ranking = rank_variants(self.configurations(method), self._extent.weights)
+        best = ranking.best
+        return best is not None and sum(c.index > best.index for c in ranking.order) >= self._extent.patience
+
+    def _may_go_on(self) -> bool:
+        """Whether a running trial may be selected, so that its method's search goes on."""
+        settled = {method for method in self._studies if self._has_budget(method) and self.has_settled(method)}
+        return any(record.status == "running" and record.spec.method in settled for record in self._records.values())
 
     def _promoted(self, method: str) -> Iterator[TrialSpec]:
         """Stopped trials that are by now among the best that reached their last rung; late rungs and best first."""

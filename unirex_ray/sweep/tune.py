@@ -50,6 +50,7 @@ def fit(
     name: str,
     scratch: str,
     max_failures: int,
+    stop: Stop,
     on_loss: Callable[[StoppedError], None],
 ) -> None:
     """Run the driver's trials on the connected cluster until it has no more.
@@ -59,10 +60,11 @@ def fit(
         name: of Tune's experiment.
         scratch: folder for Ray's own files, which are of no use afterwards.
         max_failures: restarts of a trial whose process was lost.
+        stop: ends it before it is done.
         on_loss: called in another thread before this process ends with its cluster.
 
     Raises:
-        StoppedError: for a signal.
+        StoppedError: for a signal, and what `stop` says.
     """
     shared = [ray.put(corpus)]
     if placement.worker is None:
@@ -76,7 +78,6 @@ def fit(
             max_failures=max_failures,
         )
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
-    stop = Stop()
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
         tune.with_resources(trainable, dict(placement.trial)),
@@ -185,6 +186,7 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
+        self._stop.look_at_the_clock()
         self._stop.check()
         now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
         since = self._pending_since

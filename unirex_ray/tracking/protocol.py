@@ -25,7 +25,7 @@ them in order. Earlier versions did not record it."""
 WARM_START = "sweep.warm_start"
 """The finished sweep that the searchers knew of."""
 
-GROWING = ("sweep.configurations", "sweep.seeds", "sweep.methods")
+GROWING = ("sweep.configurations", "sweep.patience", "sweep.seeds", "sweep.methods")
 """Settings that a later command may enlarge."""
 
 DEFAULT_BUDGET = 9
@@ -57,6 +57,7 @@ _LEAVES_NUMBERS_ALONE = (
     "train.checkpoint_steps",
     "sweep.methods",
     "sweep.concurrency",
+    "sweep.hours",
     "sweep.max_failures",
     "sweep.keep_weights",
     "sweep.nrg_weights",  # chosen again, or refused, by `choose.weights_of`
