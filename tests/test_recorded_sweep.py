@@ -319,6 +319,7 @@ def test_a_trial_of_another_configuration_is_refused_in_a_recorded_folder(
         (["--resume", "--model.encoder=embedded"], "model.encoder was "),
         (["--resume", "--data.limit=13"], "data.digest was "),
         (["--resume", "--loss.plaus_weight=1"], "space loss.plaus_weight was "),
+        (["--resume"], "add --other-code to go on with this code"),
         ([], "add --resume to continue it"),
     ],
 )
@@ -347,6 +348,7 @@ def test_a_resumed_sweep_completes_every_trial_once_and_as_undisturbed(root: Pat
     done = completed_in(interrupted)
     kept = {key: contents(folder_of(interrupted, record)) for key, record in done.items()}
     command = [sys.executable, str(JOBS / "sweep.py"), *given(root, "sweep"), f"--output={interrupted}", "--resume"]
+    command.append("--other-code")
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     resumed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert resumed.returncode == 0, resumed.stderr
