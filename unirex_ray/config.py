@@ -15,8 +15,18 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from unirex_ray.errors import UserError, did_you_mean
 
@@ -63,11 +73,16 @@ def without_credentials(uri: str) -> str:
     """`uri` as it is.
 
     Raises:
-        ValueError: if it holds a user, a password or a query, which may be a token: it is shown, logged and exported.
+        ValueError: if it holds a user, a password or a query, which may be a token: it is shown, logged and exported;
+            if it cannot be taken apart.
     """
     if "?" in uri and uri.startswith("http"):
         raise ValueError("tracking.uri must hold no ?...; set MLFLOW_TRACKING_TOKEN for a server that wants a token")
-    if "@" in urlsplit(uri).netloc:
+    try:
+        host = urlsplit(uri).netloc
+    except ValueError as error:
+        raise ValueError(f"tracking.uri is no address: {error}") from None
+    if "@" in host:
         raise ValueError(
             "tracking.uri must hold no user and no password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
@@ -80,13 +95,20 @@ def absolute_database(uri: str) -> str:
     return uri if path in (uri, "") or path.startswith("/") else f"sqlite:///{os.path.abspath(path)}"
 
 
-LARGEST_SEED = 2**32 - 1
-"""What every random generator takes."""
+LARGEST = 2**32 - 1
+"""Whole number: random generators take no larger seed."""
 _LARGEST_WEIGHT = 1e6
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _check_number(cls, value: object) -> object:
+        if isinstance(value, int) and value > LARGEST:
+            raise PydanticCustomError("less_than_equal", f"Input should be less than or equal to {LARGEST}")
+        return value
 
 
 class DataConfig(_Section):
@@ -110,7 +132,7 @@ class DataConfig(_Section):
         None, description="Task score, for eraser (default: macro_f1) and table (default: accuracy)."
     )
     limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of everything drawn while preparing data.")
+    seed: int = Field(0, ge=0, description="Seed of everything drawn while preparing data.")
     gold_percent: float = Field(
         100.0, gt=0, le=100, description="Share of the train instances whose gold rationales are used (gamma)."
     )
@@ -202,11 +224,11 @@ class TrainConfig(_Section):
         False, description="Take the first step at learning rate 0, as version 0.1.0 did; it then changes no weight."
     )
     patience: int = Field(5, ge=1, description="Epochs without a better dev task score before stopping.")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of initialisation, order and dropout.")
+    seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
     workers: int = Field(1, ge=1, description="Ray Train workers that share each batch.")
     gpu: bool = Field(False, description="One GPU per worker.")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads per worker; default: all cores in train.py, 1 in a sweep."
+        None, ge=1, le=1024, description="CPU threads per worker; default: all cores in train.py, 1 in a sweep."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16: autocast. auto: jobs take bf16 on a GPU and on a CPU with units for it, else fp32."
@@ -263,13 +285,13 @@ class SweepConfig(_Section):
     keep_weights: Literal["selected", "all"] = Field(
         "selected", description="Trained weights that stay: those that some NRG weights may select on dev, or all."
     )
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of the searcher.")
+    seed: int = Field(0, ge=0, description="Seed of the searcher.")
 
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
-        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) > LARGEST_SEED:
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) > LARGEST:
             raise ValueError(
-                f"sweep.seeds must be distinct and at least 0, and at most {LARGEST_SEED}, but got {list(self.seeds)}"
+                f"sweep.seeds must be distinct and at least 0, and at most {LARGEST}, but got {list(self.seeds)}"
             )
         if list(self.rungs) != sorted(set(self.rungs)) or (self.rungs and self.rungs[0] < 1):
             raise ValueError(f"sweep.rungs must be increasing epochs from 1, but got {list(self.rungs)}")
@@ -452,4 +474,4 @@ def _describe(problem: Mapping[str, Any]) -> str:
     message: str = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
-    return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{key} = {problem['input']!r:.200}: {message[0].lower()}{message[1:]}"
