@@ -84,6 +84,10 @@ def new_folder(folder: Path, option: str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+_MOST_VALUES = 100_000
+"""In a YAML file: with anchors, a few lines can stand for more than any memory holds."""
+
+
 class _Loader(yaml.SafeLoader):
     """Reads what is no plain number as text, as it is spelled: the tree gives it its type.
 
@@ -109,6 +113,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _number_of_values(tree: Any, known: dict[int, int]) -> int:
+    """How many there are once every anchor is unfolded.
+
+    Args:
+        known: by identity, of what was counted before.
+    """
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        inner = tree.values() if isinstance(tree, dict) else tree
+        known[id(tree)] = 1 + sum(_number_of_values(value, known) for value in inner)
+    return known[id(tree)]
+
+
 def _number_or_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
     number = loader.construct_yaml_int(node)
     return number if str(number) == node.value else str(node.value)
@@ -129,10 +147,14 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         UserError: if the file is missing, unreadable, broken, or no mapping.
     """
     try:
-        tree = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), Loader=_Loader)
+        text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from None
-    except yaml.YAMLError as error:
+    try:
+        tree = yaml.load(text, Loader=_Loader)
+        if _number_of_values(tree, {}) > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values, anchors unfolded")
+    except Exception as error:  # PyYAML lets all kinds through: of deep nesting, of a tag that does not fit its value
         raise UserError(f"{str(path)!r} is not valid YAML: {one_line(error)}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{str(path)!r} must hold a YAML mapping of keys, but holds {type(tree).__name__}")
