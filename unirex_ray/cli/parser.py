@@ -43,11 +43,15 @@ class Parser(argparse.ArgumentParser):
         """Refuse the command line."""
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
-            key = unknown.split()[0].split("=")[0].lstrip("-")
-            if key in config_keys():
+            first = unknown.split()[0]
+            key = first.split("=")[0].lstrip("-")
+            if not first.startswith("-"):
+                message = f"{first!r} belongs to no option; options begin with --, and --help lists them"
+            elif key in config_keys():
                 message = f"{self.prog} does not read --{key}; leave it out (--help lists what it reads)"
             else:
-                message = f"unknown option --{key}{did_you_mean(key, self.keys)}; --help lists every key"
+                known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+                message = f"unknown option --{key}{did_you_mean(key, known)}; --help lists every key"
         raise UserError(message)
 
 
