@@ -12,6 +12,7 @@ from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
 from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
 from unirex_ray.sweep.run import run_sweep
+from unirex_ray.sweep.searcher import StudyHistory
 from unirex_ray.sweep.space import Space, parse_space
 from unirex_ray.tracking.records import TrialSpec
 
@@ -56,6 +57,20 @@ def test_a_range_that_no_method_of_a_grid_reads_is_no_hindrance() -> None:
     assert plan(ranges, method="unirex-dlm-p", sweep__searcher="grid").budgets == {"unirex-dlm-p": 1}
     with pytest.raises(UserError, match=r"'model.ig_steps' is int \[3, 10\]"):
         plan(ranges, method="aa-ig", sweep__searcher="grid")
+
+
+@pytest.mark.parametrize("searcher", ["grid", "tpe", "random", "pareto"])
+def test_a_part_of_a_vast_space_is_searched_at_once(searcher: str) -> None:
+    sixty = {"choice": [number / 10 for number in range(60)]}
+    keys = ("comp_weight", "suff_weight", "plaus_weight", "comp_margin", "suff_margin")
+    vast = {f"loss__{key}": sixty for key in keys}
+    found = plan(vast, method="unirex-dlm-fp", sweep__searcher=searcher, sweep__configurations=12)
+    assert found.budgets == {"unirex-dlm-fp": 12}
+    suggested = found.searchers["unirex-dlm-fp"].suggest(0, StudyHistory())
+    assert suggested is not None
+    assert len(suggested) == 5
+    with pytest.raises(UserError, match=r"has 777,600,000 configurations, .* some of them with --sweep.configurations"):
+        plan(vast, method="unirex-dlm-fp", sweep__searcher="grid")
 
 
 @pytest.mark.parametrize("rungs", [[], [1, 2]])

@@ -37,6 +37,8 @@ _MAY_CHANGE = (
 )
 """Beginnings of keys that may change when a sweep is resumed: no number depends on them, or another recorded setting
 (`sweep.methods`, `data.digest`) stands for them."""
+_LARGEST_GRID = 100_000
+"""Configurations that are all tried unless the user says how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,11 @@ def _budget(sweep: SweepConfig, space: MethodSpace) -> int:
     """What the user asks for, or else the whole grid or the default; at most what the space has."""
     grid = sweep.searcher == "grid"
     size = space.grid_size if grid or space.finite else math.inf
+    if grid and sweep.configurations is None and size > _LARGEST_GRID:
+        raise UserError(
+            f"the grid of {space.method} has {size:,} configurations, which no sweep comes to the end of; "
+            f"list fewer values, or try some of them with --sweep.configurations=100"
+        )
     return int(min(size, sweep.configurations or (size if grid else DEFAULT_BUDGET)))
 
 

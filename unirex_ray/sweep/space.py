@@ -254,7 +254,7 @@ def _parse_parameter(name: str, key: str, described: Any) -> Parameter:
 
 def _check_range(name: str, key: str, kind: Kind, values: list[Any]) -> None:
     allowed = (int,) if kind == "int" else (int, float)
-    if len(values) != 2 or not all(type(value) in allowed and math.isfinite(value) for value in values):
+    if len(values) != 2 or not all(type(value) in allowed and -math.inf < value < math.inf for value in values):
         numbers = "whole numbers" if kind == "int" else "finite numbers"
         hint = "; YAML reads 1e-5 as text: write 1.0e-5" if any(isinstance(value, str) for value in values) else ""
         raise UserError(f"{name}: {key!r}: {kind} must be two {numbers}, but is {values}{hint}")
