@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 import ray.util
+import torch
 
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError, one_line
@@ -71,6 +72,19 @@ def connect() -> None:
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def check_cluster(config: Config) -> None:
+    """Refuse trials that there is no place for, before a cluster is started for them on this machine.
+
+    Raises:
+        UserError: as `connect`, where there is a cluster already, and as `place`.
+    """
+    if os.environ.get("RAY_ADDRESS") or ray.is_initialized():
+        connect()
+        place(config, node_resources())
+    else:
+        place(config, [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}])
 
 
 def _require_loopback() -> None:

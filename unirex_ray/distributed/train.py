@@ -9,7 +9,7 @@ import ray
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import connect, node_resources, place
+from unirex_ray.distributed.cluster import check_cluster, connect, node_resources, place
 from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
 from unirex_ray.distributed.train_runtime import GroupPlan, WorkerGroup
 from unirex_ray.training.learner import TrainingError
@@ -27,6 +27,7 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
     """
     if config.train.workers == 1:
         return train_trial(config, corpus, LocalRuntime(config.output, gpu=config.train.gpu))
+    check_cluster(config)
     connect()
     worker = place(config, node_resources()).worker
     if worker is None:

@@ -76,7 +76,7 @@ class SweepFolder:
             return None
         try:
             stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            sweep_id, _ = stored["sweep_id"], stored["settings"]
+            sweep_id, _ = stored["sweep_id"], {**stored["settings"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot read {str(file)!r} ({error}); choose another --output") from None
         if not resume:
@@ -105,19 +105,36 @@ class SweepFolder:
             The contents of `sweep.json`: `sweep_id` and `settings` at least.
 
         Raises:
-            UserError: if the settings differ from the stored ones, unless the sweep only grows (see `grows`); names the
-                keys.
+            UserError: as `check`.
+        """
+        if stored is None:
+            plain = json.loads(json.dumps(settings))
+            sweep_id = f"{plain['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+            stored = {"sweep_id": sweep_id, "status": "running", "settings": plain}
+            self.write(SWEEP, json.dumps(stored, indent=2))
+        begins = self.check(settings, stored, other_code=other_code)
+        begun = {**stored, "tracking_uri": tracking_uri}
+        if _changed(stored["settings"], begins):
+            begun |= {"status": "running", "settings": begins}
+        if begun != stored:
+            self.write(SWEEP, json.dumps(begun, indent=2))
+        return begun
+
+    def check(
+        self, settings: Mapping[str, Any], stored: Mapping[str, Any], *, other_code: bool = False
+    ) -> dict[str, Any]:
+        """The settings with which the sweep that `find` returned goes on.
+
+        Args:
+            other_code: see `begin`.
+
+        Raises:
+            UserError: if they differ from the stored ones, unless the sweep only grows (see `grows`); names the keys.
         """
         begins: dict[str, Any] = json.loads(json.dumps(settings))
-        if stored is None:
-            sweep_id = f"{begins['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            stored = {"sweep_id": sweep_id, "status": "running", "settings": begins}
-            self.write(SWEEP, json.dumps(stored, indent=2))
-        before = {CODE_KEY: "not recorded", **recorded_settings(stored["settings"])}
-        begins[CODE_KEY] = _codes(before[CODE_KEY], begins[CODE_KEY], other_code)
-        now = recorded_settings(begins)
-        changed = [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
-        refused = [key for key in changed if not grows(key, before, now)]
+        begins[CODE_KEY] = _codes(_of_sweep(stored["settings"])[CODE_KEY], begins[CODE_KEY], other_code)
+        before, now = _of_sweep(stored["settings"]), _of_sweep(begins)
+        refused = [key for key in _changed(stored["settings"], begins) if not grows(key, before, now)]
         if refused:
             differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(now.get(k))}" for k in refused)
             only = (
@@ -128,12 +145,16 @@ class SweepFolder:
                 f"cannot resume {stored['sweep_id']} with other settings: {differences}{only}; "
                 f"restore the settings,{code} or choose another --output"
             )
-        begun = {**stored, "tracking_uri": tracking_uri}
-        if changed:
-            begun |= {"status": "running", "settings": begins}
-        if begun != stored:
-            self.write(SWEEP, json.dumps(begun, indent=2))
-        return begun
+        return begins
+
+
+def _of_sweep(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {CODE_KEY: "not recorded", **recorded_settings(settings)}
+
+
+def _changed(stored: Mapping[str, Any], begins: Mapping[str, Any]) -> list[str]:
+    before, now = _of_sweep(stored), _of_sweep(begins)
+    return [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
 
 
 def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -145,13 +166,12 @@ def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         return str(now[key]).startswith(f"{before[key]}, ")
     if key == ENCODERS_KEY:
         return key not in before
-    if key not in GROWING:
+    if key not in GROWING or key not in before:
         return False
     if key == "sweep.configurations":
         return budget_of(now) >= budget_of(before)
     if key == "sweep.patience":
-        earlier = before.get(key)
-        return now[key] is None or (earlier is not None and now[key] >= earlier)
+        return now[key] is None or (before[key] is not None and now[key] >= before[key])
     earlier, later = before[key], now[key]
     return later[: len(earlier)] == earlier if key == "sweep.seeds" else {*earlier} <= {*later}
 

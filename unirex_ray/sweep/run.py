@@ -14,7 +14,7 @@ from rich.console import Console
 from unirex_ray.config import Config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import connect, node_resources, place, trials_at_once
+from unirex_ray.distributed.cluster import check_cluster, connect, node_resources, place, trials_at_once
 from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.errors import StoppedError
 from unirex_ray.report.table import console as make_console
@@ -90,6 +90,7 @@ def run_sweep(
     """
     console, stop = console or make_console(), Stop(config.sweep.hours)
     plan = plan_sweep(config, space, fixed)
+    check_cluster(plan.config)
     if plan.fixed:
         console.print(f"not searched, because you set them: {', '.join(plan.fixed)}", markup=False)
     with closing(SweepFolder(config.output)) as folder:
@@ -105,7 +106,9 @@ def run_sweep(
         settings = plan.settings(corpus.digest(), corpus.truncation, plan.encoder_versions())
         known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
         settings |= {WARM_START: known.sweep_id} if known else {}
-        if stored is None:
+        if stored is not None:
+            folder.check(settings, stored, other_code=other_code)
+        else:
             open_store(uri)  # before Ray starts, and before there is a sweep to continue
         connect()
         placement = place(plan.config, node_resources())
@@ -184,10 +187,10 @@ def _with_precision(plan: SweepPlan, stored: Mapping[str, Any] | None) -> tuple[
     """Settle `train.precision = auto` for all trials, wherever they run: as the sweep began, or by this machine."""
     if any(parameter.key == "train.precision" for parameter in plan.space.parameters):
         return plan, ()
-    if stored is None or plan.config.train.precision != "auto":
+    precision = stored["settings"].get("train.precision") if stored else None
+    if precision is None or plan.config.train.precision != "auto":
         config, choice = choose_precision(plan.config)
     else:
-        precision = stored["settings"]["train.precision"]
         config = plan.config.changed({"train.precision": precision})
         choice = () if precision == "auto" else (f"train.precision=auto: {precision}, as this sweep began",)
     return replace(plan, config=config), choice
