@@ -32,6 +32,8 @@ def main() -> None:
     studies = method_studies(variants_of(sweeps), weights_of(sweeps, configured_weights(config, tree)))
     if not studies:
         raise UserError(f"no method on {name!r} has two complete configurations that differ in a searched setting")
+    ids = "+".join(sweep.sweep_id for sweep in sweeps)
+    names = write_storage(studies, options.storage, ids) if options.storage else []
     lacking = unfinished_in_words(sweeps)
     table = parameters_table(studies, name, lacking)
     figures = {f"{method}-{kind}": png(figure) for method, s in studies.items() for kind, figure in pictures(s).items()}
@@ -41,7 +43,6 @@ def main() -> None:
     kept = keep_in_runs(store, sweeps, {file: (folder / file).read_bytes() for file in written}, "parameters")
     out.print(f"Wrote to {folder}: {', '.join(written)}; {kept}.", markup=False)
     if options.storage:
-        names = write_storage(studies, options.storage, "+".join(sweep.sweep_id for sweep in sweeps))
         out.print(f"Studies at {options.storage}: {', '.join(names)}.", markup=False)
         print_next([f"optuna-dashboard {options.storage}"], out)
 

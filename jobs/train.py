@@ -21,6 +21,7 @@ def main() -> None:
     from unirex_ray.data.load import load_corpus
     from unirex_ray.data.schema import SPLITS
     from unirex_ray.distributed.train import train_anywhere
+    from unirex_ray.methods import get_method
     from unirex_ray.metrics.table import METRICS
     from unirex_ray.report.html import rationale_page
     from unirex_ray.report.table import console
@@ -31,6 +32,7 @@ def main() -> None:
     if config.train.threads is None:
         threads = max(1, (os.cpu_count() or 1) // config.train.workers)
         config = config.changed({"train.threads": threads})
+    get_method(config.method)  # a wrong name is to be known before a large corpus is read
     output = writable_folder(config.output)
     corpus = load_corpus(config.data)
     out = console()
@@ -48,11 +50,8 @@ def main() -> None:
         values = [(metric, metrics[metric.on(split)]) for metric in METRICS if metric.on(split) in metrics]
         out.print(f"{split}: " + "  ".join(f"{m.label} {value:z.{m.decimals}f}" for m, value in values), soft_wrap=True)
     out.print(f"best epoch {result.epoch}; perturbed inputs of the losses: {result.perturbation}", markup=False)
-    out.print(
-        f"written to {output}: config.yaml, metrics.json, instances.parquet, rationales.html",
-        markup=False,
-        soft_wrap=True,
-    )
+    written = "config.yaml, metrics.json, instances.parquet, rationales.html"
+    out.print(f"written to {output}: {written}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

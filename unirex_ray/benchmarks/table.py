@@ -14,6 +14,7 @@ from unirex_ray.benchmarks.search import measure_search
 from unirex_ray.benchmarks.trial import TrialCost, measure_trial
 from unirex_ray.config import Config, Tree, build_config
 from unirex_ray.data.load import load_corpus
+from unirex_ray.files import writable_folder
 from unirex_ray.methods import METHODS
 from unirex_ray.report.paper_tables import IG_STEPS
 from unirex_ray.report.table import ReportTable, method_label, number_text
@@ -100,8 +101,9 @@ def trial_table(configs: Mapping[str, Config]) -> ReportTable:
 
 def extraction_table(config: Config, *, runs: int) -> ReportTable:
     """Time the rows of Table 4, one after the other, and leave the times in the output folder for a comparison."""
+    output = writable_folder(config.output)
     times = measure_extraction(config, runs=runs)
-    file = times.write(config.output)
+    file = times.write(output)
     means = {row: statistics.mean(seconds) for row, seconds in times.seconds.items()}
     slowest = f"AA (IG-{IG_STEPS[-1]})"
     return ReportTable(

@@ -18,7 +18,7 @@ from unirex_ray.methods import get_method
 from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_saved
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.store import check_trust, load_model
+from unirex_ray.models.store import check_files, check_trust, load_model
 from unirex_ray.sweep.folder import LEADERBOARD
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import trial_name
@@ -106,12 +106,13 @@ def read_known(folder: Path) -> SavedModel:
 def _exported(folder: Path, trust_remote_code: bool) -> Models:
     saved = read_known(folder)
     check_trust(folder, saved, trust_remote_code)
+    check_files(folder, saved.layout)
     try:
         provenance = json.loads(_text(folder / PROVENANCE))
         config = build_config(yaml.safe_load(_text(folder / SETTINGS)))
         trial_id, digest = provenance["trial_id"], provenance["data_digest"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise damaged(folder, one_line(error)) from None
+        raise damaged(folder, f"{PROVENANCE} or {SETTINGS}: {one_line(error)}") from None
 
     def load() -> Loaded:
         model, tokenizer, _ = load_model(folder, trust_remote_code=trust_remote_code)
@@ -140,7 +141,9 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
         sweep_id, settings, status = begun["sweep_id"], begun["settings"], begun["status"]
         rows = list(csv.DictReader(_text(folder / LEADERBOARD).splitlines()))
         chosen = [
-            (row["method"], int(row["configuration"]), json.loads(row["seeds"])) for row in rows if row["rank"] == "1"
+            (row["method"], int(row["configuration"]), [*map(int, json.loads(row["seeds"]))])
+            for row in rows
+            if row["rank"] == "1"
         ]
         trained_on, digest = settings["data.name"], settings["data.digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -127,7 +127,7 @@ def load_model(
         )
 
     try:
-        _check_files(folder, saved.layout)
+        check_files(folder, saved.layout)
         for name in _SETTINGS:
             _check_code(place / name, allowed=trust_remote_code)
         stored = _find_tensors(folder, saved.layout)
@@ -159,19 +159,23 @@ def check_trust(folder: Path, saved: SavedModel, trust_remote_code: bool) -> Non
         raise refuse_remote_code(folder / MODEL)
 
 
-def _check_files(folder: Path, layout: Layout | None) -> None:
-    """Refuse a folder that lacks a file which the library would make up for, or in which one was changed."""
+def check_files(folder: Path, layout: Layout | None) -> None:
+    """Refuse a folder that lacks a file which the library would make up for, or in which one was changed.
+
+    Raises:
+        UserError: naming the file.
+    """
     place = "" if layout is None else f"{layout.folder}/"
     for name in dict.fromkeys([*_NEEDED, *(layout.files if layout else ())]):
         file = folder / f"{place}{name}"
         if not file.is_file():
-            raise ValueError(f"{place}{name} is missing")
+            raise damaged(folder, f"{place}{name} is missing")
         if layout is not None and layout.files.get(name) != _digest(file):
-            raise ValueError(f"{place}{name} is not the file that was exported")
+            raise damaged(folder, f"{place}{name} is not the file that was exported")
     for name, digest in (layout.weights if layout else {}).items():
         file = folder / (name if name == WEIGHTS else f"{place}{name}")
         if not file.is_file() or _digest(file) != digest:
-            raise ValueError(f"{file.relative_to(folder)} is not the file that was exported")
+            raise damaged(folder, f"{file.relative_to(folder)} is not the file that was exported")
 
 
 def _check_code(file: Path, *, allowed: bool) -> None:
