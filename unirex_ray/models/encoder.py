@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
@@ -330,13 +332,15 @@ def embedded_folder() -> Path | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the library's loading reports and progress bars off the terminal."""
-    verbosity = transformers_logging.get_verbosity()
+    """Keep the libraries' loading reports, tries and progress bars off the terminal."""
+    verbosity, of_hub = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(of_hub)
         if os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") != "1":
             transformers_logging.enable_progress_bar()
