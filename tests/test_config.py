@@ -72,36 +72,16 @@ def test_the_tree_is_frozen():
 @pytest.mark.parametrize(
     ("tree", "parts"),
     [
-        ({"train": {"epoch": 3}}, ["unknown key 'train.epoch'", "did you mean 'train.epochs'", "train.patience"]),
         ({"trian": {"epochs": 3}}, ["unknown key 'trian'"]),
         ({"train": {"epochs": 0}}, ["train.epochs = 0", "greater than or equal to 1"]),
         ({"train": {"epochs": "many"}}, ["train.epochs = 'many'", "integer"]),
-        ({"train": {"epochs": 2.5}}, ["train.epochs = 2.5"]),
-        ({"train": {"learning_rate": float("nan")}}, ["train.learning_rate = nan", "finite"]),
         ({"train": {"learning_rate": 0}}, ["train.learning_rate = 0", "greater than 0"]),
         ({"train": {"precision": "fp16"}}, ["train.precision = 'fp16'", "'fp32'", "'bf16'"]),
-        ({"loss": {"comp": "kl"}}, ["loss.comp = 'kl'", "'margin'", "'diff'"]),
         ({"loss": {"comp_weight": -1}}, ["loss.comp_weight = -1"]),
         ({"loss": {"top_k_percents": []}}, ["loss.top_k_percents = []"]),
         ({"loss": {"top_k_percents": [0]}}, ["loss.top_k_percents = 0"]),
-        ({"loss": {"top_k_percents": [101]}}, ["loss.top_k_percents = 101"]),
-        ({"model": {"dropout": 1.0}}, ["model.dropout = 1.0", "less than 1"]),
         ({"model": {"layers": 0}}, ["model.layers = 0"]),
         ({"model": {"head": "mlp"}}, ["model.head = 'mlp'", "mlp-2048-2"]),
-        ({"sweep": {"seeds": [1, 1]}}, ["sweep.seeds must be distinct", "[1, 1]"]),
-        ({"sweep": {"seeds": [0, 2**32]}}, ["sweep.seeds must be distinct", "at most 4294967295", "[0, 4294967296]"]),
-        ({"train": {"seed": 10**30}}, ["train.seed = 1", "less than or equal to 4294967295"]),
-        ({"data": {"seed": 2**32}}, ["data.seed = 4294967296", "less than or equal to 4294967295"]),
-        ({"sweep": {"seed": 2**32}}, ["sweep.seed = 4294967296", "less than or equal to 4294967295"]),
-        ({"loss": {"top_k_percents": [5, 10, 5]}}, ["loss.top_k_percents must be distinct", "[5, 10, 5]"]),
-        ({"sweep": {"nrg_weights": [1e308, 1e308, 1]}}, ["sweep.nrg_weights", "at most 1e+06"]),
-        (
-            {"tracking": {"uri": "http://there:5000/?token=secret"}},
-            ["tracking.uri must hold no ?", "MLFLOW_TRACKING_TOKEN"],
-        ),
-        ({"sweep": {"rungs": [2, 1]}}, ["sweep.rungs must be increasing", "[2, 1]"]),
-        ({"sweep": {"nrg_weights": [0, 0, 0]}}, ["sweep.nrg_weights", "not all 0"]),
-        ({"train": 3}, ["train = 3"]),
         ({"train": None}, ["train = None"]),
     ],
 )
@@ -156,48 +136,12 @@ def test_tuples_of_one_and_of_words_are_read():
     assert parse("--sweep.nrg_weights=1,0.5,2").sweep.nrg_weights == (1.0, 0.5, 2.0)
 
 
-def test_unknown_options_are_refused_with_a_hint():
-    with pytest.raises(UserError, match=r"unknown option --train\.epoch .*did you mean 'train\.epochs'"):
-        parse("--train.epoch=3")
-
-
-def test_wrong_options_are_refused_by_name():
-    with pytest.raises(UserError, match=r"train\.epochs = 'x'"):
-        parse("--train.epochs=x")
-    with pytest.raises(UserError, match=r"train\.gpu = 'perhaps'"):
-        parse("--train.gpu=perhaps")
-
-
 def test_help_lists_every_key(capsys):
     with pytest.raises(SystemExit) as caught:
         parse("--help")
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert all(f"--{key}" in text for key in config_keys())
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("[1, 2]", "must hold a YAML mapping"),
-        ("a: [", "not valid YAML"),
-        ("", "must hold a YAML mapping"),
-        ("a: 1\na: 2", "not valid YAML: the key 'a' stands there twice.* line 2"),
-        ("x: {a: 1, b: 2, a: 1}", "the key 'a' stands there twice"),
-        ("a: &x {b: *x}", "what an anchor names holds itself"),
-        ("a: &x [1, [*x]]", "what an anchor names holds itself"),
-    ],
-)
-def test_broken_files_are_refused(tmp_path, content, message):
-    path = tmp_path / "broken.yaml"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message) as caught:
-        load_yaml(path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="cannot read"):
-        load_yaml(tmp_path / "absent.yaml")
-    with pytest.raises(UserError, match="cannot read"):
-        load_yaml(tmp_path)
 
 
 def test_anchors_and_merges_are_read(tmp_path):

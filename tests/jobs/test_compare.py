@@ -63,14 +63,6 @@ def test_job(output: Path) -> None:
 
 
 @pytest.mark.slow
-def test_job_without_runs_ends_with_one_line(output: Path) -> None:
-    done = run_job(f"--output={output}", f"--tracking.uri=sqlite:///{output}/mlflow.db", "--data.name=sst")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no finished trials on 'sst'")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.slow
 def test_job_beside_the_paper(tmp_path: Path) -> None:
     record(MlflowStore(f"sqlite:///{tmp_path}/mlflow.db"), TRIALS, corpus="sst")
     arguments = (f"--output={tmp_path}", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", "--data.name=sst")
@@ -225,13 +217,6 @@ def test_job_over_several_corpora(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_job_names_the_corpus_that_it_does_not_know(tmp_path: Path) -> None:
-    done = run_job(f"--output={tmp_path}", "--data.name=sst,movie")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown data.name = 'movie'")
-
-
-@pytest.mark.slow
 def test_job_on_a_copy_whose_artifacts_are_out_of_reach(tmp_path: Path) -> None:
     results = record_simulated(MlflowStore(f"sqlite:///{tmp_path}/one/mlflow.db"), instances=60)
     for method, runs in results.items():
@@ -247,13 +232,3 @@ def test_job_on_a_copy_whose_artifacts_are_out_of_reach(tmp_path: Path) -> None:
     assert "2,000 bootstrap draws of 60 test instances" in done.stdout
     assert "NOT to the sweeps' own runs: artifact report.html of run" in " ".join(done.stdout.split())
     assert (tmp_path / "copy" / "report.html").is_file()
-
-
-@pytest.mark.slow
-def test_job_refuses_what_it_cannot_do_before_anything_is_written(tmp_path: Path) -> None:
-    record_simulated(MlflowStore(f"sqlite:///{tmp_path}/mlflow.db"), instances=60)
-    done = run_job(f"--output={tmp_path}", "--data.name=reviews", "--table=2")
-    assert done.stderr.startswith("error: --table=2: no sweep has results for it")
-    done = run_job(f"--output={tmp_path}", "--data.name=sst,movies", "--sweep-id=s1")
-    assert done.stderr.startswith("error: --sweep-id chooses among the sweeps of one corpus")
-    assert not list(tmp_path.glob("comparison*"))
