@@ -168,6 +168,7 @@ def test_overrides_are_validated_again():
         ("data.source", "copy.zip"),
         ("sweep.seeds", (5,)),
         ("sweep.configurations", 3),
+        ("train.resources", ["tpu=1"]),
     ],
 )
 def test_paths_and_the_search_do_not_change_the_hash(key, value):
@@ -199,6 +200,55 @@ def test_science_changes_the_hash(key, value):
 def test_the_hash_is_that_of_the_values_not_of_how_they_were_written():
     assert config_hash(build_config({"train": {"learning_rate": "2e-5"}})) == config_hash(Config())
     assert config_hash(build_config({"loss": {"comp_weight": 1}})) == config_hash(Config())
+
+
+def test_the_hash_knows_no_shares_of_a_gpu_and_is_what_it_was_before_there_were_any():
+    assert (config_hash(Config()), Config().flat()["train.gpu"]) == ("82bbb0de97b4", False)
+    for share in (True, 1.0, 0.5, 0.0001):
+        assert config_hash(Config().changed({"train.gpu": share})) == "1c25122f918d"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("yes", True), ("1", True), ("1.0", True), ("off", False), ("0", False), ("0.5", 0.5)],
+)
+def test_a_gpu_is_taken_wholly_in_part_or_not(text: str, value: object):
+    gpu = parse(f"--train.gpu={text}").train.gpu
+    assert (gpu, type(gpu)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.5", "0.00001", "0.99999", "nan", "null", "half"])
+def test_another_share_of_a_gpu_is_refused(text: str):
+    with pytest.raises(UserError, match=r"^train\.gpu = .*: must be true, false, or .* a share of a GPU, 0.0001 to 1"):
+        parse(f"--train.gpu={text}")
+
+
+def test_shares_of_a_gpu_are_for_one_worker():
+    with pytest.raises(
+        UserError, match=r"train\.gpu = 0\.5: .* for one worker, but train\.workers = 2; set --train.gpu=true"
+    ):
+        parse("--train.gpu=0.5", "--train.workers=2")
+    assert parse("--train.gpu=true", "--train.workers=2").train.gpu is True
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ("tpu", "'tpu' must be NAME=AMOUNT"),
+        ("=1", "'=1' must be NAME=AMOUNT"),
+        ("tpu=many", "'tpu=many' must be NAME=AMOUNT"),
+        ("tpu=0", "'tpu=0': the amount must be from 0.0001 to 1, or a whole number"),
+        ("tpu=1.5", "'tpu=1.5': the amount must be"),
+        ("tpu=inf", "'tpu=inf': the amount must be"),
+        ("GPU=1", "'GPU=1': set train.gpu instead"),
+        ("cpu=2", "'cpu=2': set train.threads instead"),
+        ("memory=1", "'memory=1': must be a custom resource"),
+        ("tpu=1,tpu=2", "must name each resource once"),
+    ],
+)
+def test_resources_that_are_none_are_refused(resources: str, message: str):
+    with pytest.raises(UserError, match=rf"^train\.resources:? {message}"):
+        parse(f"--train.resources={resources}")
 
 
 def test_sections_and_leaves_do_not_mix():

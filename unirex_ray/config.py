@@ -21,6 +21,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -93,6 +95,63 @@ def absolute_database(uri: str) -> str:
     """`uri` with the path of an SQLite database made absolute: whoever reads it later may work in another folder."""
     path = uri.removeprefix("sqlite:///")
     return uri if path in (uri, "") or path.startswith("/") else f"sqlite:///{os.path.abspath(path)}"
+
+
+SMALLEST_SHARE = 1e-4
+"""Of a resource, that Ray can tell apart."""
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def gpu_share(value: object) -> bool | float:
+    """Whether a worker takes a GPU; or the share that it takes, if that is less than a whole one.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    number = _number(value)
+    if number is not None and SMALLEST_SHARE <= number <= 1 - SMALLEST_SHARE:
+        return round(number, 4)
+    try:
+        return _TRUTH.validate_python(value if number is None else number)
+    except ValidationError:
+        raise ValueError(
+            f"train.gpu = {value!r}: must be true, false, or for one worker a share of a GPU, {SMALLEST_SHARE} to 1"
+        ) from None
+
+
+_TRUTH = TypeAdapter(bool)
+_OWN_KEYS = {"cpu": "train.threads", "gpu": "train.gpu"}
+_OF_RAY = ("memory", "object_store_memory")
+
+
+def custom_resource(text: str) -> tuple[str, float]:
+    """Name and amount of an entry of `train.resources`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    name, _, amount = text.rpartition("=")
+    name, number = name.strip(), _number(amount)
+    if not name or number is None:
+        raise ValueError(f"train.resources: {text!r} must be NAME=AMOUNT, such as accelerator_type:A100=0.001")
+    if name.lower() in _OWN_KEYS:
+        raise ValueError(f"train.resources: {text!r}: set {_OWN_KEYS[name.lower()]} instead")
+    if name.lower() in _OF_RAY:
+        raise ValueError(f"train.resources: {text!r}: must be a custom resource of the cluster's nodes")
+    if not (SMALLEST_SHARE <= number <= 1 or (number > 1 and number.is_integer())):
+        raise ValueError(f"train.resources: {text!r}: the amount must be from {SMALLEST_SHARE} to 1, or a whole number")
+    return name, round(number, 4)
+
+
+def _as_given(text: str) -> str:
+    custom_resource(text)
+    return text
 
 
 LARGEST = 2**32 - 1
@@ -226,9 +285,14 @@ class TrainConfig(_Section):
     patience: int = Field(5, ge=1, description="Epochs without a better dev task score before stopping.")
     seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
     workers: int = Field(1, ge=1, description="Ray Train workers that share each batch.")
-    gpu: bool = Field(False, description="One GPU per worker.")
+    gpu: Annotated[bool | float, PlainValidator(gpu_share)] = Field(
+        False, description="One GPU per worker; a share of one, such as 0.5, for trials of one worker in a sweep."
+    )
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads per worker; default: all cores in train.py, 1 in a sweep."
+    )
+    resources: tuple[Annotated[str, AfterValidator(_as_given)], ...] = Field(
+        (), description="Custom resources of a Ray cluster per worker: NAME=AMOUNT,..."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16: autocast. auto: jobs take bf16 on a GPU and on a CPU with units for it, else fp32."
@@ -246,6 +310,17 @@ class TrainConfig(_Section):
     )
     token_budget: int = Field(16384, ge=64, description="Most tokens in one encoder pass.")
     checkpoint_steps: int | None = Field(None, ge=1, description="Checkpoint every N steps as well as after epochs.")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.workers > 1 and type(self.gpu) is float:
+            raise ValueError(
+                f"train.gpu = {self.gpu}: a share of a GPU is for one worker, but train.workers = {self.workers}; "
+                "set --train.gpu=true"
+            )
+        if len(dict(map(custom_resource, self.resources))) < len(self.resources):
+            raise ValueError(f"train.resources must name each resource once, but got {list(self.resources)}")
+        return self
 
 
 class TrackingConfig(_Section):
@@ -446,8 +521,13 @@ def check_remote_code(file: str | Path, tree: Mapping[str, Any], given: Mapping[
         raise refuse_remote_code(file)
 
 
-_WITHOUT_EFFECT = ("output", "tracking", "sweep", "data.cache", "data.source", "train.explain_every")
+_WITHOUT_EFFECT = ("output", "tracking", "sweep", "data.cache", "data.source", "train.explain_every", "train.resources")
 """Beginnings of keys that a trial's numbers do not depend on."""
+
+
+def without_share(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings for which any share of a GPU is a GPU: no number depends on it."""
+    return {**flat, "train.gpu": bool(flat["train.gpu"])}
 
 
 def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True) -> str:
@@ -459,7 +539,7 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     hashed = {present: former for former, present in _FORMER_KEYS.items()}
     flat = {
         hashed.get(key, key): value
-        for key, value in config.flat().items()
+        for key, value in without_share(config.flat()).items()
         if not key.startswith(_WITHOUT_EFFECT) and reads(key) and not (key in _ADDED_KEYS and value == _ADDED_KEYS[key])
     }
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]

@@ -126,7 +126,7 @@ def test_a_list_that_cannot_be_read_is_refused() -> None:
         ("loss.top_k_percents", "int,..."),
         ("loss.suff", "{margin,diff,kl,mae}"),
         ("loss.comp_weight", "float"),
-        ("train.gpu", "bool"),
+        ("train.gpu", "bool or float"),
     ],
 )
 def test_what_an_option_takes_in_words(key: str, words: str) -> None:

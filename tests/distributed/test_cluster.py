@@ -1,6 +1,10 @@
+import re
 import socket
+from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.cluster import connect, place, trials_at_once
@@ -24,6 +28,12 @@ def config(**train: object) -> Config:
         ({"workers": 2}, [{"CPU": 2.0}], 1),
         ({"workers": 3}, [{"CPU": 4.0}, {"CPU": 4.0}], 2),
         ({"workers": 4, "gpu": True}, [{"CPU": 16.0, "GPU": 8.0}], 2),
+        ({"gpu": 0.5}, [{"CPU": 16.0, "GPU": 2.0}], 4),
+        ({"gpu": 0.6}, [{"CPU": 16.0, "GPU": 2.0}], 2),  # what two GPUs leave is no share of one
+        ({"gpu": 0.1}, [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 3.0, "GPU": 1.0}, {"CPU": 64.0}], 13),
+        ({"resources": ["tpu=2"]}, [{"CPU": 8.0, "tpu": 5.0}, {"CPU": 8.0}], 2),
+        ({"resources": ["a:b=0.1", "x=1"]}, [{"CPU": 64.0, "a:b": 1.0, "x": 99.0}], 10),
+        ({"workers": 2, "resources": ["x=1"]}, [{"CPU": 2.0, "x": 1.0}, {"CPU": 1.0, "x": 3.0}, {"CPU": 9.0}], 1),
     ],
 )
 def test_concurrency_follows_from_the_nodes(train: dict, nodes: list, concurrency: int) -> None:
@@ -72,12 +82,84 @@ def test_one_worker_takes_whole_cpus() -> None:
             "1 worker x 1 GPU = 1 GPU per trial, but the cluster has 0; .*--train.gpu=false",
         ),
         ({"gpu": True, "workers": 2}, [{"CPU": 8.0, "GPU": 1.0}], "2 workers x 1 GPU = 2 GPUs per trial"),
+        ({"gpu": 0.5}, [{"CPU": 8.0}], "1 worker x 0.5 GPU = 0.5 GPU per trial, but the cluster has 0; .*--train.gpu="),
+        (
+            {"workers": 3, "resources": ["tpu=2"]},
+            [{"CPU": 8.0, "tpu": 3.0}] * 2,
+            r"3 workers x 2 tpu = 6 tpu per trial, but the cluster has 6 \(at most 3 on one node\); .*train.resources",
+        ),
+        (
+            {"gpu": True, "threads": 2},
+            [{"CPU": 16.0}, {"CPU": 1.0, "GPU": 4.0}, {"CPU": 1.0, "GPU": 4.0}],
+            r"1 worker x \(2 CPUs \+ 1 GPU\) per trial, but the cluster's nodes have room for 0 workers: "
+            r"2 x \(1 CPU \+ 4 GPUs\), 1 x \(16 CPUs \+ 0 GPUs\); lower train.workers or train.threads",
+        ),
         ({}, [], "the cluster has 0"),
     ],
 )
 def test_an_infeasible_plan_shows_the_arithmetic(train: dict, nodes: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
         place(config(**train), nodes)
+
+
+def test_the_plan_is_told_in_words() -> None:
+    assert place(config(), [{"CPU": 2.0, "memory": 1e9}]).plan == "1 worker x 1 CPU; nodes: 1 x 2 CPUs"
+    nodes = [{"CPU": 4.0}, *[{"CPU": 8.0, "GPU": 1.0, "x": 1.0}] * 2]
+    told = place(config(gpu=0.25, threads=2, resources=["x=0.5"]), nodes).plan
+    assert told == (
+        "1 worker x (2 CPUs + 0.25 GPU + 0.5 x); nodes: 2 x (8 CPUs + 1 GPU + 1 x), 1 x (4 CPUs + 0 GPUs + 0 x)"
+    )
+
+
+def test_a_worker_takes_its_share_and_its_resources() -> None:
+    nodes = [{"CPU": 8.0, "GPU": 2.0, "x": 4.0}]
+    assert place(config(gpu=0.25, resources=["x=2"]), nodes).trial == {"CPU": 1.0, "GPU": 0.25, "x": 2.0}
+    group = place(config(gpu=True, workers=2, resources=["x=2"]), nodes)
+    assert group.worker == {"CPU": 0.99, "GPU": 1.0, "x": 2.0}
+    assert group.trial == {"CPU": 0.001}
+
+
+def by_hand(worker: dict[str, Fraction], nodes: list[dict[str, float]]) -> int:
+    """How many workers the nodes hold, one put down after the other, a share of a GPU on the first that has it."""
+    number = 0
+    for node in nodes:
+        free = {kind: Fraction(node.get(kind, 0)) for kind in worker if kind != "GPU"}
+        gpus = [Fraction(1)] * int(node.get("GPU", 0))
+        while all(free[kind] >= worker[kind] for kind in free):
+            if share := worker.get("GPU"):
+                on = next((number for number, left in enumerate(gpus) if left >= share), None)
+                if on is None:
+                    break
+                gpus[on] -= share
+            for kind in free:
+                free[kind] -= worker[kind]
+            number += 1
+    return number
+
+
+SHARES = st.one_of(st.booleans(), st.integers(1, 99).map(lambda percent: percent / 100))
+AMOUNTS = st.one_of(st.integers(1, 3).map(float), st.integers(1, 99).map(lambda percent: percent / 100))
+NODES = st.lists(
+    st.fixed_dictionaries({"CPU": st.integers(0, 9).map(float)}, optional={"GPU": st.just(2.0), "x": st.just(3.0)}),
+    max_size=4,
+)
+
+
+@given(share=SHARES, amount=AMOUNTS | st.none(), threads=st.integers(1, 3), workers=st.integers(1, 4), nodes=NODES)
+def test_packing_is_what_comes_of_placing_one_worker_after_the_other(
+    share: bool | float, amount: float | None, threads: int, workers: int, nodes: list[dict[str, float]]
+) -> None:
+    workers = 1 if type(share) is float else workers
+    worker = {"CPU": Fraction(threads)}
+    worker |= {"GPU": Fraction(str(float(share)))} if share else {}
+    worker |= {"x": Fraction(str(amount))} if amount else {}
+    trials = by_hand(worker, nodes) // workers
+    wanted = config(gpu=share, threads=threads, workers=workers, resources=[f"x={amount}"] if amount else [])
+    if trials:
+        assert place(wanted, nodes).concurrency == trials
+    else:
+        with pytest.raises(UserError, match=re.escape(f"{workers} worker")):
+            place(wanted, nodes)
 
 
 def test_trials_at_once_follow_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

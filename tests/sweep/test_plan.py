@@ -14,6 +14,7 @@ from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
 from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.searcher import StudyHistory
 from unirex_ray.sweep.space import Space, parse_space
+from unirex_ray.tracking.protocol import protocol_of
 from unirex_ray.tracking.records import TrialSpec
 
 RATES = {"train.learning_rate": {"choice": [1e-5, 2e-5, 5e-5]}}
@@ -255,4 +256,11 @@ def test_the_settings_are_what_decides_the_numbers() -> None:
     assert (settings["train.epochs"], settings["train.threads"]) == (4, 1)
     free = {"output": "o", "tracking__uri": "sqlite:////x", "data__source": "s", "sweep__keep_weights": "all"}
     assert plan(RATES, **options, **free, sweep__concurrency=2, sweep__max_failures=0).settings("abc") == settings
+    assert plan(RATES, **options, train__resources=["tpu=1"]).settings("abc") == settings
     assert plan(RATES, fixed=("method",), method="sgt", **options).settings("abc")["sweep.methods"] == ["sgt"]
+
+
+def test_any_share_of_a_gpu_is_a_gpu_to_a_sweep_that_is_resumed_or_compared() -> None:
+    whole, half = (plan(RATES, train__gpu=gpu).settings("abc") for gpu in (True, 0.5))
+    assert (half, half["train.gpu"]) == (whole, True)
+    assert protocol_of(half)["train.precision"] == "bf16"

@@ -47,7 +47,8 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert protocol.startswith("protocol ")
     assert "reviews, 24/12/12 instances (train/dev/test); encoder " in protocol
     assert first == (
-        f"sweep {outcome.sweep_id}: configurations: aa-ig 3, sgt 3; seeds: 0; concurrency: 2; trials already ended: 0"
+        f"sweep {outcome.sweep_id}: configurations: aa-ig 3, sgt 3; seeds: 0; concurrency: 2; "
+        "a trial: 1 worker x 1 CPU; nodes: 1 x 2 CPUs; trials already ended: 0"
     )
     assert disk.startswith("disk: 2 MB of weights, 1 MB of them for each of 2 trials at once; ")
     assert "[0/6] aa-ig 0000 s0            start     learning_rate=1e-05" in lines[0]

@@ -85,6 +85,7 @@ FREE = {
     "train.seed": 5,
     "train.workers": 2,
     "train.threads": 3,
+    "train.resources": ["tpu=1"],
     "train.micro_batch_size": 1,
     "train.activation_checkpointing": True,
     "train.token_budget": 128,

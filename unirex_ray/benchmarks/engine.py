@@ -214,7 +214,7 @@ def _stage_benchmark(
     config: Config, stage: Stage, model: RationaleModel, workload: Workload, *, runs: int
 ) -> _StageBenchmark:
     tokenizer = load_tokenizer(config.model)
-    runtime = LocalRuntime(config.output, gpu=config.train.gpu)
+    runtime = LocalRuntime(config.output, gpu=bool(config.train.gpu))
     model = model.to(runtime.device)
     use_sparse_word_gradients(model, runtime.device)
     plain_model = TaskModel(load_encoder(config.model), CLASSES).to(runtime.device)

@@ -32,7 +32,7 @@ def measure_extraction(config: Config, *, runs: int, rows: Sequence[TableRow] = 
         UserError: as loading the corpus and the encoder.
     """
     encoded = prepared_corpus(config, load_corpus(config.data))
-    split, device = encoded.splits["test"], LocalRuntime(config.output, gpu=config.train.gpu).device
+    split, device = encoded.splits["test"], LocalRuntime(config.output, gpu=bool(config.train.gpu)).device
     outputs = 1 if encoded.multi_choice else len(encoded.labels)
     extractors = {row.label: _extractor(_configured(config, row), outputs, device) for row in rows}
     size = min(config.train.batch_size, len(split))

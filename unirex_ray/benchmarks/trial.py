@@ -84,7 +84,7 @@ def measure_trial(config: Config, corpus: Corpus) -> TrialCost:
     """
     prepare(config, corpus)
     with tempfile.TemporaryDirectory() as folder:
-        runtime, profile = _Reports(Path(folder) / "trial", gpu=config.train.gpu), cProfile.Profile()
+        runtime, profile = _Reports(Path(folder) / "trial", gpu=bool(config.train.gpu)), cProfile.Profile()
         result = profile.runcall(trial.train_trial, config, corpus, runtime)
         store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
         record = _seconds(lambda: _record(store, config, corpus, runtime, result))

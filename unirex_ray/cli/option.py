@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import shlex
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from unirex_ray.config import config_fields
@@ -98,5 +98,7 @@ def _in_words(kind: Any) -> str:
         return f"{{{','.join(inner)}}}"
     if get_origin(plain) is tuple:
         return f"{_in_words(inner[0])},..."
+    if isinstance(plain, UnionType):
+        return " or ".join(map(_in_words, inner))
     name: str = plain.__name__
     return name

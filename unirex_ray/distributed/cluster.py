@@ -8,7 +8,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,14 @@ import ray
 import ray.util
 import torch
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, custom_resource
 from unirex_ray.errors import UserError, one_line
 
 _DRIVER_CPUS, _WORKER_SPARES = 0.001, 0.01
 """CPUs of the process of a trial with several workers, which only waits for them, and what each worker leaves for such
 processes: wherever Ray puts them, a node still holds as many workers as it has CPUs for."""
+_PARTS = 10_000
+"""In which Ray counts a resource."""
 _ASK_SECONDS = 2.0
 
 Resources = Mapping[str, float]
@@ -32,11 +35,13 @@ class Placement:
     """Which resources a trial takes, and how many trials run at once.
 
     Attributes:
+        plan: the packing in words.
         concurrency: trials at once, at least 1.
         trial: resources of the trial's own process, which trains where there is one worker.
         worker: resources of each Ray Train worker; None where there is one.
     """
 
+    plan: str
     concurrency: int
     trial: Resources
     worker: Resources | None
@@ -130,46 +135,71 @@ def cluster_answers() -> bool:
     return True
 
 
-def free_resources() -> dict[str, float]:
-    """CPUs and GPUs of the connected cluster that nobody uses."""
-    return {kind: count for kind, count in ray.available_resources().items() if kind in ("CPU", "GPU")}
+def free_resources(kinds: Collection[str]) -> dict[str, float]:
+    """What nobody uses of these resources of the connected cluster."""
+    return {kind: amount for kind, amount in ray.available_resources().items() if kind in kinds}
 
 
 def place(config: Config, nodes: Sequence[Resources]) -> Placement:
     """How many trials the nodes hold, and what each takes.
 
-    A worker takes `train.threads` CPUs (1 by default) of one node and, with `train.gpu`, one GPU; a trial's workers may
-    lie on several nodes. Of their CPUs the trial's own process takes a thousandth.
+    A worker takes `train.threads` CPUs (1 by default) of one node and, with `train.gpu`, one GPU or a share of one, and
+    its `train.resources`; a trial's workers may lie on several nodes. Of their CPUs the trial's own process takes a
+    thousandth.
 
     Raises:
         UserError: if not even one trial fits, with the arithmetic.
     """
-    workers, threads = config.train.workers, config.train.threads or 1
-    cpus, gpus = sum(n.get("CPU", 0) for n in nodes), sum(n.get("GPU", 0) for n in nodes)
-    if config.train.gpu and workers > gpus:
-        raise UserError(
-            f"{_count(workers, 'worker')} x 1 GPU = {_count(workers, 'GPU')} per trial, but the cluster has {gpus:g}; "
-            f"lower train.workers, or set --train.gpu=false"
-        )
-    slots = sum(
-        min(int(node.get("CPU", 0) // threads), int(node.get("GPU", 0)) if config.train.gpu else math.inf)
-        for node in nodes
-    )
+    workers, amounts = config.train.workers, _worker_amounts(config)
+    slots = sum(_slots(node, amounts) for node in nodes)
     if slots < workers:
-        largest = (
-            f" (at most {max((n.get('CPU', 0) for n in nodes), default=0):g} on one node)" if len(nodes) > 1 else ""
-        )
-        raise UserError(
-            f"{_count(workers, 'worker')} x {_count(threads, 'CPU')} = {_count(workers * threads, 'CPU')} per trial, "
-            f"but the cluster has {cpus:g}{largest}; lower train.workers or train.threads"
-        )
-    fits = int(slots // workers)
+        raise UserError(_arithmetic(workers, amounts, nodes))
+    fits = slots // workers
     concurrency = min(fits, config.sweep.concurrency or fits)
-    gpu = {"GPU": 1.0} if config.train.gpu else {}
+    plan = f"{_workers_in_words(workers, amounts)}; nodes: {_nodes_in_words(nodes, amounts)}"
     if workers == 1:
-        return Placement(concurrency=concurrency, trial={"CPU": float(threads), **gpu}, worker=None)
-    worker = {"CPU": threads - _WORKER_SPARES, **gpu}
-    return Placement(concurrency=concurrency, trial={"CPU": _DRIVER_CPUS}, worker=worker)
+        return Placement(concurrency=concurrency, trial=amounts, worker=None, plan=plan)
+    worker = {**amounts, "CPU": amounts["CPU"] - _WORKER_SPARES}
+    return Placement(concurrency=concurrency, trial={"CPU": _DRIVER_CPUS}, worker=worker, plan=plan)
+
+
+def _worker_amounts(config: Config) -> dict[str, float]:
+    """What one worker takes of a node."""
+    train = config.train
+    gpu = {"GPU": float(train.gpu)} if train.gpu else {}
+    return {"CPU": float(train.threads or 1), **gpu, **dict(map(custom_resource, train.resources))}
+
+
+def _slots(node: Resources, amounts: Resources) -> int:
+    """How many times the amounts are in a node; a share of a GPU lies on one of its GPUs."""
+
+    def times(kind: str, amount: float) -> int:
+        part, whole = round(amount * _PARTS), round(node.get(kind, 0) * _PARTS)
+        return whole // _PARTS * (_PARTS // part) if kind == "GPU" and part < _PARTS else whole // part
+
+    return min(times(kind, amount) for kind, amount in amounts.items())
+
+
+def _arithmetic(workers: int, amounts: Resources, nodes: Sequence[Resources]) -> str:
+    """Why a trial does not fit: for a kind that even alone is too little, else for all of them together."""
+    kinds = sorted(amounts, key=lambda kind: (kind == "CPU", kind != "GPU"))
+    for kind in kinds:
+        if sum(_slots(node, {kind: amounts[kind]}) for node in nodes) < workers:
+            has = [node.get(kind, 0) for node in nodes]
+            largest = f" (at most {max(has):g} on one node)" if len(nodes) > 1 else ""
+            return (
+                f"{_workers_in_words(workers, {kind: amounts[kind]})} = {_count(workers * amounts[kind], kind)} "
+                f"per trial, but the cluster has {sum(has):g}{largest}; lower train.workers{_remedy(kind)}"
+            )
+    room = sum(_slots(node, amounts) for node in nodes)
+    return (
+        f"{_workers_in_words(workers, amounts)} per trial, but the cluster's nodes have room for "
+        f"{_count(room, 'worker')}: {_nodes_in_words(nodes, amounts)}; lower train.workers{_remedy('CPU')}"
+    )
+
+
+def _remedy(kind: str) -> str:
+    return {"CPU": " or train.threads", "GPU": ", or set --train.gpu=false"}.get(kind, " or train.resources")
 
 
 def trials_at_once(config: Config, nodes: Callable[[], Sequence[Resources]]) -> Callable[[], int]:
@@ -193,5 +223,21 @@ def trials_at_once(config: Config, nodes: Callable[[], Sequence[Resources]]) -> 
     return ask
 
 
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+def _count(number: float, unit: str) -> str:
+    several = unit in ("worker", "CPU", "GPU") and not 0 < number <= 1
+    return f"{number:g} {unit}s" if several else f"{number:g} {unit}"
+
+
+def _in_words(amounts: Resources) -> str:
+    words = " + ".join(_count(amount, kind) for kind, amount in amounts.items())
+    return f"({words})" if len(amounts) > 1 else words
+
+
+def _workers_in_words(workers: int, amounts: Resources) -> str:
+    return f"{_count(workers, 'worker')} x {_in_words(amounts)}"
+
+
+def _nodes_in_words(nodes: Sequence[Resources], kinds: Iterable[str]) -> str:
+    """Which nodes there are, as far as these kinds of resources go."""
+    alike = Counter(_in_words({kind: node.get(kind, 0) for kind in kinds}) for node in nodes)
+    return ", ".join(f"{number} x {node}" for node, number in alike.most_common()) or "none"

@@ -26,7 +26,7 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
         TrainingError: if training fails.
     """
     if config.train.workers == 1:
-        return train_trial(config, corpus, LocalRuntime(config.output, gpu=config.train.gpu))
+        return train_trial(config, corpus, LocalRuntime(config.output, gpu=bool(config.train.gpu)))
     check_cluster(config)
     connect()
     worker = place(config, node_resources()).worker

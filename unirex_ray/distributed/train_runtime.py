@@ -257,7 +257,7 @@ class WorkerGroup:
             train_loop_config={"mailbox": self._mailbox, "corpus": plan.corpus, "train_function": plan.train_function},
             torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
             scaling_config=train.ScalingConfig(
-                num_workers=settings.workers, use_gpu=settings.gpu, resources_per_worker=dict(plan.worker)
+                num_workers=settings.workers, use_gpu=bool(settings.gpu), resources_per_worker=dict(plan.worker)
             ),
             run_config=train.RunConfig(name=f"group-{uuid.uuid4().hex[:12]}", storage_path=plan.storage),
         )

@@ -93,7 +93,7 @@ def evaluate(
         class_map.append(None if corpus.multi_choice else match_labels(trained.card.labels, corpus.labels, label_map))
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    runtime = LocalRuntime(config.output, gpu=config.train.gpu)
+    runtime = LocalRuntime(config.output, gpu=bool(config.train.gpu))
     return (_evaluated(*pair, corpus, config, split, runtime) for pair in zip(models, class_map, strict=True))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unirex_ray.config import Config, SweepConfig
+from unirex_ray.config import Config, SweepConfig, without_share
 from unirex_ray.data.encode import WINDOWS_VERSION
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
@@ -30,6 +30,7 @@ _MAY_CHANGE = (
     "data.source",
     "data.cache",
     "train.explain_every",
+    "train.resources",
     "sweep.concurrency",
     "sweep.hours",
     "sweep.max_failures",
@@ -77,7 +78,7 @@ class SweepPlan:
             truncation: of the corpus, see `Corpus`.
             encoders: see `encoder_versions`.
         """
-        flat = {k: v for k, v in self.config.flat().items() if not k.startswith(_MAY_CHANGE)}
+        flat = {k: v for k, v in without_share(self.config.flat()).items() if not k.startswith(_MAY_CHANGE)}
         described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
         versions: dict[str, Any] = {
             METRICS_KEY: METRICS_VERSION,

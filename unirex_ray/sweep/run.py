@@ -14,7 +14,14 @@ from rich.console import Console
 from unirex_ray.config import Config
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import check_cluster, connect, node_resources, place, trials_at_once
+from unirex_ray.distributed.cluster import (
+    Placement,
+    check_cluster,
+    connect,
+    node_resources,
+    place,
+    trials_at_once,
+)
 from unirex_ray.distributed.job import TrainFunction, reason_of
 from unirex_ray.errors import StoppedError
 from unirex_ray.report.table import console as make_console
@@ -132,7 +139,7 @@ def run_sweep(
         sweep = recording.sweep
         earlier = sweep.trials(history=True)
         console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
-        console.print(_headline(extent, earlier, placement.concurrency), markup=False, soft_wrap=True)
+        console.print(_headline(extent, earlier, placement), markup=False, soft_wrap=True)
         console.print(disk, markup=False, soft_wrap=True)
         keeps_selected = config.sweep.keep_weights == "selected"
         with signals_stop(), recording, _failure_recorded(sweep, extent.most_trials, go_on):
@@ -230,12 +237,12 @@ def _beginning(corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any],
     )
 
 
-def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], concurrency: int) -> str:
+def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], placement: Placement) -> str:
     budgets = ", ".join(f"{method} {budget}" for method, budget in extent.budgets.items())
     ended = sum(record.status not in ("running", "lost") for record in earlier)
     return (
         f"sweep {extent.sweep_id}: configurations: {budgets}; seeds: {', '.join(map(str, extent.seeds))}; "
-        f"concurrency: {concurrency}; trials already ended: {ended}"
+        f"concurrency: {placement.concurrency}; a trial: {placement.plan}; trials already ended: {ended}"
     )
 
 

@@ -29,6 +29,7 @@ _REFUSED_KEYS = (
     "train.workers",
     "train.gpu",
     "train.threads",
+    "train.resources",
     "train.explain_every",
     "model.trust_remote_code",
 )

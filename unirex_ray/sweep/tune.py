@@ -80,7 +80,7 @@ def fit(
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, dict(placement.trial)),
+        tune.with_resources(trainable, tune.PlacementGroupFactory([dict(placement.trial)])),
         tune_config=tune.TuneConfig(
             search_alg=TuneSearcherAdapter(driver, stop),
             scheduler=TuneSchedulerAdapter(driver, stop),
@@ -194,8 +194,9 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
         for name, trial in pending.items():
             if now - self._pending_since[name] >= _PATIENCE_SECONDS:
                 self._pending_since[name] = math.inf
-                wanted, free = _amounts(trial.placement_group_factory.required_resources), _amounts(free_resources())
-                reason = f"for a node with {wanted} to spare; the cluster's nodes have {free or 'nothing'} free in all"
+                wanted = trial.placement_group_factory.required_resources
+                free = _amounts(free_resources(wanted)) or "nothing"
+                reason = f"for a node with {_amounts(wanted)} to spare; the cluster's nodes have {free} free in all"
                 self._driver.on_wait(trial.config["job"].trial_id, reason)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

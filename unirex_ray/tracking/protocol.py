@@ -50,6 +50,7 @@ _LEAVES_NUMBERS_ALONE = (
     "train.workers",
     "train.gpu",
     "train.threads",
+    "train.resources",
     "train.micro_batch_size",
     "train.activation_checkpointing",
     "train.token_budget",
