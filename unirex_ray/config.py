@@ -343,6 +343,7 @@ class SweepConfig(_Section):
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Values of train.seed per configuration.")
     concurrency: int | None = Field(None, ge=1, description="Most trials at once; default: what the cluster holds.")
+    spare_head: bool = Field(False, description="Keep the trials off the cluster's head node.")
     rungs: tuple[int, ...] = Field((), description="Epochs at which first seeds are compared; empty: no stopping.")
     reduction: int = Field(3, ge=2, description="At a rung, the best 1/reduction of the configurations go on.")
     patience: int | None = Field(

@@ -91,7 +91,7 @@ def test_one_worker_takes_whole_cpus() -> None:
         (
             {"gpu": True, "threads": 2},
             [{"CPU": 16.0}, {"CPU": 1.0, "GPU": 4.0}, {"CPU": 1.0, "GPU": 4.0}],
-            r"1 worker x \(2 CPUs \+ 1 GPU\) per trial, but the cluster's nodes have room for 0 workers: "
+            r"1 worker x \(2 CPUs \+ 1 GPU\) per trial, but the cluster has room for 0 workers: "
             r"2 x \(1 CPU \+ 4 GPUs\), 1 x \(16 CPUs \+ 0 GPUs\); lower train.workers or train.threads",
         ),
         ({}, [], "the cluster has 0"),
@@ -100,6 +100,17 @@ def test_one_worker_takes_whole_cpus() -> None:
 def test_an_infeasible_plan_shows_the_arithmetic(train: dict, nodes: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
         place(config(**train), nodes)
+
+
+def test_a_head_that_is_spared_holds_no_trial() -> None:
+    head, node = {"CPU": 8.0, "node:__internal_head__": 1.0}, {"CPU": 2.0}
+    spared = config().changed({"sweep.spare_head": True})
+    assert place(spared, [head, node, node]).concurrency == 4
+    assert (place(spared, [head, node]).spare_head, place(config(), [head, node]).spare_head) == (True, False)
+    with pytest.raises(
+        UserError, match=r"1 worker x 1 CPU = 1 CPU per trial, but the cluster \(its head is spared\) has 0"
+    ):
+        place(spared, [head])
 
 
 def test_the_plan_is_told_in_words() -> None:

@@ -1,28 +1,36 @@
-"""Nodes of a cluster that join and leave while a sweep runs."""
+"""Nodes of a cluster that join and leave while a sweep runs, are shared, spared and drained."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from helpers import nodes
+from helpers import nodes, shares
 from helpers.python_path import with_helpers
+
+
+def run(program: ModuleType, *arguments: str) -> str:
+    """What a program of the helpers prints."""
+    assert program.__file__
+    done = subprocess.run(
+        [sys.executable, program.__file__, *arguments],
+        env={**os.environ, "PYTHONPATH": with_helpers()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 @pytest.mark.ray
 def test_two_workers_on_two_nodes_while_nodes_join_and_leave(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, nodes.__file__, str(tmp_path / "out")],
-        env={**os.environ, "PYTHONPATH": with_helpers()},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    printed = done.stdout
-    assert done.returncode == 0, done.stderr[-2000:]
+    printed = run(nodes, str(tmp_path / "out"))
     assert "concurrency: 1;" in printed
     assert "completed {'completed': 6}" in printed
     before, _, after = printed.partition("joined")
@@ -32,3 +40,20 @@ def test_two_workers_on_two_nodes_while_nodes_join_and_leave(tmp_path: Path) -> 
             running += 1 if event == "start" else -1
             most[part] = max(most.get(part, 0), running)
     assert most == {"before": 1, "after": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_trials_share_gpus_and_keep_off_the_head_and_off_a_node_that_is_drained(tmp_path: Path) -> None:
+    printed = run(shares, str(tmp_path))
+    cluster, *sweeps = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [sweep["completed"] for sweep in sweeps] == [3, 3, 3]
+    told = re.findall(r"concurrency: (\d); a trial: (.+); nodes: (.+); trials", printed)
+    assert told == [
+        ("4", "1 worker x (1 CPU + 0.5 GPU + 0.5 x)", "2 x (2 CPUs + 1 GPU + 1 x)"),
+        ("1", "3 workers x 1 CPU", "2 x 2 CPUs"),
+        ("2", "1 worker x 1 CPU", "1 x 2 CPUs"),
+    ]
+    shared, group, drained = sweeps
+    assert (shared["nodes"], shared["gpus"]) == (cluster["nodes"], ["0"])
+    assert (group["nodes"], drained["nodes"]) == (cluster["nodes"], [cluster["left"]])

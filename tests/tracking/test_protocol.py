@@ -94,6 +94,7 @@ FREE = {
     "sweep.methods": ["l2e"],
     "sweep.concurrency": 1,
     "sweep.hours": 2.0,
+    "sweep.spare_head": True,
     "sweep.max_failures": 0,
     "sweep.keep_weights": "all",
     "sweep.nrg_weights": [1.0, 2.0, 3.0],

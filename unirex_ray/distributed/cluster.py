@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -25,6 +25,8 @@ _DRIVER_CPUS, _WORKER_SPARES = 0.001, 0.01
 processes: wherever Ray puts them, a node still holds as many workers as it has CPUs for."""
 _PARTS = 10_000
 """In which Ray counts a resource."""
+_HEAD = "node:__internal_head__"
+"""A resource that only the head node has."""
 _ASK_SECONDS = 2.0
 
 Resources = Mapping[str, float]
@@ -39,12 +41,14 @@ class Placement:
         concurrency: trials at once, at least 1.
         trial: resources of the trial's own process, which trains where there is one worker.
         worker: resources of each Ray Train worker; None where there is one.
+        spare_head: whether all of it has to lie on other nodes than the head.
     """
 
     plan: str
     concurrency: int
     trial: Resources
     worker: Resources | None
+    spare_head: bool = False
 
 
 def connect() -> None:
@@ -116,8 +120,17 @@ def _probe(address: str) -> None:
 
 
 def node_resources() -> list[dict[str, float]]:
-    """Resources of every node of the connected cluster that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """Resources of every node of the connected cluster that is alive, and takes work: one that is drained does not."""
+    drained = ray._private.state.state.get_draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in drained]
+
+
+def selector_of(placement: Placement) -> dict[str, str]:
+    """Which nodes of the connected cluster a trial may lie on, as labels that Ray compares; empty for all."""
+    if not placement.spare_head:
+        return {}
+    head = next(node for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"])
+    return {"ray.io/node-id": f"!{head['NodeID']}"}
 
 
 def cluster_answers() -> bool:
@@ -150,17 +163,20 @@ def place(config: Config, nodes: Sequence[Resources]) -> Placement:
     Raises:
         UserError: if not even one trial fits, with the arithmetic.
     """
-    workers, amounts = config.train.workers, _worker_amounts(config)
+    workers, amounts, spare_head = config.train.workers, _worker_amounts(config), config.sweep.spare_head
+    if spare_head:
+        nodes = [node for node in nodes if _HEAD not in node]
     slots = sum(_slots(node, amounts) for node in nodes)
     if slots < workers:
-        raise UserError(_arithmetic(workers, amounts, nodes))
+        spared = " (its head is spared)" if spare_head else ""
+        raise UserError(_arithmetic(workers, amounts, nodes, f"the cluster{spared}"))
     fits = slots // workers
     concurrency = min(fits, config.sweep.concurrency or fits)
     plan = f"{_workers_in_words(workers, amounts)}; nodes: {_nodes_in_words(nodes, amounts)}"
+    of_all = Placement(plan=plan, concurrency=concurrency, trial=amounts, worker=None, spare_head=spare_head)
     if workers == 1:
-        return Placement(concurrency=concurrency, trial=amounts, worker=None, plan=plan)
-    worker = {**amounts, "CPU": amounts["CPU"] - _WORKER_SPARES}
-    return Placement(concurrency=concurrency, trial={"CPU": _DRIVER_CPUS}, worker=worker, plan=plan)
+        return of_all
+    return replace(of_all, trial={"CPU": _DRIVER_CPUS}, worker={**amounts, "CPU": amounts["CPU"] - _WORKER_SPARES})
 
 
 def _worker_amounts(config: Config) -> dict[str, float]:
@@ -180,7 +196,7 @@ def _slots(node: Resources, amounts: Resources) -> int:
     return min(times(kind, amount) for kind, amount in amounts.items())
 
 
-def _arithmetic(workers: int, amounts: Resources, nodes: Sequence[Resources]) -> str:
+def _arithmetic(workers: int, amounts: Resources, nodes: Sequence[Resources], cluster: str) -> str:
     """Why a trial does not fit: for a kind that even alone is too little, else for all of them together."""
     kinds = sorted(amounts, key=lambda kind: (kind == "CPU", kind != "GPU"))
     for kind in kinds:
@@ -189,11 +205,11 @@ def _arithmetic(workers: int, amounts: Resources, nodes: Sequence[Resources]) ->
             largest = f" (at most {max(has):g} on one node)" if len(nodes) > 1 else ""
             return (
                 f"{_workers_in_words(workers, {kind: amounts[kind]})} = {_count(workers * amounts[kind], kind)} "
-                f"per trial, but the cluster has {sum(has):g}{largest}; lower train.workers{_remedy(kind)}"
+                f"per trial, but {cluster} has {sum(has):g}{largest}; lower train.workers{_remedy(kind)}"
             )
     room = sum(_slots(node, amounts) for node in nodes)
     return (
-        f"{_workers_in_words(workers, amounts)} per trial, but the cluster's nodes have room for "
+        f"{_workers_in_words(workers, amounts)} per trial, but {cluster} has room for "
         f"{_count(room, 'worker')}: {_nodes_in_words(nodes, amounts)}; lower train.workers{_remedy('CPU')}"
     )
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
@@ -128,6 +128,7 @@ class GroupPlan:
         corpus: reference to it, in a list so that Ray does not resolve it.
         train_function: trains one trial; must be importable by the workers.
         worker: resources of each worker.
+        selector: labels of the nodes that workers may lie on; empty for all.
         storage: folder for Ray Train's own files, which are of no use afterwards.
         max_failures: how often a trial goes on from its checkpoint in a new group after the loss of a worker.
     """
@@ -137,6 +138,7 @@ class GroupPlan:
     worker: Mapping[str, float]
     storage: str
     max_failures: int
+    selector: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_on_workers(config: dict[str, Any], *, plan: GroupPlan) -> None:
@@ -257,7 +259,10 @@ class WorkerGroup:
             train_loop_config={"mailbox": self._mailbox, "corpus": plan.corpus, "train_function": plan.train_function},
             torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
             scaling_config=train.ScalingConfig(
-                num_workers=settings.workers, use_gpu=bool(settings.gpu), resources_per_worker=dict(plan.worker)
+                num_workers=settings.workers,
+                use_gpu=bool(settings.gpu),
+                resources_per_worker=dict(plan.worker),
+                label_selector=dict(plan.selector) or None,
             ),
             run_config=train.RunConfig(name=f"group-{uuid.uuid4().hex[:12]}", storage_path=plan.storage),
         )

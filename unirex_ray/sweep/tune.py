@@ -18,7 +18,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.trainable.function_trainable import wrap_function
 
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import Placement, cluster_answers, free_resources
+from unirex_ray.distributed.cluster import Placement, Resources, cluster_answers, free_resources, selector_of
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, TrialJob, reason_of
 from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
@@ -66,7 +66,7 @@ def fit(
     Raises:
         StoppedError: for a signal, and what `stop` says.
     """
-    shared = [ray.put(corpus)]
+    shared, selector = [ray.put(corpus)], selector_of(placement)
     if placement.worker is None:
         trainable = tune.with_parameters(run_in_actor, corpus=shared, train_function=train_function)
     else:
@@ -74,13 +74,14 @@ def fit(
             corpus=shared,
             train_function=train_function,
             worker=dict(placement.worker),
+            selector=selector,
             storage=scratch,
             max_failures=max_failures,
         )
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([dict(placement.trial)])),
+        tune.with_resources(trainable, _on(selector, placement.trial)),
         tune_config=tune.TuneConfig(
             search_alg=TuneSearcherAdapter(driver, stop),
             scheduler=TuneSchedulerAdapter(driver, stop),
@@ -102,6 +103,12 @@ def fit(
         logging.getLogger(library).setLevel(logging.ERROR)
     with signals_noted(stop), cluster_watched(cluster_answers, stop, on_loss):
         tuner.fit()
+
+
+def _on(selector: Mapping[str, str], resources: Resources) -> tune.PlacementGroupFactory:
+    """A place on a node with these labels."""
+    labels = {"bundle_label_selector": [dict(selector)]} if selector else {}
+    return tune.PlacementGroupFactory([dict(resources)], **labels)
 
 
 def _closing(trial_function: Any) -> type:
