@@ -343,6 +343,9 @@ class SweepConfig(_Section):
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Values of train.seed per configuration.")
     concurrency: int | None = Field(None, ge=1, description="Most trials at once; default: what the cluster holds.")
+    autoscale: bool = Field(
+        False, description="The cluster grows on demand: sweep.concurrency trials are asked of it, and wait for nodes."
+    )
     spare_head: bool = Field(False, description="Keep the trials off the cluster's head node.")
     rungs: tuple[int, ...] = Field((), description="Epochs at which first seeds are compared; empty: no stopping.")
     reduction: int = Field(3, ge=2, description="At a rung, the best 1/reduction of the configurations go on.")
@@ -369,6 +372,8 @@ class SweepConfig(_Section):
             raise ValueError(
                 f"sweep.seeds must be distinct and at least 0, and at most {LARGEST}, but got {list(self.seeds)}"
             )
+        if self.autoscale and self.concurrency is None:
+            raise ValueError("sweep.autoscale = True: set sweep.concurrency as well, the trials to ask of the cluster")
         if list(self.rungs) != sorted(set(self.rungs)) or (self.rungs and self.rungs[0] < 1):
             raise ValueError(f"sweep.rungs must be increasing epochs from 1, but got {list(self.rungs)}")
         if min(self.nrg_weights) < 0 or sum(self.nrg_weights) <= 0 or max(self.nrg_weights) > _LARGEST_WEIGHT:

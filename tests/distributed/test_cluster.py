@@ -1,14 +1,17 @@
 import re
 import socket
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unirex_ray.config import Config, build_config
-from unirex_ray.distributed.cluster import connect, place, trials_at_once
+from unirex_ray.distributed.cluster import check_cluster, connect, place, trials_at_once
 from unirex_ray.errors import UserError
+from unirex_ray.sweep.run import run_sweep
+from unirex_ray.sweep.space import parse_space
 
 
 def config(**train: object) -> Config:
@@ -111,6 +114,41 @@ def test_a_head_that_is_spared_holds_no_trial() -> None:
         UserError, match=r"1 worker x 1 CPU = 1 CPU per trial, but the cluster \(its head is spared\) has 0"
     ):
         place(spared, [head])
+
+
+def test_a_cluster_that_grows_is_asked_for_as_many_trials_as_the_user_wants() -> None:
+    asked = config(threads=2, concurrency=3).changed({"sweep.autoscale": True})
+    for nodes, room in (([], 0), ([{"CPU": 0.0}], 0), ([{"CPU": 4.0}], 2), ([{"CPU": 9.0}], 4)):
+        placement = place(asked, nodes)
+        assert (placement.room, placement.concurrency) == (room, 3)
+    with pytest.raises(UserError, match=r"sweep\.autoscale = True: set sweep\.concurrency as well"):
+        config().changed({"sweep.autoscale": True})
+
+
+def test_a_cluster_of_this_machine_does_not_grow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    asked = config(concurrency=3).changed({"sweep.autoscale": True, "output": str(tmp_path / "out")})
+    with pytest.raises(UserError, match=r"sweep\.autoscale = True, .* does not grow; name another one in RAY_ADDRESS"):
+        run_sweep(asked, parse_space({}, "s.yaml"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_on_a_cluster_that_may_grow_says_how_to_ask_for_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unirex_ray.distributed.cluster.connect", lambda: None)
+    monkeypatch.setattr("unirex_ray.distributed.cluster.node_resources", lambda: [{"CPU": 0.0}])
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"the cluster has 0; .*if the cluster grows .* --sweep.autoscale=true$"):
+        check_cluster(config())
+    check_cluster(config(concurrency=3).changed({"sweep.autoscale": True}))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    check_cluster(config(threads=2))
+    with pytest.raises(UserError, match=r"the cluster has 2; lower train.workers or train.threads$"):
+        check_cluster(config(threads=3))
+    with pytest.raises(UserError, match=r"the cluster \(its head is spared\) has 0"):
+        check_cluster(config().changed({"sweep.spare_head": True}))
 
 
 def test_the_plan_is_told_in_words() -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,12 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers.processes import end, family, free_ports
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -31,33 +30,6 @@ class Cluster:
     address: str
     process: int
     environment: dict[str, str] = field(repr=False)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that differ, as all are held until the last is found."""
-    held = [socket.socket() for _ in range(count)]
-    for bound in held:
-        bound.bind(("127.0.0.1", 0))
-    ports = [bound.getsockname()[1] for bound in held]
-    for bound in held:
-        bound.close()
-    return ports
-
-
-def family(ancestor: int) -> set[int]:
-    """A process and all its descendants."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    members, pending = set(), [ancestor]
-    while pending:
-        members.add(process := pending.pop())
-        pending += children.get(process, [])
-    return members
 
 
 def sockets(process: int) -> set[str]:
@@ -87,16 +59,6 @@ def listeners(processes: set[int]) -> set[tuple[str, int]]:
                 address = socket.inet_ntop(kind, b"".join(words)).removeprefix("::ffff:")  # IPv4 by way of IPv6
                 addresses.add((address, int(port, 16)))
     return addresses
-
-
-def end(started: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its group, its descendants, and what is left of its group."""
-    for process in family(started.pid) if started.poll() is None else ():
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    with suppress(ProcessLookupError):
-        os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
 
 
 def answers(port: int) -> bool:

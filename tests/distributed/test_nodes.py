@@ -1,4 +1,4 @@
-"""Nodes of a cluster that join and leave while a sweep runs, are shared, spared and drained."""
+"""Nodes of a cluster that join and leave while a sweep runs, are asked for, shared, spared and drained."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from helpers import nodes, shares
+from helpers import autoscaled, nodes, shares
 from helpers.python_path import with_helpers
 
 
@@ -40,6 +40,17 @@ def test_two_workers_on_two_nodes_while_nodes_join_and_leave(tmp_path: Path) -> 
             running += 1 if event == "start" else -1
             most[part] = max(most.get(part, 0), running)
     assert most == {"before": 1, "after": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_cluster_that_scales_from_zero_is_asked_for_nodes_and_trials_wait_for_them(tmp_path: Path) -> None:
+    """Ray's own autoscaler sees trials that wait; it may start two nodes for the three of them."""
+    printed = run(autoscaled, str(tmp_path / "out"), "3", "2")
+    assert "concurrency: 3 (room for 0 now); a trial: 1 worker x 1 CPU; nodes: none;" in printed
+    before, _, _ = printed.partition("epoch 1")
+    assert len(re.findall(r"s0 +start", before)) == 3
+    assert "completed {'completed': 4} nodes: 2" in printed
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ OPTIONS: list[Row] = [
         ("train --train.batch_size=-8", "train.batch_size = '-8': input should be greater than or equal to 1"),
         ("train --train.learning_rate=nan", "train.learning_rate = 'nan': input should be a finite number"),
         ("train --train.learning_rate=inf", "train.learning_rate = 'inf': input should be a finite number"),
-        ("train --train.gpu=perhaps", "train.gpu = 'perhaps': input should be a valid boolean"),
+        ("train --train.gpu=perhaps", "train.gpu = 'perhaps': must be true, false, or"),
         ("train --train.threads=100000", "train.threads = '100000': input should be less than or equal to 1024"),
         ("train --loss.comp=kl", "loss.comp = 'kl': input should be 'margin' or 'diff'"),
         ("train --loss.comp_weight=1e308", "loss.comp_weight = '1e308': input should be less than or equal to 100"),

@@ -18,6 +18,7 @@ from unirex_ray.sweep.run import run_sweep
 @pytest.fixture
 def sweep(monkeypatch: pytest.MonkeyPatch, encoders: dict[str, str], tmp_path: Path) -> Callable[..., SweepOutcome]:
     monkeypatch.setattr("unirex_ray.sweep.run.load_corpus", lambda _: tiny_corpus())
+    monkeypatch.setattr("unirex_ray.sweep.run.check_cluster", lambda config: None)
     monkeypatch.setattr("unirex_ray.sweep.run.connect", lambda: None)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     monkeypatch.setattr("unirex_ray.sweep.run.node_resources", lambda: [{"CPU": 2.0}])

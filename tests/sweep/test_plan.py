@@ -256,7 +256,8 @@ def test_the_settings_are_what_decides_the_numbers() -> None:
     assert (settings["train.epochs"], settings["train.threads"]) == (4, 1)
     free = {"output": "o", "tracking__uri": "sqlite:////x", "data__source": "s", "sweep__keep_weights": "all"}
     assert plan(RATES, **options, **free, sweep__concurrency=2, sweep__max_failures=0).settings("abc") == settings
-    assert plan(RATES, **options, train__resources=["tpu=1"], sweep__spare_head=True).settings("abc") == settings
+    where = {"train__resources": ["tpu=1"], "sweep__spare_head": True, "sweep__autoscale": True}
+    assert plan(RATES, **options, **where, sweep__concurrency=2).settings("abc") == settings
     assert plan(RATES, fixed=("method",), method="sgt", **options).settings("abc")["sweep.methods"] == ["sgt"]
 
 

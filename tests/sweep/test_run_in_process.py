@@ -56,6 +56,16 @@ def test_a_sweep_from_configuration_to_leaderboard(sweep: Callable[..., SweepOut
     assert "[6/6] sgt 0002 s0              completed Task 0.30  Comp 0.300  Suff 0.700" in lines[-1]
 
 
+def test_a_sweep_on_a_cluster_that_grows_tells_its_room_and_what_it_asks_for(
+    sweep: Callable[..., SweepOutcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    console = Console(record=True, width=200)
+    outcome = sweep(MemoryStore(), console=console, changes={"sweep": {"autoscale": True, "concurrency": 3}})
+    assert "; concurrency: 3 (room for 2 now); a trial: 1 worker x 1 CPU; nodes: 1 x 2 CPUs;" in console.export_text()
+    assert json.loads((outcome.output / "sweep.json").read_text())["concurrency"] == 3
+
+
 def test_a_sweep_with_lost_trials_keeps_what_its_resume_may_select(sweep: Callable[..., SweepOutcome]) -> None:
     store = MemoryStore()
     outcome = sweep(store, trials=losing({"sgt-0002-s0"}))

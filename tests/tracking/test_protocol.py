@@ -94,6 +94,7 @@ FREE = {
     "sweep.methods": ["l2e"],
     "sweep.concurrency": 1,
     "sweep.hours": 2.0,
+    "sweep.autoscale": True,
     "sweep.spare_head": True,
     "sweep.max_failures": 0,
     "sweep.keep_weights": "all",
@@ -103,7 +104,9 @@ FREE = {
 
 
 def settings(changes: Mapping[str, Any] | None = None, space: Any = SPACE) -> dict[str, Any]:
-    config = Config().changed({"sweep.seeds": [0], "sweep.methods": ["aa-ig"], **(changes or {})})
+    config = Config().changed(
+        {"sweep.seeds": [0], "sweep.methods": ["aa-ig"], "sweep.concurrency": 2, **(changes or {})}
+    )
     return plan_sweep(config, space).settings("digest")
 
 

@@ -38,13 +38,15 @@ class Placement:
 
     Attributes:
         plan: the packing in words.
-        concurrency: trials at once, at least 1.
+        room: trials that the nodes hold; 0 only where the cluster grows.
+        concurrency: trials to run at once, at least 1; more than there is room for only where the cluster grows.
         trial: resources of the trial's own process, which trains where there is one worker.
         worker: resources of each Ray Train worker; None where there is one.
         spare_head: whether all of it has to lie on other nodes than the head.
     """
 
     plan: str
+    room: int
     concurrency: int
     trial: Resources
     worker: Resources | None
@@ -87,13 +89,23 @@ def check_cluster(config: Config) -> None:
     """Refuse trials that there is no place for, before a cluster is started for them on this machine.
 
     Raises:
-        UserError: as `connect`, where there is a cluster already, and as `place`.
+        UserError: as `connect`, where there is a cluster already, and as `place`; where a cluster that would be started
+            here is to grow.
     """
     if os.environ.get("RAY_ADDRESS") or ray.is_initialized():
         connect()
-        place(config, node_resources())
+        try:
+            place(config, node_resources())
+        except UserError as error:
+            remedy = "if the cluster grows on demand, set sweep.concurrency and --sweep.autoscale=true"
+            raise UserError(f"{error}; {remedy}") from None
+    elif config.sweep.autoscale:
+        raise UserError(
+            "sweep.autoscale = True, but a cluster that is started on this machine does not grow; "
+            "name another one in RAY_ADDRESS, or set --sweep.autoscale=false"
+        )
     else:
-        place(config, [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}])
+        place(config, [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count(), _HEAD: 1.0}])
 
 
 def _require_loopback() -> None:
@@ -161,19 +173,20 @@ def place(config: Config, nodes: Sequence[Resources]) -> Placement:
     thousandth.
 
     Raises:
-        UserError: if not even one trial fits, with the arithmetic.
+        UserError: if not even one trial fits, with the arithmetic, unless the cluster grows (`sweep.autoscale`).
     """
     workers, amounts, spare_head = config.train.workers, _worker_amounts(config), config.sweep.spare_head
     if spare_head:
         nodes = [node for node in nodes if _HEAD not in node]
     slots = sum(_slots(node, amounts) for node in nodes)
-    if slots < workers:
+    if slots < workers and not config.sweep.autoscale:
         spared = " (its head is spared)" if spare_head else ""
         raise UserError(_arithmetic(workers, amounts, nodes, f"the cluster{spared}"))
-    fits = slots // workers
-    concurrency = min(fits, config.sweep.concurrency or fits)
+    room, wanted = slots // workers, config.sweep.concurrency
+    # Ray's autoscaler sees a trial that waits as a demand.
+    concurrency = wanted if wanted and config.sweep.autoscale else min(room, wanted or room)
     plan = f"{_workers_in_words(workers, amounts)}; nodes: {_nodes_in_words(nodes, amounts)}"
-    of_all = Placement(plan=plan, concurrency=concurrency, trial=amounts, worker=None, spare_head=spare_head)
+    of_all = Placement(plan=plan, room=room, concurrency=concurrency, trial=amounts, worker=None, spare_head=spare_head)
     if workers == 1:
         return of_all
     return replace(of_all, trial={"CPU": _DRIVER_CPUS}, worker={**amounts, "CPU": amounts["CPU"] - _WORKER_SPARES})

@@ -33,6 +33,7 @@ _MAY_CHANGE = (
     "train.resources",
     "sweep.concurrency",
     "sweep.hours",
+    "sweep.autoscale",
     "sweep.spare_head",
     "sweep.max_failures",
     "sweep.keep_weights",

@@ -240,9 +240,10 @@ def _beginning(corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any],
 def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], placement: Placement) -> str:
     budgets = ", ".join(f"{method} {budget}" for method, budget in extent.budgets.items())
     ended = sum(record.status not in ("running", "lost") for record in earlier)
+    room = f" (room for {placement.room} now)" if placement.room < placement.concurrency else ""
     return (
         f"sweep {extent.sweep_id}: configurations: {budgets}; seeds: {', '.join(map(str, extent.seeds))}; "
-        f"concurrency: {placement.concurrency}; a trial: {placement.plan}; trials already ended: {ended}"
+        f"concurrency: {placement.concurrency}{room}; a trial: {placement.plan}; trials already ended: {ended}"
     )
 
 

@@ -59,6 +59,7 @@ _LEAVES_NUMBERS_ALONE = (
     "sweep.methods",
     "sweep.concurrency",
     "sweep.hours",
+    "sweep.autoscale",
     "sweep.spare_head",
     "sweep.max_failures",
     "sweep.keep_weights",
