@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +50,8 @@ def replace_text(file: Path, text: str) -> Path:
 def try_lock(file: Path) -> IO[str] | None:
     """Lock a file against other processes until it is closed or this process ends; None where another one holds it.
 
-    On a file system without locks nobody is kept out.
+    On a file system without locks nobody is kept out. Linux makes of `flock` a lock of the server's on NFS; unlike
+    `lockf`, it parts two handles of one process, and outlives that another handle of the file is closed.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.open("a")
@@ -59,6 +63,24 @@ def try_lock(file: Path) -> IO[str] | None:
     except OSError:
         pass
     return lock
+
+
+def write_holder(lock: IO[str]) -> None:
+    """Say in a locked file who holds it; a full disk keeps nobody from working."""
+    holder = f"{socket.gethostname()} {os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n"
+    with suppress(OSError):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), holder.encode())
+
+
+def read_holder(file: Path) -> str:
+    """Who holds a locked file, for a message; empty where the file does not say so."""
+    try:
+        text = file.read_bytes()[:300].decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    holder = re.fullmatch(r"([\w.-]+) (\d+) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4})\n", text, re.ASCII)
+    return "host {}, pid {}, since {}".format(*holder.groups()) if holder else ""
 
 
 @contextmanager

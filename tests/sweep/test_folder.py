@@ -1,4 +1,7 @@
 import json
+import os
+import re
+import socket
 from contextlib import closing
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.sweep.plan import plan_sweep
+from unirex_ray.sweep.recording import sync
 from unirex_ray.sweep.space import Space, parse_space
 from unirex_ray.tracking.store import SWEEP
 
@@ -47,10 +51,25 @@ def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
 
 def test_only_one_process_works_in_it(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    with pytest.raises(UserError, match="another process runs a sweep"):
+    held = rf"another process \(host {re.escape(socket.gethostname())}, pid {os.getpid()}, since 20\S+\) works in "
+    with pytest.raises(UserError, match=held + ".*choose another --output"):
         SweepFolder(str(tmp_path))
+    with pytest.raises(UserError, match=held):
+        sync(Config(output=str(tmp_path)), print)
     folder.close()
     SweepFolder(str(tmp_path)).close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"h 12", b"\xff\xfe\x00", b"h 1 2026-01-01T00:00:00+0000\n" * 40, b"\x1b[2J 1 2026\n"]
+)
+def test_a_lock_whose_holder_does_not_name_itself_is_held_all_the_same(tmp_path: Path, content: bytes) -> None:
+    with closing(SweepFolder(str(tmp_path))):
+        (tmp_path / ".sweep.lock").write_bytes(content)
+        with pytest.raises(UserError, match=r"^another process works in "):
+            SweepFolder(str(tmp_path))
+    with closing(SweepFolder(str(tmp_path))), pytest.raises(UserError, match=f", pid {os.getpid()}, since "):
+        SweepFolder(str(tmp_path))
 
 
 def test_unwritable_or_broken_output_is_refused(tmp_path: Path) -> None:

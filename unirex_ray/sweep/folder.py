@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unirex_ray.errors import UserError
-from unirex_ray.files import replace_text, try_lock, writable_folder
+from unirex_ray.files import read_holder, replace_text, try_lock, writable_folder, write_holder
 from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, budget_of, recorded_settings
 from unirex_ray.tracking.store import SWEEP
 
@@ -23,15 +23,21 @@ class SweepFolder:
     """Opens (and makes) the folder; no other process can open it until this one closes it or ends.
 
     Raises:
-        UserError: if it cannot be written, or another process works in it.
+        UserError: if it cannot be written, or another process works in it; names that one.
     """
 
     def __init__(self, output: str) -> None:
         self.path = writable_folder(output)
-        lock = try_lock(self.path / ".sweep.lock")
+        file = self.path / ".sweep.lock"
+        lock = try_lock(file)
         if lock is None:
-            raise UserError(f"another process runs a sweep in {str(self.path)!r}; choose another --output")
+            holder = read_holder(file)
+            raise UserError(
+                f"another process{holder and f' ({holder})'} works in {str(self.path)!r}; "
+                "wait for it or stop it, or choose another --output"
+            )
         self._lock = lock
+        write_holder(lock)
 
     def close(self) -> None:
         """Let other processes in."""
