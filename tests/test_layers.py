@@ -147,6 +147,29 @@ def test_a_comparison_waits_for_no_library_of_models():
     assert done.stdout.strip() == "set()"
 
 
+def test_nothing_that_is_read_can_run_code():
+    """No pickles but PyTorch's with weights alone, and no YAML but the safe kind."""
+    loads = 0
+    for path in (*MODULES.values(), *(ROOT / "jobs").glob("*.py")):
+        found = {name.split(".")[0] for names in imports(path) for name in names}
+        assert not found & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}, path
+        for call in (
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ):
+            function, options = (
+                ast.unparse(call.func),
+                {option.arg: ast.unparse(option.value) for option in call.keywords},
+            )
+            assert function not in ("eval", "exec", "yaml.unsafe_load", "yaml.full_load"), path
+            assert options.get("allow_pickle") != "True", path
+            if function == "torch.load":
+                loads += 1
+                assert options.get("weights_only") == "True", path
+            if function == "yaml.load":
+                assert options["Loader"] == "_Loader", path  # a SafeLoader of ours
+    assert loads
+
+
 def test_the_top_level_is_the_agreed_one() -> None:
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
     if listed.returncode:
