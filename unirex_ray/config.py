@@ -78,7 +78,7 @@ def without_credentials(uri: str) -> str:
         ValueError: if it holds a user, a password or a query, which may be a token: it is shown, logged and exported;
             if it cannot be taken apart.
     """
-    if "?" in uri and uri.startswith("http"):
+    if "?" in uri and uri.lower().startswith("http"):
         raise ValueError("tracking.uri must hold no ?...; set MLFLOW_TRACKING_TOKEN for a server that wants a token")
     try:
         host = urlsplit(uri).netloc

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import AuthenticationError
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.cluster import check_cluster, connect, place, trials_at_once
@@ -238,6 +239,22 @@ def test_an_address_without_a_cluster_is_refused_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(UserError, match=f"no Ray cluster at RAY_ADDRESS='{address}'"):
         connect()
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Failed to connect"), AuthenticationError("no token\nwas found")])
+def test_a_cluster_that_asks_for_a_token_is_told_apart(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise error
+
+    with socket.socket() as cluster:
+        cluster.bind(("127.0.0.1", 0))
+        cluster.listen()
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{cluster.getsockname()[1]}")
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        monkeypatch.setattr("ray.init", refuse)
+        with pytest.raises(UserError, match="for one that asks for a token, set RAY_AUTH_MODE=token") as caught:
+            connect()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_cluster_that_others_could_reach_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:

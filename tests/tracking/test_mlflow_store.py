@@ -221,6 +221,15 @@ def test_file_stores_are_refused_with_the_remedy(bad: str) -> None:
     assert repr(bad) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "given", ["postgresql://me:secret@host/db", "HTTP://me:secret@host", "HTTPS://h/?token=secret", "file://secret@h/x"]
+)
+def test_a_secret_in_an_address_is_refused_and_not_shown(given: str) -> None:
+    with pytest.raises(UserError, match=r"tracking\.uri must be sqlite:///FILE") as caught:
+        MlflowStore(given)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", ["", "sqlite://", "sqlite:///:memory:", "ftp://host", "postgresql://u@h/db", "http://"])
 def test_other_addresses_are_refused(bad: str) -> None:
     with pytest.raises(UserError, match=r"tracking\.uri must be sqlite:///FILE"):

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import ray.util
 import torch
+from ray.exceptions import AuthenticationError
 
 from unirex_ray.config import Config, custom_resource
 from unirex_ray.errors import UserError, one_line
@@ -69,10 +70,10 @@ def connect() -> None:
         _probe(address)
         try:
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
             raise UserError(
-                f"no Ray cluster at RAY_ADDRESS={address!r} ({one_line(error, 200)}); "
-                "unset it to start one on this machine"
+                f"no Ray cluster at RAY_ADDRESS={address!r} ({one_line(error, 200)}); for one that asks for a token, "
+                "set RAY_AUTH_MODE=token; unset RAY_ADDRESS to start one on this machine"
             ) from None
         return
     _require_loopback()

@@ -45,9 +45,10 @@ def checked_uri(uri: str) -> str:
             raise UserError(str(error)) from None
     file = database_file(uri)
     if file is None or "?" in uri or file.name == ":memory:":
+        shown = re.sub(r"(//).*@|[?].*", r"\1...", uri)
         raise UserError(
-            f"tracking.uri must be sqlite:///FILE, or http:// or https:// of an MLflow server, but got {uri!r}"
-            + _remedy(uri)
+            f"tracking.uri must be sqlite:///FILE, or http:// or https:// of an MLflow server, but got {shown!r}"
+            + _remedy(shown)
         )
     if "%" in uri:
         raise UserError(f"MLflow misreads a database path with a percent sign: {uri!r}; choose another tracking.uri")
