@@ -23,12 +23,14 @@ from helpers.processes import end, family, free_ports
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 LISTENING = "0A"
+SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass
 class Cluster:
     address: str
     process: int
+    logs: Path
     environment: dict[str, str] = field(repr=False)
 
 
@@ -61,6 +63,13 @@ def listeners(processes: set[int]) -> set[tuple[str, int]]:
     return addresses
 
 
+def told_in(places: list[Path], secret: list[str]) -> list[Path]:
+    """Files that hold a secret."""
+    files = [file for place in places for file in (place, *place.rglob("*")) if file.is_file()]
+    assert len(files) > 20
+    return [file for file in files if any(word.encode() in file.read_bytes() for word in secret)]
+
+
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -80,6 +89,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
+    environment |= {name: secrets.token_hex(16) for name in SECRETS}
     command = [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
     command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={scratch}"]
     command += [f"--port={head}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
@@ -96,7 +106,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        yield Cluster(f"http://127.0.0.1:{dashboard}", process.pid, environment)
+        yield Cluster(f"http://127.0.0.1:{dashboard}", process.pid, Path(scratch), environment)
     finally:
         end(process)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -131,6 +141,12 @@ def test_a_submitted_sweep_succeeds_and_listens_on_loopback_only(cluster: Cluste
     assert submitted.returncode == 0, printed
     assert "succeeded" in printed
     assert "mlflow ui --backend-store-uri" in printed
+
+    token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    assert (
+        told_in([tmp_path / "output", log, cluster.logs], [token, *(cluster.environment[name] for name in SECRETS)])
+        == []
+    )
 
     assert {host for host, _ in heard} == {"127.0.0.1"}
     assert int(cluster.address.rpartition(":")[2]) in {port for _, port in heard}

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
@@ -34,6 +35,9 @@ _SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 """Turn off Tune's own output, files and signal handlers: the sweep has its own."""
+
+# Tune hands AWS keys to its trials, which need none, by a way that writes them into Ray's logs.
+class_cache.ENV_VARS_TO_PROPAGATE = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
 
 _MANY = str(10**6)
 """Pending trials that Tune allows: how many there are is the driver's to decide, as nodes come and go."""
