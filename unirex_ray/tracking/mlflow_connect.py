@@ -19,7 +19,8 @@ from unirex_ray.config import without_credentials
 from unirex_ray.errors import StoreAwayError, UserError, first_line
 from unirex_ray.tracking.store import database_file, database_uri
 
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+# It prints the traceback of every error that it raises, such as of a locked database, which whoever catches it tells.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 _PROBE_SECONDS = 5
 
