@@ -79,7 +79,10 @@ OPTIONS: list[Row] = [
         ("train --loss.top_k_percents=101", "loss.top_k_percents = '101': input should be less than or equal to 100"),
         ("train --loss.sampled_top_k=9", "loss.sampled_top_k = 9: loss.top_k_percents has 5 to draw from"),
         ("train --model.dropout=1", "model.dropout = '1': input should be less than 1"),
-        ("train --method=unirex-slm-pf", "unknown method 'unirex-slm-pf' (did you mean 'unirex-slm-p'?)"),
+        (
+            "train --method=unirex-slm-pf --data.name=sst",
+            "unknown method 'unirex-slm-pf' (did you mean 'unirex-slm-p'?)",
+        ),
         (f"train --train.seed={TEN}", f"train.seed = '{TEN}': {HUGE}"),
         (f"train --train.batch_size={TEN}", f"train.batch_size = '{TEN}': {HUGE}"),
         (f"train --train.workers={TEN}", f"train.workers = '{TEN}': {HUGE}"),
