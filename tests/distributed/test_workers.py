@@ -25,7 +25,7 @@ from ray.exceptions import RayActorError
 from unirex_ray.config import Config, TrainConfig, build_config
 from unirex_ray.distributed import train_runtime
 from unirex_ray.distributed.cluster import node_resources, place
-from unirex_ray.distributed.job import EpochDone, Message, TrainFunction, TrialFailed, TrialJob, TrialLost
+from unirex_ray.distributed.job import EpochDone, Message, TrainFunction, TrialFailed, TrialJob, TrialLost, TrialWaits
 from unirex_ray.distributed.train_runtime import GroupPlan, WorkerGroup
 from unirex_ray.metrics.table import (
     BINARY_F1,
@@ -174,6 +174,30 @@ def test_a_group_that_was_lost_between_two_trials_costs_no_try(tmp_path: Path, m
     monkeypatch.setattr(group, "_start", start)
     with pytest.raises(LookupError):
         group.train(TrialJob(trial_id="next", config=Config(), folder=str(tmp_path)), on_message=lambda _: None)
+
+
+@pytest.mark.ray
+def test_a_trial_whose_workers_find_no_place_says_what_it_waits_for(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_runtime, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(train_runtime, "_END_SECONDS", 0.1)
+    heard: list[Message] = []
+
+    def stop(message: Message) -> None:
+        heard.append(message)
+        raise SystemExit
+
+    group = WorkerGroup(plan_of(tmp_path, train_fake, worker={"CPU": 99.0}, selector={"ray.io/node-id": "!head"}))
+    job = TrialJob(trial_id="waits", config=build_config({"train": {"workers": 2}}), folder=str(tmp_path))
+    with pytest.raises(SystemExit):
+        group.train(job, on_message=stop)
+    (waits,) = heard
+    assert isinstance(waits, TrialWaits)
+    assert waits.reason == (
+        "for 2 places beside the head with 99 CPU to spare; the cluster's nodes have 4 CPU free in all"
+    )
+    assert group._mailbox is None  # workers that come later find no trial
 
 
 @pytest.mark.ray

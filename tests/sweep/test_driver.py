@@ -10,7 +10,7 @@ from helpers.memory_store import Backend, MemoryStore, MemorySweep
 
 from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
-from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob, TrialLost
+from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob, TrialLost, TrialWaits
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
@@ -82,6 +82,9 @@ class Screen:
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         self._events.append(f"shown: epoch {epoch}")
 
+    def waits(self, spec: TrialSpec, reason: str) -> None:
+        self._events.append(f"shown: waits {reason}")
+
     def ended(self, record: TrialRecord) -> None:
         self._events.append("shown: end")
 
@@ -147,6 +150,16 @@ def test_a_driver_that_was_killed_before_a_trial_was_on_record_has_started_nothi
         drive(sweep).suggest()
     assert (sweep.events, sweep.trials()) == ([], [])
     assert suggested(drive(RecordingSweep(sweep.runs))) == "s1-aa-ig-0000-s0"
+
+
+def test_a_trial_that_waits_for_a_place_is_shown_and_goes_on() -> None:
+    sweep = RecordingSweep()
+    driver = drive(sweep)
+    trial_id = suggested(driver)
+    driver.on_wait(trial_id, "for a node")
+    assert driver.on_message(trial_id, TrialWaits(reason="for 2 places"))
+    assert sweep.events[2:] == ["shown: waits for a node", "shown: waits for 2 places"]
+    assert [record.status for record in sweep.trials()] == ["running"]
 
 
 def test_of_a_completed_trial_everything_is_written_before_its_status() -> None:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,9 +161,22 @@ def cluster_answers() -> bool:
     return True
 
 
-def free_resources(kinds: Collection[str]) -> dict[str, float]:
-    """What nobody uses of these resources of the connected cluster."""
-    return {kind: amount for kind, amount in ray.available_resources().items() if kind in kinds}
+PATIENCE_SECONDS = 60.0
+"""For which a trial may wait for a place before it says so."""
+
+
+def place_waited_for(place: str, resources: Resources) -> str:
+    """What a trial waits for, and what nobody uses of it on the connected cluster.
+
+    Args:
+        resources: of each place.
+    """
+    free = {kind: amount for kind, amount in ray.available_resources().items() if kind in resources}
+    return f"for {place} with {_amounts(resources)} to spare; the cluster's nodes have {_amounts(free)} free in all"
+
+
+def _amounts(resources: Resources) -> str:
+    return ", ".join(f"{amount:g} {kind}" for kind, amount in sorted(resources.items())) or "nothing"
 
 
 def place(config: Config, nodes: Sequence[Resources]) -> Placement:

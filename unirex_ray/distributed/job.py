@@ -70,7 +70,14 @@ class TrialLost:
     awaits_others: bool = False
 
 
-Message = EpochDone | TrialResult | TrialFailed | TrialLost
+@dataclass(frozen=True, kw_only=True)
+class TrialWaits:
+    """A trial's workers have found no place for long."""
+
+    reason: str
+
+
+Message = EpochDone | TrialWaits | TrialResult | TrialFailed | TrialLost
 
 
 def ended_by(error: BaseException) -> TrialFailed | TrialLost:

@@ -10,7 +10,7 @@ import ray
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.distributed.cluster import check_cluster, connect, node_resources, place
-from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob
+from unirex_ray.distributed.job import EpochDone, Message, TrialFailed, TrialJob, TrialWaits
 from unirex_ray.distributed.train_runtime import GroupPlan, WorkerGroup
 from unirex_ray.training.learner import TrainingError
 from unirex_ray.training.runtime import LocalRuntime, print_epoch
@@ -37,6 +37,8 @@ def train_anywhere(config: Config, corpus: Corpus) -> TrialResult:
     def show(message: Message) -> None:
         if isinstance(message, EpochDone):
             print_epoch(message.metrics, message.epoch, message.stage)
+        elif isinstance(message, TrialWaits):
+            print(f"waits {message.reason}", flush=True)
 
     with tempfile.TemporaryDirectory() as scratch:
         plan = GroupPlan(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -23,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from unirex_ray.config import TrainConfig
+from unirex_ray.distributed.cluster import PATIENCE_SECONDS, place_waited_for
 from unirex_ray.distributed.job import (
     EpochDone,
     Message,
@@ -30,6 +33,7 @@ from unirex_ray.distributed.job import (
     TrialFailed,
     TrialJob,
     TrialLost,
+    TrialWaits,
     ended_by,
     reason_of,
 )
@@ -50,6 +54,7 @@ class _Mailbox:
         self._given: dict[str, list[Any]] = {"job": [], "answer": []}
         self._news = asyncio.Condition()
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._has_workers = False
 
     async def give(self, kind: Literal["job", "answer"], content: Any) -> None:
         """The next job, or None where there are no more; or whether the trial goes on after the next message."""
@@ -59,9 +64,14 @@ class _Mailbox:
 
     async def take(self, kind: Literal["job", "answer"], number: int) -> Any:
         """One of what was given, by its number; waits for it."""
+        self._has_workers = True
         async with self._news:
             await self._news.wait_for(lambda: number < len(self._given[kind]))
         return self._given[kind][number]
+
+    async def has_workers(self) -> bool:
+        """Whether any of them has come."""
+        return self._has_workers
 
     async def say(self, message: Message) -> None:
         """Send a message."""
@@ -168,6 +178,8 @@ class WorkerGroup:
         self._idle: threading.Timer | None = None
         self._mailbox: Any = None
         self._fitting: Future[Any] | None = None
+        self._workers = 0
+        self._says_at = math.inf
 
     def train(self, job: TrialJob, *, on_message: Callable[[Message], None]) -> Message:
         """Train a job with as many workers as it asks for, the same for all jobs of a group.
@@ -220,7 +232,7 @@ class WorkerGroup:
             self._start(job.config.train)
         self._mailbox.give.remote("job", job)
         while True:
-            message = self._hear()
+            message = self._hear(on_message)
             goes_on = False
             try:
                 if not isinstance(message, EpochDone):
@@ -230,7 +242,7 @@ class WorkerGroup:
             finally:
                 self._mailbox.give.remote("answer", goes_on)
 
-    def _hear(self) -> Message:
+    def _hear(self, on_message: Callable[[Message], None]) -> Message:
         """The next message of the workers.
 
         Raises:
@@ -242,18 +254,31 @@ class WorkerGroup:
             if self._fitting.done():
                 self._fitting.result()
                 raise train.TrainingFailedError("its workers have ended")
+            if time.monotonic() >= self._says_at:
+                self._says_at = math.inf
+                self._say_what_it_waits_for(on_message)
         try:
             message: Message = ray.get(heard)
         except RayActorError as error:
             raise train.TrainingFailedError("its mailbox was lost") from error
         return message
 
+    def _say_what_it_waits_for(self, on_message: Callable[[Message], None]) -> None:
+        if ray.get(self._mailbox.has_workers.remote()):
+            return
+        places = f"{self._workers} places" + (" beside the head" if self._plan.selector else "")
+        try:
+            on_message(TrialWaits(reason=place_waited_for(places, self._plan.worker)))
+        except BaseException:
+            self.close()  # the workers that may come must not take this trial
+            raise
+
     def _start(self, settings: TrainConfig) -> None:
         os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(_POLL_SECONDS)  # how soon a loss is noticed
         # On this process' own node: the loss of another one must cost no more than the workers there.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
-        plan = self._plan
+        plan, self._workers = self._plan, settings.workers
         group = TorchTrainer(
             _serve,
             train_loop_config={"mailbox": self._mailbox, "corpus": plan.corpus, "train_function": plan.train_function},
@@ -266,7 +291,7 @@ class WorkerGroup:
             ),
             run_config=train.RunConfig(name=f"group-{uuid.uuid4().hex[:12]}", storage_path=plan.storage),
         )
-        self._fitting = run_in_thread(group.fit)
+        self._fitting, self._says_at = run_in_thread(group.fit), time.monotonic() + PATIENCE_SECONDS
 
 
 _group_of_process: list[WorkerGroup] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unirex_ray.config import Config, config_hash, to_yaml
-from unirex_ray.distributed.job import EpochDone, Message, TrialJob, TrialLost
+from unirex_ray.distributed.job import EpochDone, Message, TrialJob, TrialLost, TrialWaits
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
@@ -141,6 +141,9 @@ class Driver:
     def on_message(self, trial_id: str, message: Message) -> bool:
         """A trial reported; returns whether it continues."""
         spec, _ = self._live[trial_id]
+        if isinstance(message, TrialWaits):
+            self._display.waits(spec, message.reason)
+            return True
         self._note_trained(spec, message)
         if isinstance(message, EpochDone) and message.stage:
             # An earlier stage has no scores that a rung could judge.

@@ -19,7 +19,14 @@ from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.trainable.function_trainable import wrap_function
 
 from unirex_ray.data.schema import Corpus
-from unirex_ray.distributed.cluster import Placement, Resources, cluster_answers, free_resources, selector_of
+from unirex_ray.distributed.cluster import (
+    PATIENCE_SECONDS,
+    Placement,
+    Resources,
+    cluster_answers,
+    place_waited_for,
+    selector_of,
+)
 from unirex_ray.distributed.job import MESSAGE, TrainFunction, TrialJob, reason_of
 from unirex_ray.distributed.train_runtime import GroupPlan, close_group, run_on_workers
 from unirex_ray.distributed.tune_runtime import run_in_actor
@@ -41,8 +48,6 @@ class_cache.ENV_VARS_TO_PROPAGATE = {name for name in class_cache.ENV_VARS_TO_PR
 
 _MANY = str(10**6)
 """Pending trials that Tune allows: how many there are is the driver's to decide, as nodes come and go."""
-
-_PATIENCE_SECONDS = 60.0
 
 
 def fit(
@@ -85,7 +90,7 @@ def fit(
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, _on(selector, placement.trial)),
+        tune.with_resources(trainable, place_on(selector, placement.trial)),
         tune_config=tune.TuneConfig(
             search_alg=TuneSearcherAdapter(driver, stop),
             scheduler=TuneSchedulerAdapter(driver, stop),
@@ -98,7 +103,7 @@ def fit(
         run_config=tune.RunConfig(
             name=name,
             storage_path=scratch,
-            callbacks=[TuneCallbackAdapter(driver, stop)],
+            callbacks=[TuneCallbackAdapter(driver, stop, "a node beside the head" if selector else "a node")],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),
@@ -109,7 +114,7 @@ def fit(
         tuner.fit()
 
 
-def _on(selector: Mapping[str, str], resources: Resources) -> tune.PlacementGroupFactory:
+def place_on(selector: Mapping[str, str], resources: Resources) -> tune.PlacementGroupFactory:
     """A place on a node with these labels."""
     labels = {"bundle_label_selector": [dict(selector)]} if selector else {}
     return tune.PlacementGroupFactory([dict(resources)], **labels)
@@ -183,16 +188,12 @@ class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
         return str(FIFOScheduler.CONTINUE if continues else FIFOScheduler.STOP)
 
 
-def _amounts(resources: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {kind}" for kind, amount in sorted(resources.items()))
-
-
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
     """The driver as Tune's callback, which checks `stop` in each round; replaces the one that prints."""
 
-    def __init__(self, driver: Driver, stop: Stop) -> None:
+    def __init__(self, driver: Driver, stop: Stop, place: str) -> None:
         super().__init__()
-        self._driver, self._stop = driver, stop
+        self._driver, self._stop, self._place = driver, stop, place
         self._pending_since: dict[str, float] = {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -203,11 +204,9 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
         since = self._pending_since
         self._pending_since = {name: since.get(name, now) for name in pending}
         for name, trial in pending.items():
-            if now - self._pending_since[name] >= _PATIENCE_SECONDS:
+            if now - self._pending_since[name] >= PATIENCE_SECONDS:
                 self._pending_since[name] = math.inf
-                wanted = trial.placement_group_factory.required_resources
-                free = _amounts(free_resources(wanted)) or "nothing"
-                reason = f"for a node with {_amounts(wanted)} to spare; the cluster's nodes have {free} free in all"
+                reason = place_waited_for(self._place, trial.placement_group_factory.required_resources)
                 self._driver.on_wait(trial.config["job"].trial_id, reason)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
