@@ -154,6 +154,24 @@ def _as_given(text: str) -> str:
     return text
 
 
+def without_keys(uri: str) -> str:
+    """`uri` as it is.
+
+    Raises:
+        ValueError: if it holds keys: it is recorded.
+    """
+    if "://" in uri and "@" in uri:
+        raise ValueError(
+            "sweep.storage must hold no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what it reads"
+        )
+    return uri
+
+
+def absolute_folder(path: str) -> str:
+    """The absolute path of a folder; a URI as it is."""
+    return path if "://" in path else os.path.abspath(path)
+
+
 LARGEST = 2**32 - 1
 """Whole number: random generators take no larger seed."""
 _LARGEST_WEIGHT = 1e6
@@ -360,6 +378,10 @@ class SweepConfig(_Section):
     max_failures: int = Field(2, ge=0, description="Restarts of a trial whose worker was lost.")
     nrg_weights: tuple[float, float, float] = Field(
         (1.0, 1.0, 1.0), description="Weights of FNRG, PNRG and TNRG in CNRG."
+    )
+    storage: Annotated[UserPath, AfterValidator(without_keys), AfterValidator(absolute_folder)] | None = Field(
+        None,
+        description="Where trials have their files: a shared folder or a URI, s3://bucket/folder; default: output.",
     )
     keep_weights: Literal["selected", "all"] = Field(
         "selected", description="Trained weights that stay: those that some NRG weights may select on dev, or all."

@@ -193,7 +193,7 @@ def test_a_sweep_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path, m
 
     def told(free: float) -> str:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, int(free)))
-        return check_disk(needed, tmp_path, (tmp_path / "trials", tmp_path / "missing"))
+        return check_disk(needed, str(tmp_path), (str(tmp_path / "trials"), str(tmp_path / "missing")))
 
     assert told(9e9) == ("disk: 3.0 GB to 8.0 GB of weights, 1.0 GB of them for each of 2 trials at once; 9.0 GB free")
     assert "IT MAY BECOME FULL" in told(4e9)

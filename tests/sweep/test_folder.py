@@ -9,11 +9,12 @@ import pytest
 
 from unirex_ray.config import Config
 from unirex_ray.errors import UserError
-from unirex_ray.sweep.folder import SweepFolder
+from unirex_ray.sweep.folder import SweepFolder, open_trial
 from unirex_ray.sweep.plan import plan_sweep
 from unirex_ray.sweep.recording import sync
 from unirex_ray.sweep.space import Space, parse_space
 from unirex_ray.tracking.store import SWEEP
+from unirex_ray.training.checkpoint import CheckpointStore, below
 
 SPACE = parse_space({"parameters": {"train.warmup": {"uniform": [0, 0.5]}}}, "s")
 
@@ -162,3 +163,52 @@ def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
     begin(**{"version.encoders": "embedded=1110a243fdf4706b3f48f1d95db1a4f5529b4d41"})
     with pytest.raises(UserError, match=r'version\.encoders was "embedded=1110.*", now "embedded=abc"'):
         begin(**{"version.encoders": "embedded=abc"})
+
+
+def test_trials_lie_on_a_storage_of_their_own(tmp_path: Path) -> None:
+    storage = f"file://{tmp_path}/bucket"
+    folder = SweepFolder(str(tmp_path / "out"), storage)
+    begun = folder.begin(settings(sweep__storage=storage), None, URI)
+    own = f"{storage}/{begun['sweep_id']}"
+    assert begun["storage"] == own
+    assert (folder.trial("t"), folder.shared, folder.scratch) == (f"{own}/trials/t", f"{own}/stages", f"{own}/.ray")
+    assert folder.results("t") == str(tmp_path / "out" / "trials" / "t")
+    CheckpointStore(folder.trial("t")).write("best.pt", b"weights")
+    CheckpointStore(below(folder.shared, "s")).write("best.pt", b"weights")
+    assert open_trial(tmp_path / "out", "t").read("best.pt") == b"weights"
+    folder.delete_scratch()
+    assert [str(path.relative_to(tmp_path / "bucket")) for path in (tmp_path / "bucket").rglob("*.pt")] == [
+        f"{begun['sweep_id']}/trials/t/best.pt"
+    ]
+    folder.close()
+    again = SweepFolder(str(tmp_path / "out"), storage)
+    assert again.begin(settings(sweep__storage=storage), again.find(resume=True), URI) == begun
+    assert again.trial("t") == folder.trial("t")
+    with pytest.raises(UserError, match=r"sweep\.storage was .*, now null"):
+        again.begin(settings(), again.find(resume=True), URI)
+    again.write(SWEEP, json.dumps({**begun, "storage": "nonsense://bucket"}))
+    with pytest.raises(UserError, match=r"cannot read 'nonsense://bucket/trials/t', where the sweep left its weights"):
+        open_trial(tmp_path / "out", "t")
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("nonsense://bucket/folder", r"cannot write sweep.storage = 'nonsense://bucket/folder': .*s3://bucket/folder"),
+        ("file://{tmp}/file/below", r"cannot write sweep.storage = .*give a folder that all nodes share"),
+        ("{tmp}/file/below", r"cannot write sweep.storage"),
+    ],
+)
+def test_a_storage_that_cannot_be_written_is_refused_before_anything_else(
+    tmp_path: Path, storage: str, message: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=message):
+        SweepFolder(str(tmp_path / "out"), storage.format(tmp=tmp_path))
+    with pytest.raises(UserError, match="must hold no keys; set AWS_ACCESS_KEY_ID"):
+        Config().changed({"sweep.storage": "s3://key:secret@bucket/folder"})
+
+
+def test_a_uri_keeps_its_options_behind_the_folder() -> None:
+    assert below("s3://bucket/a/?region=x&scheme=http", "t") == "s3://bucket/a/t?region=x&scheme=http"
+    assert below("/a/b", "t") == "/a/b/t"

@@ -97,6 +97,7 @@ FREE = {
     "sweep.autoscale": True,
     "sweep.spare_head": True,
     "sweep.max_failures": 0,
+    "sweep.storage": "s3://bucket/folder",
     "sweep.keep_weights": "all",
     "sweep.nrg_weights": [1.0, 2.0, 3.0],
 }

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny import Group, tiny_config, tiny_corpus
+from helpers.tiny import Group, tiny_config, tiny_corpus, trained_model
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_SUFF_RANGE
 from unirex_ray.models.design import Design
+from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.learner import Learner
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.setup import prepare_trial
 from unirex_ray.training.shared import stage_identity, stage_lock
-from unirex_ray.training.state import TrialResult
+from unirex_ray.training.state import TrialFiles, TrialResult, TrialState
 from unirex_ray.training.trial import train_trial
 
 
@@ -224,3 +225,36 @@ def test_a_process_that_dies_lets_the_next_one_in(tmp_path):
     process.wait()
     with stage_lock(LocalRuntime(tmp_path / "b"), str(tmp_path / "stages"), "abc") as store:
         assert store.load("best.pt") is None
+
+
+@pytest.mark.parametrize("lies", ["{}", "file://{}"])
+def test_two_that_train_the_same_stage_at_once_keep_what_each_has_evaluated(config, tmp_path, lies):
+    """As they may where the storage has no locks; on unlike machines their last digits differ."""
+    store = CheckpointStore(lies.format(tmp_path / "stages"))
+    one, two = (trained_model(config, "aa-ig", tiny_corpus((16, 8, 8), seed=seed)) for seed in (0, 1))
+    state = TrialState(best_epoch=2, epoch=2, tied=[[], []])
+
+    def files(name: str) -> tuple[TrialFiles, CheckpointStore]:
+        runtime = LocalRuntime(tmp_path / name)
+        return TrialFiles(runtime, "identity"), runtime.checkpoints
+
+    (first, of_first), (second, of_second), (later, of_later) = map(files, ("first", "second", "later"))
+    assert later.take_shared(store, keep=True) is None
+    first.share(store, one, state, keep=True)
+    taken = later.take_shared(store, keep=True)
+    assert taken is not None
+    assert taken[1:] == (2, 2)
+    second.share(store, two, state, keep=True)
+    later.keep_shared(state)
+    for kept, model in ((of_first, one), (of_second, two), (of_later, one), (store, two)):
+        stored = kept.load("best.pt" if kept is store else "best-0-2.pt")
+        assert all(torch.equal(stored["model"][name], value) for name, value in model.state_dict().items())
+        assert len(kept.names()) == 1
+
+
+def test_a_storage_without_locks_shares_stages_all_the_same(config, corpus, epochs, tmp_path):
+    for method in ("aa-deeplift", "aa-ig", "l2e"):
+        runtime = SharingRuntime(tmp_path / method, None)
+        runtime.shared = f"file://{tmp_path}/stages"
+        train_trial(config.changed({"method": method, "train.epochs": 1}), corpus, runtime)
+    assert epochs == ["task-model", "imitate"]

@@ -12,10 +12,9 @@ from rich.console import Console
 from unirex_ray.cli.option import option
 from unirex_ray.config import REMOTE_CODE, Config, flatten
 from unirex_ray.data.schema import Corpus
-from unirex_ray.sweep.folder import BEST_CONFIG
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import Evaluation
-from unirex_ray.tracking.store import own_database, resolve_tracking_uri
+from unirex_ray.tracking.store import BEST_CONFIG, own_database, resolve_tracking_uri
 
 if TYPE_CHECKING:  # a job waits for its own libraries alone
     from unirex_ray.models.card import ModelCard

@@ -21,6 +21,7 @@ from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.models.card import ModelCard
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import TASK_MODEL, save_model
+from unirex_ray.sweep.folder import open_trial
 from unirex_ray.tracking.choose import unfinished_in_words
 from unirex_ray.tracking.protocol import protocol_hash, protocol_line, protocol_of
 from unirex_ray.tracking.provenance import code_version
@@ -115,7 +116,7 @@ def export(
     """
     record = selected.record
     with new_folder(folder.absolute(), "folder") as new:
-        store = CheckpointStore(output / "trials" / record.spec.trial_id)
+        store = open_trial(output, record.spec.trial_id)
         completed = completed_model(store, trust_remote_code=trust_remote_code)
         if completed is None:
             raise UserError(_no_weights(store, record))

@@ -19,11 +19,10 @@ from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_s
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import check_files, check_trust, load_model
-from unirex_ray.sweep.folder import LEADERBOARD
+from unirex_ray.sweep.folder import LEADERBOARD, open_trial
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import trial_name
 from unirex_ray.tracking.store import SWEEP, recorded_uri
-from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import completed_card, completed_config, completed_model
 
 Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
@@ -163,7 +162,7 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
 
 
 def _of_trial(folder: Path, trial_id: str, seed: int, about: dict[str, str], trust_remote_code: bool) -> TrainedModel:
-    store = CheckpointStore(folder / "trials" / trial_id)
+    store = open_trial(folder, trial_id)
     card, config = completed_card(store), completed_config(store)
     if card is None or config is None:
         raise UserError(f"{store.folder} holds no completed trial; give the folder that the sweep wrote")

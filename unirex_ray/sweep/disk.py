@@ -65,22 +65,25 @@ def disk_plan(plan: SweepPlan, corpus: Corpus, concurrency: int) -> DiskPlan:
     return DiskPlan(concurrency=concurrency, running=running, least=least, most=most)
 
 
-def check_disk(needed: DiskPlan, output: Path, own: Iterable[Path]) -> str:
+def check_disk(needed: DiskPlan, place: str, own: Iterable[str]) -> str:
     """What to tell of it.
 
     Args:
-        own: folders of the sweep, which hold a part of it already.
+        place: where they will lie; how much is free behind a URI is not known.
+        own: folders of the sweep there, which hold a part of it already.
 
     Raises:
         UserError: where not even the least fits.
     """
-    free = shutil.disk_usage(output).free
+    if "://" in place:
+        return f"storage: {needed}; at {place}"
+    free = shutil.disk_usage(place).free
     if free < needed.least:  # only then, as many files take long to count
-        free += sum(file.stat().st_size for folder in own for file in folder.rglob("*") if file.is_file())
+        free += sum(file.stat().st_size for folder in own for file in Path(folder).rglob("*") if file.is_file())
     told = f"disk: {needed}; {_gb(free)} free"
     if free < needed.least:
         raise UserError(
-            f"{told} in {str(output)!r}, which is too little; make room, choose another --output, or lower "
+            f"{told} in {place!r}, which is too little; make room, choose another --output, or lower "
             "sweep.concurrency or model.layers"
         )
     if free < needed.most:

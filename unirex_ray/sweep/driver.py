@@ -18,7 +18,7 @@ from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, SweepLog
-from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.checkpoint import CONFIG, RESULT, CheckpointStore
 from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
 
@@ -64,6 +64,7 @@ class Driver:
     Args:
         resolve: a trial's whole configuration.
         folder: of a trial's checkpoints, by its identifier.
+        results: folder on this machine for its results, where they are read from; the same by default.
         shared: folder of the stages that trials have in common.
         tags: of every run.
         concurrency: tells how many trials may run at once by now.
@@ -83,6 +84,7 @@ class Driver:
         *,
         resolve: Callable[[TrialSpec], Config],
         folder: Callable[[str], str],
+        results: Callable[[str], str] | None = None,
         shared: str,
         tags: dict[str, str],
         concurrency: Callable[[], int],
@@ -90,6 +92,7 @@ class Driver:
     ) -> None:
         self._schedule, self._sweep, self._display = schedule, sweep, display
         self._resolve, self._folder, self._shared, self._tags = resolve, folder, shared, tags
+        self._results = results or folder
         self._concurrency, self._on_end = concurrency, on_end
         self._resumed = {record.spec.trial_id for record in schedule.records}
         self._live: dict[str, tuple[TrialSpec, float]] = {}
@@ -200,7 +203,11 @@ class Driver:
             title=f"{spec.method} {spec.configuration:04d}, seed {spec.seed}",
             subtitle="" if score is None else f"test {TASK_SCORE.label.lower()} {score:.2f}, best epoch {result.epoch}",
         )
-        files = CheckpointStore(self._folder(spec.trial_id))
+        files, left = CheckpointStore(self._results(spec.trial_id)), CheckpointStore(self._folder(spec.trial_id))
+        if left.folder != files.folder:
+            for name in (INSTANCES, CONFIG, RESULT):
+                if (data := left.read(name)) is not None:
+                    files.write(name, data)
         files.write(RATIONALES, page.encode())
         for name in (RATIONALES, INSTANCES):
             if name in files.names():  # earlier versions left no results by instance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from unirex_ray.errors import StoppedError
+from unirex_ray.errors import StoppedError, one_line
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of its terminal"}
 _LOOK_SECONDS, _LOOKS = 2.0, 5
@@ -56,11 +57,12 @@ class Stop:
 
     @contextmanager
     def instead_of_disk_errors(self) -> Iterator[None]:
-        """Have `check` raise what the journal meets on a full disk."""
+        """Have `check` raise what journal and storage meet: a full disk as it is."""
         try:
             yield
         except OSError as error:
-            self.ask(error)
+            full = error.errno == errno.ENOSPC
+            self.ask(error if full else StoppedError(f"stopped, as {one_line(error)},", exit_code=1))
 
     def check(self) -> None:
         """To be called now and then."""

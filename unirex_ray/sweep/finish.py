@@ -17,11 +17,11 @@ from unirex_ray.analysis.selection import configurations
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
-from unirex_ray.sweep.folder import BEST_CONFIG, LEADERBOARD, SweepFolder
+from unirex_ray.sweep.folder import LEADERBOARD, SweepFolder
 from unirex_ray.sweep.plan import SweepPlan
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
 from unirex_ray.tracking.records import TrialStatus
-from unirex_ray.tracking.store import SWEEP, SweepLog, resolve_tracking_uri
+from unirex_ray.tracking.store import BEST_CONFIG, SWEEP, SweepLog, resolve_tracking_uri
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unirex_ray.errors import UserError
+from unirex_ray.errors import UserError, one_line
 from unirex_ray.files import read_holder, replace_text, try_lock, writable_folder, write_holder
 from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, budget_of, recorded_settings
 from unirex_ray.tracking.store import SWEEP
+from unirex_ray.training.checkpoint import CheckpointStore, below
 
 LEADERBOARD = "leaderboard.csv"
-BEST_CONFIG = "best_config.yaml"
+TRIALS = "trials"
+STORAGE = "storage"
+"""The key in `sweep.json` of where its trials lie, where that is not its own folder."""
 
 
 class SweepFolder:
     """Opens (and makes) the folder; no other process can open it until this one closes it or ends.
 
+    Args:
+        storage: folder or URI where the trials' checkpoints and results are to lie; None: in the folder itself.
+
     Raises:
-        UserError: if it cannot be written, or another process works in it; names that one.
+        UserError: if one of them cannot be written, or another process works in the folder; names that one.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, storage: str | None = None) -> None:
         self.path = writable_folder(output)
         file = self.path / ".sweep.lock"
         lock = try_lock(file)
@@ -36,8 +42,10 @@ class SweepFolder:
                 f"another process{holder and f' ({holder})'} works in {str(self.path)!r}; "
                 "wait for it or stop it, or choose another --output"
             )
-        self._lock = lock
+        self._lock, self._storage, self._begun = lock, storage, ""
         write_holder(lock)
+        if storage is not None:
+            _check_storage(storage)
 
     def close(self) -> None:
         """Let other processes in."""
@@ -45,27 +53,37 @@ class SweepFolder:
 
     def trial(self, trial_id: str) -> str:
         """Where a trial's checkpoints lie."""
-        return str(self.trials / trial_id)
+        return below(self.trials, trial_id)
+
+    def results(self, trial_id: str) -> str:
+        """Where a completed trial's results lie: the same folder, unless its weights lie elsewhere."""
+        return str(self.path / TRIALS / trial_id)
 
     @property
-    def trials(self) -> Path:
+    def apart(self) -> str | None:
+        """Where on `storage` this sweep has its part, once it has begun; None where all lies in the folder."""
+        return None if self._storage is None else below(self._storage, self._begun)
+
+    @property
+    def trials(self) -> str:
         """Where trials have their folders."""
-        return self.path / "trials"
+        return below(self.apart or str(self.path), TRIALS)
 
     @property
-    def shared(self) -> Path:
+    def shared(self) -> str:
         """Where the stages lie that trials have in common."""
-        return self.path / "stages"
+        return below(self.apart or str(self.path), "stages")
 
     @property
-    def scratch(self) -> Path:
+    def scratch(self) -> str:
         """Where Ray keeps its own files."""
-        return self.path / ".ray"
+        return below(self.apart or str(self.path), ".ray")
 
     def delete_scratch(self) -> None:
         """Delete what is of no use after the sweep."""
         for folder in (self.scratch, self.shared):
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                CheckpointStore(folder).delete_all()
 
     def write(self, name: str, text: str) -> Path:
         """Write a file as a whole: a reader sees the old one or the new one."""
@@ -119,7 +137,8 @@ class SweepFolder:
             stored = {"sweep_id": sweep_id, "status": "running", "settings": plain}
             self.write(SWEEP, json.dumps(stored, indent=2))
         begins = self.check(settings, stored, other_code=other_code)
-        begun = {**stored, "tracking_uri": tracking_uri}
+        self._begun = stored["sweep_id"]
+        begun = {**stored, "tracking_uri": tracking_uri, **({STORAGE: self.apart} if self.apart else {})}
         if _changed(stored["settings"], begins):
             begun |= {"status": "running", "settings": begins}
         if begun != stored:
@@ -152,6 +171,37 @@ class SweepFolder:
                 f"restore the settings,{code} or choose another --output"
             )
         return begins
+
+
+def open_trial(output: Path, trial_id: str) -> CheckpointStore:
+    """The files of a trial of the sweep in an output, wherever they lie.
+
+    Raises:
+        UserError: if they lie on storage that cannot be read; names it.
+    """
+    try:
+        storage = json.loads((output / SWEEP).read_text(encoding="utf-8")).get(STORAGE)
+    except (OSError, ValueError, AttributeError):
+        storage = None
+    folder = below(below(storage or str(output), TRIALS), trial_id)
+    try:
+        store = CheckpointStore(folder)
+        store.names()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {folder!r}, where the sweep left its weights: {one_line(error)}") from None
+    return store
+
+
+def _check_storage(storage: str) -> None:
+    try:
+        store = CheckpointStore(storage)
+        store.write(".writable", b"")
+        store.delete(".writable")
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow raises the others on an address
+        raise UserError(
+            f"cannot write sweep.storage = {storage!r}: {one_line(error)}; "
+            "give a folder that all nodes share, or a URI such as s3://bucket/folder"
+        ) from None
 
 
 def _of_sweep(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def run_sweep(
     check_cluster(plan.config)
     if plan.fixed:
         console.print(f"not searched, because you set them: {', '.join(plan.fixed)}", markup=False)
-    with closing(SweepFolder(config.output)) as folder:
+    with closing(SweepFolder(config.output, config.sweep.storage)) as folder:
         stored = folder.find(resume=resume)
         journal = open_journal(folder.path, stored["sweep_id"] if stored else None)
         plan, choice = _with_precision(plan, stored)
@@ -120,7 +120,7 @@ def run_sweep(
         connect()
         placement = place(plan.config, node_resources())
         needed = disk_plan(plan, corpus, placement.concurrency)
-        disk = check_disk(needed, folder.path, (folder.trials, folder.shared))
+        disk = check_disk(needed, config.sweep.storage or str(folder.path), (folder.trials, folder.shared))
         summary = folder.begin(settings, stored, uri, other_code=other_code)
         extent = plan.extent(summary["sweep_id"])
         settings = {**summary["settings"], INSTANCES: corpus.sizes()}
@@ -152,12 +152,13 @@ def run_sweep(
                     display,
                     resolve=plan.trial_config,
                     folder=folder.trial,
-                    shared=str(folder.shared),
+                    results=folder.results,
+                    shared=folder.shared,
                     tags=tags,
                     concurrency=trials_at_once(plan.config, node_resources),
                     on_end=weights.trial_ended if keeps_selected else None,
                 )
-                names = {"name": f"tune-{extent.sweep_id}", "scratch": str(folder.scratch)}
+                names = {"name": f"tune-{extent.sweep_id}", "scratch": folder.scratch}
                 fit(
                     driver,
                     corpus,

@@ -62,6 +62,7 @@ _LEAVES_NUMBERS_ALONE = (
     "sweep.autoscale",
     "sweep.spare_head",
     "sweep.max_failures",
+    "sweep.storage",
     "sweep.keep_weights",
     "sweep.nrg_weights",  # chosen again, or refused, by `choose.weights_of`
 )

@@ -18,6 +18,7 @@ from unirex_ray.metrics.verdict import better_than_majority
 from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
 
 SQLITE = "sqlite:///"
+BEST_CONFIG = "best_config.yaml"
 SWEEP = "sweep.json"
 """File in a sweep's output that says what it is, and where it was recorded."""
 

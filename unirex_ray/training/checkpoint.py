@@ -21,6 +21,12 @@ RESULT = "result.json"
 CONFIG = "config.yaml"
 
 
+def below(folder: str, name: str) -> str:
+    """A folder within another one, which may be a URI with options behind a `?`."""
+    place, mark, options = folder.partition("?")
+    return f"{place.rstrip('/')}/{name}{mark}{options}"
+
+
 class CheckpointStore:
     """A folder on any file system that pyarrow knows: a local or NFS path, or a URI such as `s3://bucket/folder`.
 
@@ -50,6 +56,11 @@ class CheckpointStore:
         """Remove a file; nothing happens where there is none."""
         if self._fs.get_file_info(f"{self._root}/{name}").type == fs.FileType.File:
             self._fs.delete_file(f"{self._root}/{name}")
+
+    def delete_all(self) -> None:
+        """Remove the folder with all that lies below it."""
+        if self._fs.get_file_info(self._root).type == fs.FileType.Directory:
+            self._fs.delete_dir(self._root)
 
     def move(self, name: str, target: str) -> None:
         """Rename a file, in place of what was there."""

@@ -16,7 +16,7 @@ import torch
 from unirex_ray.config import Config, config_hash
 from unirex_ray.files import try_lock
 from unirex_ray.methods import Stage, get_method
-from unirex_ray.training.checkpoint import CheckpointStore
+from unirex_ray.training.checkpoint import CheckpointStore, below
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.stage import StageTrainer
 
@@ -34,17 +34,17 @@ def train_or_adopt(trainer: StageTrainer) -> None:
         trainer.train()
         return
     started = time.perf_counter()
-    identity = stage_identity(setup.config, trainer.stage, setup.encoded.digest)
+    identity, files = stage_identity(setup.config, trainer.stage, setup.encoded.digest), trainer.files
     with stage_lock(trainer.runtime, folder, identity) as store:
         state.wait_s += time.perf_counter() - started
-        shared = trainer.files.load_shared(store)
+        shared = files.take_shared(store, keep=trainer.is_last)
         if shared is None:
             trainer.train()
-            trainer.files.save_shared(store, trainer.model, state)
+            files.share(store, trainer.model, state, keep=trainer.is_last)
         else:
             trainer.adopt(*shared)
-        if trainer.is_last:
-            trainer.files.link_best(store, state)
+            if trainer.is_last:
+                files.keep_shared(state)
 
 
 def shared_stage(config: Config) -> Stage | None:
@@ -71,16 +71,20 @@ def stage_lock(runtime: Runtime, folder: str, identity: str) -> Iterator[Checkpo
     """Hold a stage of this identity alone; every worker of a trial enters and leaves together.
 
     Args:
-        folder: shared by all trials, on a file system that all of them see.
+        folder: shared by all trials, on storage that all of them see. Where that has no locks, as with object stores,
+            two trials may train the same stage at the same time, which costs time and no number.
 
     Returns:
         Where the stage's weights lie, or are to be put. A process that dies lets the next one in.
     """
-    place = Path(folder) / identity
+    place = below(folder, identity)
+    if "://" in place:
+        yield CheckpointStore(place)
+        return
     lock: IO[str] | None = None
     while True:
         if runtime.rank == 0:
-            lock = try_lock(place / ".lock")
+            lock = try_lock(Path(place) / ".lock")
         # All workers ask again together, so that none of them waits for the others in vain.
         held = torch.tensor([float(lock is not None)], device=runtime.device)
         runtime.all_reduce(held)

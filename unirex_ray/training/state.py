@@ -12,6 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -236,28 +237,44 @@ class TrialFiles:
                 if name.startswith(_BEST_OF) and name != kept:
                     self._store.delete(name)
 
-    def load_shared(self, store: CheckpointStore) -> tuple[Mapping[str, Tensor], int, int] | None:
-        """Weights, epoch and number of tied epochs (0: not counted) that another's `save_shared` left.
+    def take_shared(self, store: CheckpointStore, *, keep: bool) -> tuple[Mapping[str, Tensor], int, int] | None:
+        """Weights, epoch and number of tied epochs (0: not counted) that another's `share` left.
 
         None where there are none, or they are damaged.
+
+        Args:
+            keep: whether they become this trial's best weights, see `keep_shared`. They lie on the disk once, and are
+                read from this trial's own folder, so that they are the same whatever others write.
         """
+        if keep:
+            if self._runtime.rank == 0:
+                with suppress(FileNotFoundError):
+                    self._store.link(_SHARED, store, BEST)
+            self._wait_for_first()
         try:
-            shared = store.load(BEST)
+            shared = self._store.load(_SHARED) if keep else store.load(BEST)
         except DamagedFileError as error:
             self._say_it_begins_anew(error)
             return None
         # Stages of 0.1.0 did not count ties.
         return None if shared is None else (shared["model"], shared["epoch"], shared.get("tied", 0))
 
-    def save_shared(self, store: CheckpointStore, model: RationaleModel, state: TrialState) -> None:
-        """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look."""
-        self._save(store, BEST, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
-
-    def link_best(self, store: CheckpointStore, state: TrialState) -> None:
-        """Take the best weights from where `save_shared` put them, so that they lie on the disk once."""
+    def keep_shared(self, state: TrialState) -> None:
+        """Make what `take_shared` took the best weights of a state."""
         if self._runtime.rank == 0:
-            self._store.link(_best_name(state), store, BEST)
+            self._store.move(_SHARED, _best_name(state))
         self._wait_for_first()
+
+    def share(self, store: CheckpointStore, model: RationaleModel, state: TrialState, *, keep: bool) -> None:
+        """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look.
+
+        Args:
+            keep: whether they are this trial's best weights as well, and lie on the disk once.
+        """
+        own, name = (self._store, _best_name(state)) if keep else (store, BEST)
+        self._save(own, name, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
+        if keep and self._runtime.rank == 0:
+            store.link(BEST, own, name)
 
     def finish(self, result: TrialResult, instances: bytes, state: TrialState, config: Config, card: ModelCard) -> None:
         """Leave results by instance, configuration and result beside the best weights; `result` returns it from now on.
@@ -305,6 +322,7 @@ class TrialFiles:
 
 
 _BEST_OF = "best-"
+_SHARED = f"{_BEST_OF}shared.pt"
 
 
 def _best_name(state: TrialState) -> str:
