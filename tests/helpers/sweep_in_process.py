@@ -1,17 +1,18 @@
 """A sweep whose trials run in this process, one after the other, without Ray; and how they may end."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from helpers.fake_trainer import highlight
 from helpers.memory_store import MemoryStore
 
 from unirex_ray.distributed.job import EpochDone, TrialFailed, TrialJob, TrialLost, ended_by
+from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.schedule import Signal
 from unirex_ray.sweep.space import parse_space
+from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.state import TrialResult
 
 SPACE = parse_space({"parameters": {"train.learning_rate": {"choice": [1e-5, 2e-5, 3e-5]}}}, "s.yaml")
@@ -21,10 +22,10 @@ Fit = Callable[..., None]
 def fit(driver: Driver, *_: object, **__: object) -> None:
     """One trial after the other; its metrics follow from its learning rate."""
     while isinstance(job := driver.suggest(), TrialJob):
-        Path(job.folder).mkdir(parents=True, exist_ok=True)
-        (Path(job.folder) / "best.pt").touch()
+        for name in ("best.pt", "result.json", INSTANCES):
+            CheckpointStore(job.folder).write(name, job.trial_id.encode())
         assert job.shared is not None
-        Path(job.shared).mkdir(exist_ok=True)
+        CheckpointStore(job.shared).write("best.pt", b"")
         value = job.config.train.learning_rate * 1e4
         dev = {m.key: value if m.higher_is_better else 1 - value for m in NRG_METRICS}
         metrics = TrialMetrics(dev=dev, test=dev, time={"train_s": 0.0})

@@ -18,6 +18,7 @@ from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.sweep.finish import SweepOutcome
+from unirex_ray.sweep.folder import open_trial
 from unirex_ray.sweep.searcher import OptunaSearcher, StudyHistory
 from unirex_ray.tracking.protocol import protocol_line, protocol_of
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PROTOCOL_LINE
@@ -79,6 +80,27 @@ def test_a_sweep_with_lost_trials_keeps_what_its_resume_may_select(sweep: Callab
     assert (outcome.status, outcome.shortfall) == ("completed", "")
     assert len(list(outcome.output.glob("trials/*/best.pt"))) == 2
     assert "trials already ended: 5" in console.export_text()
+
+
+def test_a_sweep_whose_trials_lie_on_a_storage_has_their_results_beside_it_and_their_weights_there(
+    sweep: Callable[..., SweepOutcome], tmp_path: Path
+) -> None:
+    store, storage = MemoryStore(), f"file://{tmp_path}/bucket"
+    console = Console(record=True, width=300)
+    outcome = sweep(store, console=console, changes={"sweep": {"storage": storage}})
+    own = tmp_path / "bucket" / outcome.sweep_id
+    assert f"at {storage}" in console.export_text()
+    selected = {f"{outcome.sweep_id}-{name}-0002-s0" for name in ("aa-ig", "sgt")}
+    assert {path.parent.name for path in own.rglob("best.pt")} == selected
+    assert not [*outcome.output.rglob("*.pt")]
+    for folder in (outcome.output / "trials").iterdir():
+        assert {path.name for path in folder.iterdir()} == {"result.json", "instances.parquet", "rationales.html"}
+        assert (folder / "result.json").read_bytes() == folder.name.encode()
+    for run in [run for run in store.runs.values() if "spec" in run]:
+        assert run["artifacts"]["instances.parquet"] == run["spec"].trial_id.encode()
+    assert sorted(path.name for path in own.iterdir()) == ["trials"]
+    for trial_id in selected:
+        assert open_trial(outcome.output, trial_id).read("best.pt") == trial_id.encode()
 
 
 @pytest.mark.parametrize("recorded", ["bf16", "auto"])
