@@ -7,11 +7,31 @@ from functools import cache
 import pytest
 import torch
 from helpers.tiny import FAMILIES, save_encoder, tiny_config, tiny_corpus, trained_model
+from hypothesis import HealthCheck, settings
 
 import unirex_ray.distributed  # noqa: F401  # before a test imports ray: see there
 from unirex_ray.models.rationale_model import RationaleModel
 
 torch.set_num_threads(1)
+# Machines are shared: how long an example takes says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Everything runs in two processes, of which one has the tests on clusters; some folders or files in one."""
+    if config.args != config.getini("testpaths"):
+        return 0
+    config.option.dist = "loadgroup"
+    return 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters start one after the other, and first, as they take longest."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 def pytest_collection() -> None:

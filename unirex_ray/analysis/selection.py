@@ -216,17 +216,21 @@ def selectable(configs: Iterable[Configuration]) -> list[Configuration]:
     gains = np.array([[of[m.key] * (1 if m.higher_is_better else -1) for m in metrics] for of in dev])
     groups = [[m.desideratum == wanted for m in metrics] for wanted in {m.desideratum for m in metrics}]
     learned = np.array([config.better_than_majority("dev") is not False for config in complete])
-    position = np.arange(len(complete))
+    kept: list[int] = []
 
     def beaten(number: int) -> bool:
-        """Whether `rank` puts another one first, by all weights and among any others."""
-        ahead = gains > gains[number]
+        """Whether `rank` puts one of those kept first, by all weights and among any others."""
+        ahead = gains[kept] > gains[number]
         in_each = np.all([ahead[:, group].any(1) for group in groups], axis=0)
         # By weights that leave out what differs, the earlier one comes first.
-        first = (gains >= gains[number]).all(1) & (in_each | (position < number))
-        return bool((first & (learned | ~learned[number])).any())
+        first = (gains[kept] >= gains[number]).all(1) & (in_each | (np.array(kept) < number))
+        return bool((first & (learned[kept] | ~learned[number])).any())
 
-    return [config for number, config in enumerate(complete) if not beaten(number)]
+    # Nothing is beaten by what comes behind it in this order.
+    for number in sorted(range(len(complete)), key=lambda n: (not learned[n], -gains[n].sum(), n)):
+        if not kept or not beaten(number):
+            kept.append(number)
+    return [complete[number] for number in sorted(kept)]
 
 
 def why_incomplete(configuration: Configuration) -> str:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +36,7 @@ from unirex_ray.sweep.recording import Recording, open_journal, take_over
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.sweep.space import Space
 from unirex_ray.sweep.tune import fit
-from unirex_ray.sweep.warm_start import read_warm_start
+from unirex_ray.sweep.warm_start import WarmStart, read_warm_start
 from unirex_ray.tracking.journaled_sweep import SweepBegun
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.protocol import (
@@ -59,11 +59,38 @@ from unirex_ray.tracking.store import (
     PROTOCOL,
     PROTOCOL_LINE,
     RunStore,
-    SweepLog,
     resolve_tracking_uri,
 )
 from unirex_ray.training.prepare import choose_precision
 from unirex_ray.training.trial import train_trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sweep:
+    """A sweep whose trials can start.
+
+    Attributes:
+        summary: the contents of `sweep.json`.
+        tags: of every run.
+        known: results of another sweep, for the searchers.
+        go_on: see `run_sweep`.
+    """
+
+    plan: SweepPlan
+    folder: SweepFolder
+    corpus: Corpus
+    placement: Placement
+    summary: Mapping[str, Any]
+    extent: SweepExtent
+    tags: Mapping[str, str]
+    known: WarmStart | None
+    recording: Recording
+    go_on: str
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no weights are deleted."""
+        return self.plan.config.sweep.keep_weights == "all"
 
 
 @signals_stop()
@@ -93,7 +120,8 @@ def run_sweep(
 
     Raises:
         UserError: before any trial starts, for whatever the user can put right.
-        StoppedError: for a signal, and where the cluster is lost; a later call with `resume` goes on.
+        StoppedError: for a signal, when `sweep.hours` are over, and where the cluster is lost; a later call with
+            `resume` goes on.
     """
     console, stop = console or make_console(), Stop(config.sweep.hours)
     plan = plan_sweep(config, space, fixed)
@@ -101,94 +129,143 @@ def run_sweep(
     if plan.fixed:
         console.print(f"not searched, because you set them: {', '.join(plan.fixed)}", markup=False)
     with closing(SweepFolder(config.output, config.sweep.storage)) as folder:
-        stored = folder.find(resume=resume)
-        journal = open_journal(folder.path, stored["sweep_id"] if stored else None)
-        plan, choice = _with_precision(plan, stored)
-        for note in choice:
-            console.print(note, markup=False)
-        if resume and stored is None:
-            console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
-        corpus = _prepared_corpus(plan, console)
-        uri = resolve_tracking_uri(config)
-        settings = plan.settings(corpus.digest(), corpus.truncation, plan.encoder_versions())
-        known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
-        settings |= {WARM_START: known.sweep_id} if known else {}
-        if stored is not None:
-            folder.check(settings, stored, other_code=other_code)
-        else:
-            open_store(uri)  # before Ray starts, and before there is a sweep to continue
-        connect()
-        placement = place(plan.config, node_resources())
-        needed = disk_plan(plan, corpus, placement.concurrency)
-        disk = check_disk(needed, config.sweep.storage or str(folder.path), (folder.trials, folder.shared))
-        summary = folder.begin(settings, stored, uri, other_code=other_code)
-        extent = plan.extent(summary["sweep_id"])
-        settings = {**summary["settings"], INSTANCES: corpus.sizes()}
-        tags = _tags_of_runs(corpus, settings)
-        begun = _beginning(corpus, extent, settings, tags)
-        if stored and not journal.events:
-            journal = take_over(folder.path, begun, open_store(uri), plan.trial_config)
-        recording = Recording(
-            folder.path,
-            journal,
-            begun,
-            lambda: open_store(uri),
-            lambda text: console.print(text, markup=False, soft_wrap=True),
+        sweep = _begin(
+            plan,
+            folder,
+            open_store,
+            console,
+            resume=resume,
+            warm_start=warm_start,
+            other_code=other_code,
+            go_on=go_on,
         )
-        recording.begin()
-        sweep = recording.sweep
-        earlier = sweep.trials(history=True)
-        console.print(tags[PROTOCOL_LINE], markup=False, soft_wrap=True)
-        console.print(_headline(extent, earlier, placement), markup=False, soft_wrap=True)
-        console.print(disk, markup=False, soft_wrap=True)
-        keeps_selected = config.sweep.keep_weights == "selected"
-        with signals_stop(), recording, _failure_recorded(sweep, extent.most_trials, go_on):
-            with make_display(console, extent, earlier) as display:
-                schedule = Schedule(extent, plan.searchers, earlier, known.results if known else None)
-                weights = SelectableWeights(schedule, folder.trial)
-                driver = Driver(
-                    schedule,
-                    sweep,
-                    display,
-                    resolve=plan.trial_config,
-                    folder=folder.trial,
-                    results=folder.results,
-                    shared=folder.shared,
-                    tags=tags,
-                    concurrency=trials_at_once(plan.config, node_resources),
-                    on_end=weights.trial_ended if keeps_selected else None,
-                )
-                names = {"name": f"tune-{extent.sweep_id}", "scratch": folder.scratch}
-                fit(
-                    driver,
-                    corpus,
-                    train_function,
-                    placement,
-                    **names,
-                    max_failures=config.sweep.max_failures,
-                    stop=stop,
-                    on_loss=lambda why: _end_without_cluster(recording, extent.most_trials, why, go_on, console),
-                )
-            if driver.gave_up:
-                raise StoppedError(driver.gave_up, exit_code=1)
-            outcome = write_results(
-                plan,
-                folder,
-                sweep,
-                summary={**summary, "instances": corpus.sizes()},
-                timings=driver.timings,
-                concurrency=placement.concurrency,
-            )
-            if outcome.status != "incomplete":  # else what is selected may be another configuration in the end
-                tried = (row.configuration for row in outcome.rows)
-                drop_unselected_weights(tried, folder.trial, keep_all=not keeps_selected)
-            if outcome.status == "completed":
-                sweep.finish()
-            else:
-                sweep.fail(outcome.shortfall)
+        with signals_stop(), sweep.recording as recording, _failure_recorded(sweep):
+            driver = _run_trials(sweep, train_function, stop, console)
+            outcome = _conclude(sweep, driver)
         if outcome.status != "incomplete":
             folder.delete_scratch()
         return replace(outcome, not_delivered=recording.not_delivered)
+
+
+def _begin(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    open_store: Callable[[str], RunStore],
+    console: Console,
+    *,
+    resume: bool,
+    warm_start: str | None,
+    other_code: bool,
+    go_on: str,
+) -> _Sweep:
+    """All that comes before the first trial, and every reason to refuse it; what is refused leaves no sweep behind."""
+    stored = folder.find(resume=resume)
+    journal = open_journal(folder.path, stored["sweep_id"] if stored else None)
+    plan, choice = _with_precision(plan, stored)
+    for note in choice:
+        console.print(note, markup=False)
+    if resume and stored is None:
+        console.print(f"nothing to resume in {folder.path}: starting a new sweep", markup=False)
+    corpus = _prepared_corpus(plan, console)
+    uri = resolve_tracking_uri(plan.config)
+    settings = plan.settings(corpus.digest(), corpus.truncation, plan.encoder_versions())
+    known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
+    settings |= {WARM_START: known.sweep_id} if known else {}
+    if stored is not None:
+        folder.check(settings, stored, other_code=other_code)
+    else:
+        open_store(uri)  # before Ray starts, and before there is a sweep to continue
+    connect()
+    placement = place(plan.config, node_resources())
+    needed = disk_plan(plan, corpus, placement.concurrency)
+    disk = check_disk(needed, plan.config.sweep.storage or str(folder.path), (folder.trials, folder.shared))
+    summary = folder.begin(settings, stored, uri, other_code=other_code)
+    extent = plan.extent(summary["sweep_id"])
+    settings = {**summary["settings"], INSTANCES: corpus.sizes()}
+    tags = _tags_of_runs(corpus, settings)
+    begun = _beginning(corpus, extent, settings, tags)
+    if stored and not journal.events:
+        journal = take_over(folder.path, begun, open_store(uri), plan.trial_config)
+    recording = Recording(
+        folder.path,
+        journal,
+        begun,
+        lambda: open_store(uri),
+        lambda text: console.print(text, markup=False, soft_wrap=True),
+    )
+    recording.begin()
+    for line in (tags[PROTOCOL_LINE], _headline(extent, recording.sweep.trials(), placement), disk):
+        console.print(line, markup=False, soft_wrap=True)
+    return _Sweep(
+        plan=plan,
+        folder=folder,
+        corpus=corpus,
+        placement=placement,
+        summary={**summary, "instances": corpus.sizes()},
+        extent=extent,
+        tags=tags,
+        known=known,
+        recording=recording,
+        go_on=go_on,
+    )
+
+
+def _run_trials(sweep: _Sweep, train_function: TrainFunction, stop: Stop, console: Console) -> Driver:
+    """Run what is left of the sweep.
+
+    Raises:
+        StoppedError: where it ends before it is done.
+    """
+    plan, folder, config = sweep.plan, sweep.folder, sweep.plan.config
+    earlier = sweep.recording.sweep.trials(history=True)
+    with make_display(console, sweep.extent, earlier) as display:
+        schedule = Schedule(sweep.extent, plan.searchers, earlier, sweep.known.results if sweep.known else None)
+        driver = Driver(
+            schedule,
+            sweep.recording.sweep,
+            display,
+            resolve=plan.trial_config,
+            folder=folder.trial,
+            results=folder.results,
+            shared=folder.shared,
+            tags=dict(sweep.tags),
+            concurrency=trials_at_once(config, node_resources),
+            on_end=None if sweep.keeps_all else SelectableWeights(schedule, folder.trial).trial_ended,
+        )
+        fit(
+            driver,
+            sweep.corpus,
+            train_function,
+            sweep.placement,
+            name=f"tune-{sweep.extent.sweep_id}",
+            scratch=folder.scratch,
+            max_failures=config.sweep.max_failures,
+            stop=stop,
+            on_loss=lambda why: _end_without_cluster(sweep, why, console),
+        )
+    if driver.gave_up:
+        raise StoppedError(driver.gave_up, exit_code=1)
+    return driver
+
+
+def _conclude(sweep: _Sweep, driver: Driver) -> SweepOutcome:
+    """Select, write the results, and close the sweep's run."""
+    outcome = write_results(
+        sweep.plan,
+        sweep.folder,
+        sweep.recording.sweep,
+        summary=sweep.summary,
+        timings=driver.timings,
+        concurrency=sweep.placement.concurrency,
+    )
+    if outcome.status != "incomplete":  # else what is selected may be another configuration in the end
+        tried = (row.configuration for row in outcome.rows)
+        drop_unselected_weights(tried, sweep.folder.trial, keep_all=sweep.keeps_all)
+    if outcome.status == "completed":
+        sweep.recording.sweep.finish()
+    else:
+        sweep.recording.sweep.fail(outcome.shortfall)
+    return outcome
 
 
 def _with_precision(plan: SweepPlan, stored: Mapping[str, Any] | None) -> tuple[SweepPlan, tuple[str, ...]]:
@@ -249,36 +326,31 @@ def _headline(extent: SweepExtent, earlier: Sequence[TrialRecord], placement: Pl
 
 
 @contextmanager
-def _failure_recorded(sweep: SweepLog, trials: int, go_on: str) -> Iterator[None]:
-    """Record the sweep as failed where it ends in an exception; a `StoppedError` then says how far it came.
-
-    Args:
-        trials: how many the sweep has at most.
-        go_on: see `run_sweep`.
-    """
+def _failure_recorded(sweep: _Sweep) -> Iterator[None]:
+    """Record a sweep as failed where it ends in an exception; a `StoppedError` then says how far it came."""
     try:
         yield
     except StoppedError as error:
-        told = _record_stop(sweep, trials, str(error), go_on)
-        raise StoppedError(told, exit_code=error.exit_code) from error.__cause__
+        raise StoppedError(_record_stop(sweep, str(error)), exit_code=error.exit_code) from error.__cause__
     except BaseException as error:
         with suppress(OSError):  # the journal is on a full disk, say: the error itself says so
-            sweep.fail(reason_of(error))
+            sweep.recording.sweep.fail(reason_of(error))
         raise
 
 
-def _record_stop(sweep: SweepLog, trials: int, why: str, go_on: str) -> str:
+def _record_stop(sweep: _Sweep, why: str) -> str:
     """Record a sweep as stopped; returns what its user is told."""
-    ended = sum(record.status not in ("running", "lost") for record in sweep.trials())
-    told = f"{why} after {ended} of {trials} trials"
+    log = sweep.recording.sweep
+    ended = sum(record.status not in ("running", "lost") for record in log.trials())
+    told = f"{why} after {ended} of {sweep.extent.most_trials} trials"
     with suppress(OSError):
-        sweep.fail(told)
-    return f"{told}\ngo on with: {go_on}" if go_on else told
+        log.fail(told)
+    return f"{told}\ngo on with: {sweep.go_on}" if sweep.go_on else told
 
 
-def _end_without_cluster(recording: Recording, trials: int, why: StoppedError, go_on: str, console: Console) -> None:
+def _end_without_cluster(sweep: _Sweep, why: StoppedError, console: Console) -> None:
     """What is left to do when Ray is gone."""
-    told = _record_stop(recording.sweep, trials, str(why), go_on)
-    recording.close(in_haste=True)
+    told = _record_stop(sweep, str(why))
+    sweep.recording.close(in_haste=True)
     console.show_cursor()
     print(f"\n{told}", file=sys.stderr, flush=True)
