@@ -185,6 +185,7 @@ def test_the_protocol_of_a_recorded_sweep_is_read_alike_from_its_folder_and_its_
     protocol = recorded_protocol(finished)
     assert protocol == recorded_protocol(interrupted) == protocol_of(sweep_in(finished).settings)
     assert (protocol["train.warmup_from_zero"], protocol["train.epochs"]) == ("true", "3")
+    assert protocol_hash(protocol) == "98bef99fdaba"  # what was published goes by it
     assert "loss.plaus_weight" not in protocol
     assert protocol["space loss.plaus_weight"] == "loss.plaus_weight: choice 0.5, 4.0"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from pydantic import (
@@ -158,12 +159,16 @@ def without_keys(uri: str) -> str:
     """`uri` as it is.
 
     Raises:
-        ValueError: if it holds keys: it is recorded.
+        ValueError: if it holds keys, as it is recorded; if it is neither a path nor a URI.
     """
-    if "://" in uri and "@" in uri:
+    parts = urlsplit(uri) if "://" in uri else urlsplit("")
+    options = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if ":" in parts.netloc.rpartition("@")[0] or any(re.search("key|secret|token|password", name) for name in options):
         raise ValueError(
             "sweep.storage must hold no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what it reads"
         )
+    if re.match(r"\w+:/(?!/)", uri):
+        raise ValueError(f"sweep.storage = {uri!r}: a URI has two slashes, as s3://bucket/folder has")
     return uri
 
 

@@ -98,6 +98,8 @@ def test_what_another_one_matches_everywhere_and_beats_in_each_group_is_not_sele
     assert of((0.1, 0.5, 0.2, 0.2, 0.5), (0.2, 0.5, 0.3, 0.2, 0.5)) == [0, 1]
     assert of((0.2, 0.5, 0.3, 0.2, 0.5), (0.1, 0.5, 0.2, 0.2, 0.5), (0.2, 0.5, 0.3, 0.2, 0.5)) == [0]
     assert of() == []
+    # So little ahead that `rank`, which rounds, takes the earlier one.
+    assert of((0.1, 0.5, 0.2, 0.2, 0.5), (0.1, 0.5, 0.2, 0.2, 0.5 + 1e-16 * 3)) == [0, 1]
 
 
 @pytest.fixture

@@ -183,8 +183,13 @@ def test_the_room_for_a_sweep_counts_running_and_ended_trials(encoders: dict[str
     assert headed.ended > 2 * plain.ended
     needed = disk_plan(plan, corpus, 3)
     assert needed.running == headed.running
-    assert needed.least == 3 * headed.running + 2 * headed.ended
+    assert needed.least == 3 * headed.running + 2 * (plain.ended + headed.ended)
     assert needed.most == 3 * headed.running + 2 * (plain.ended + 2 * headed.ended)
+    kept = plan_sweep(plan.config.changed({"sweep.keep_weights": "all"}), space)
+    assert disk_plan(kept, corpus, 3) == replace(needed, least=needed.most)
+    # Both have the plain task model alone, and as one file.
+    two = plan_sweep(plan.config.changed({"sweep.methods": ["aa-ig", "aa-grad"]}), space)
+    assert disk_plan(two, corpus, 1).least == plain.running + 2 * plain.ended
 
 
 def test_a_sweep_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +207,7 @@ def test_a_sweep_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path, m
     # What it wrote before it was stopped is a part of what it needs.
     (tmp_path / "trials" / "a").mkdir(parents=True)
     (tmp_path / "trials" / "a" / "best.pt").write_bytes(b"0" * 1000)
+    (tmp_path / "trials" / "b.pt").hardlink_to(tmp_path / "trials" / "a" / "best.pt")
     assert "IT MAY BECOME FULL" in told(3e9 - 1000)
     with pytest.raises(UserError):
         told(3e9 - 1001)

@@ -134,9 +134,10 @@ def test_the_summary(folder: SweepFolder) -> None:
 
 
 def test_what_is_of_no_use_afterwards_is_deleted(folder: SweepFolder) -> None:
-    for path in (folder.scratch / "tune-s1", folder.shared / "task-model"):
+    scratch, shared = Path(folder.scratch), Path(folder.shared)
+    for path in (scratch / "tune-s1", shared / "task-model"):
         path.mkdir(parents=True)
     folder.delete_scratch()
-    assert not folder.scratch.exists()
-    assert not folder.shared.exists()
+    assert not scratch.exists()
+    assert not shared.exists()
     folder.delete_scratch()

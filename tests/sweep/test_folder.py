@@ -182,6 +182,8 @@ def test_trials_lie_on_a_storage_of_their_own(tmp_path: Path) -> None:
     ]
     folder.close()
     again = SweepFolder(str(tmp_path / "out"), storage)
+    again.find(resume=True)
+    assert again.trial("t") == folder.trial("t")
     assert again.begin(settings(sweep__storage=storage), again.find(resume=True), URI) == begun
     assert again.trial("t") == folder.trial("t")
     with pytest.raises(UserError, match=r"sweep\.storage was .*, now null"):

@@ -234,3 +234,12 @@ def test_a_method_with_two_budgets_is_named() -> None:
     comparison = compare("reviews", choose_sweeps(sweeps(("a", ["aa-ig", "l2e"], None), ("b", ["aa-ig"], None))))
     remarks = comparison_tables(comparison)["comparison"].remarks
     assert any(remark.endswith("larger budget than the other methods: AA (IG) in 2.") for remark in remarks)
+
+
+def test_a_setting_that_came_later_leaves_the_hash_of_sweeps_that_do_not_use_it() -> None:
+    recorded = settings()
+    without = {key: value for key, value in recorded.items() if key != "sweep.patience"}
+    assert protocol_of(without) == protocol_of(recorded)
+    assert "sweep.patience" not in protocol_of(recorded)
+    told = settings({"sweep.patience": 4})
+    assert "per method (patience 4)" in protocol_line(told)

@@ -94,6 +94,26 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
     assert CheckpointStore(tmp_path).read("x") == b"old"
 
 
+def test_an_object_is_written_at_its_place_and_only_as_a_whole(tmp_path, monkeypatch):
+    def break_off() -> None:
+        with store._replacing(BEST) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    store = CheckpointStore(tmp_path)
+    monkeypatch.setattr(store, "_uploads", True)
+    store.save(BEST, {"epoch": 1})
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert store.load(BEST) == {"epoch": 1}
+    store.write(BEST, b"new")
+    assert (store.read(BEST), store.names()) == (b"new", [BEST])
+    # Nothing is opened before all is written.
+    monkeypatch.setattr(store, "_fs", SimpleNamespace(create_dir=lambda *_, **__: None, open_output_stream=None))
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -239,12 +239,12 @@ def test_two_that_train_the_same_stage_at_once_keep_what_each_has_evaluated(conf
         return TrialFiles(runtime, "identity"), runtime.checkpoints
 
     (first, of_first), (second, of_second), (later, of_later) = map(files, ("first", "second", "later"))
-    assert later.take_shared(store, keep=True) is None
-    first.share(store, one, state, keep=True)
-    taken = later.take_shared(store, keep=True)
+    assert later.take_shared(store) is None
+    first.share(store, one, state)
+    taken = later.take_shared(store)
     assert taken is not None
     assert taken[1:] == (2, 2)
-    second.share(store, two, state, keep=True)
+    second.share(store, two, state)
     later.keep_shared(state)
     for kept, model in ((of_first, one), (of_second, two), (of_later, one), (store, two)):
         stored = kept.load("best.pt" if kept is store else "best-0-2.pt")
@@ -258,3 +258,60 @@ def test_a_storage_without_locks_shares_stages_all_the_same(config, corpus, epoc
         runtime.shared = f"file://{tmp_path}/stages"
         train_trial(config.changed({"method": method, "train.epochs": 1}), corpus, runtime)
     assert epochs == ["task-model", "imitate"]
+
+
+def test_two_that_share_a_stage_at_once_lose_and_tear_nothing(tmp_path, monkeypatch):
+    """Where a file system has neither locks nor links."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("no links")
+
+    monkeypatch.setattr("os.link", refuse)
+    shared = CheckpointStore(tmp_path / "stages")
+    owns = [CheckpointStore(tmp_path / str(number)) for number in range(2)]
+    for number, own in enumerate(owns):
+        own.save("best-0-1.pt", {"w": torch.full((20_000,), float(number))})
+    errors: list[BaseException] = []
+
+    def share(own: CheckpointStore) -> None:
+        try:
+            for _ in range(15):
+                shared.link("best.pt", own, "best-0-1.pt")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=share, args=(own,)) for own in owns]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        state = shared.load("best.pt")
+        assert state is None or len(set(state["w"].tolist())) == 1
+    assert errors == []
+    assert shared.names() == ["best.pt"]
+
+
+@pytest.mark.slow
+def test_workers_take_the_same_stage_while_others_write_it(config, corpus, tmp_path, monkeypatch):
+    """On a storage without locks: what one of them finds, all of them take."""
+    config = config.changed({"method": "l2e", "train.epochs": 1, "train.workers": 2})
+    group = Group(2, tmp_path / "trial")
+    runtimes = [group.runtime(rank) for rank in range(2)]
+    for runtime in runtimes:
+        runtime.shared = f"file://{tmp_path}/stages"
+    other = SharingRuntime(tmp_path / "other", None)
+    other.shared = runtimes[0].shared
+    link = CheckpointStore.link
+
+    def late(self, name, source, of):
+        """Another trial shares its stage right after this one has found none."""
+        try:
+            link(self, name, source, of)
+        except FileNotFoundError:
+            monkeypatch.setattr(CheckpointStore, "link", link)
+            train_trial(config, corpus, other)
+            raise
+
+    monkeypatch.setattr(CheckpointStore, "link", late)
+    results = group.run(lambda rank: train_trial(config, corpus, runtimes[rank]))
+    assert lasting(results[0]) == lasting(results[1])
+    assert len(list((tmp_path / "stages").iterdir())) == 1

@@ -201,6 +201,10 @@ def rank_on_dev(selected: Mapping[str, Configuration], weights: Weights = EQUAL_
     )
 
 
+_ROUNDING = 1e-6
+"""Of a raw metric: by less `rank` may see no difference."""
+
+
 def selectable(configs: Iterable[Configuration]) -> list[Configuration]:
     """The complete configurations of one method that variant scope may select, by some weights of NRG, 0 included.
 
@@ -220,7 +224,7 @@ def selectable(configs: Iterable[Configuration]) -> list[Configuration]:
 
     def beaten(number: int) -> bool:
         """Whether `rank` puts one of those kept first, by all weights and among any others."""
-        ahead = gains[kept] > gains[number]
+        ahead = gains[kept] > gains[number] + _ROUNDING
         in_each = np.all([ahead[:, group].any(1) for group in groups], axis=0)
         # By weights that leave out what differs, the earlier one comes first.
         first = (gains[kept] >= gains[number]).all(1) & (in_each | (np.array(kept) < number))

@@ -67,8 +67,9 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """The command that was given, with `--resume`."""
-    return shlex.join(["python", *argv, *([] if "--resume" in argv else ["--resume"])])
+    """The command that was given, with `--resume`; whether other code goes on is asked anew each time."""
+    own = [word for word in argv if word not in ("--resume", "--other-code")]
+    return shlex.join(["python", *own, "--resume"])
 
 
 def after_sync(synced: Synced) -> list[str]:

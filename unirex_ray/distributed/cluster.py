@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,7 +134,8 @@ def _probe(address: str) -> None:
 
 def node_resources() -> list[dict[str, float]]:
     """Resources of every node of the connected cluster that is alive, and takes work: one that is drained does not."""
-    drained = ray._private.state.state.get_draining_nodes()
+    # Not public: without it, a node that is drained counts until it has left.
+    drained: Collection[str] = getattr(ray._private.state.state, "get_draining_nodes", dict)()
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in drained]
 
 

@@ -264,7 +264,11 @@ class WorkerGroup:
         return message
 
     def _say_what_it_waits_for(self, on_message: Callable[[Message], None]) -> None:
-        if ray.get(self._mailbox.has_workers.remote()):
+        try:
+            has_workers = ray.get(self._mailbox.has_workers.remote())
+        except RayActorError:
+            return  # what hears of the mailbox says so
+        if has_workers:
             return
         places = f"{self._workers} places" + (" beside the head" if self._plan.selector else "")
         try:

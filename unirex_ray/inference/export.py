@@ -144,7 +144,7 @@ def _no_weights(store: CheckpointStore, record: TrialRecord) -> str:
             f"{trial}; give the sweep's --output, or train it again: its configuration is in MLflow run {record.run_id}"
         )
     return (
-        f"{trial}: a sweep that ends keeps those of each method's selected configuration and Pareto front "
+        f"{trial}: a sweep keeps those that some weights of NRG may select, by the seeds that it has "
         "(sweep.keep_weights=all: of all); train it again: python jobs/train.py "
         f"--config {shlex.quote(f'{store.folder}/{CONFIG}')} --output={shlex.quote(f'{store.folder}-again')}"
     )

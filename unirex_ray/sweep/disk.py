@@ -13,6 +13,7 @@ from pathlib import Path
 from unirex_ray.analysis.selection import Configuration, selectable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
+from unirex_ray.methods import get_method
 from unirex_ray.sweep.plan import SweepPlan, encoder_configs
 from unirex_ray.sweep.schedule import Schedule
 from unirex_ray.tracking.records import TrialSpec
@@ -30,7 +31,7 @@ class DiskPlan:
     Attributes:
         concurrency: trials at once.
         running: bytes of a trial while it trains, of the largest.
-        least: bytes, where each method keeps one configuration.
+        least: bytes, where each method keeps the weights of one configuration.
         most: bytes, where nothing can be deleted before the end.
     """
 
@@ -59,9 +60,13 @@ def disk_plan(plan: SweepPlan, corpus: Corpus, concurrency: int) -> DiskPlan:
     running = max(size.running for of_method in sizes.values() for size in of_method)
     ended = {method: max(size.ended for size in of_method) for method, of_method in sizes.items()}
     seeds = len(plan.config.sweep.seeds)
-    # The methods that share a stage share its weights as well.
-    least = concurrency * running + seeds * max(ended.values())
     most = concurrency * running + seeds * sum(plan.budgets[method] * size for method, size in ended.items())
+    sweep = plan.config.sweep
+    if sweep.keep_weights == "all" and not sweep.rungs and sweep.patience is None:
+        return DiskPlan(concurrency=concurrency, running=running, least=most, most=most)
+    # Methods without a stage of their own may all have the same weights, which lie there once.
+    shared = [size for method, size in ended.items() if all(stage.shared for stage in get_method(method).stages)]
+    least = concurrency * running + seeds * (sum(ended.values()) - sum(shared) + max(shared, default=0))
     return DiskPlan(concurrency=concurrency, running=running, least=least, most=most)
 
 
@@ -79,7 +84,8 @@ def check_disk(needed: DiskPlan, place: str, own: Iterable[str]) -> str:
         return f"storage: {needed}; at {place}"
     free = shutil.disk_usage(place).free
     if free < needed.least:  # only then, as many files take long to count
-        free += sum(file.stat().st_size for folder in own for file in Path(folder).rglob("*") if file.is_file())
+        files = [file.stat() for folder in own for file in Path(folder).rglob("*") if file.is_file()]
+        free += sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values())
     told = f"disk: {needed}; {_gb(free)} free"
     if free < needed.least:
         raise UserError(
@@ -118,8 +124,7 @@ class SelectableWeights:
     def _drop(self, configuration: Configuration) -> None:
         for record in configuration.records:
             if record.status in ("completed", "failed"):
-                with suppress(OSError):  # they take room, and no more
-                    drop_weights(CheckpointStore(self._folder(record.spec.trial_id)), keep_best=False)
+                _drop(self._folder(record.spec.trial_id), keep_best=False)
 
 
 def drop_unselected_weights(
@@ -138,7 +143,12 @@ def drop_unselected_weights(
         kept = {configuration.index for configuration in (of_method if keep_all else selectable(of_method))}
         for configuration in of_method:
             for record in configuration.records:
-                drop_weights(CheckpointStore(folder(record.spec.trial_id)), keep_best=configuration.index in kept)
+                _drop(folder(record.spec.trial_id), keep_best=configuration.index in kept)
+
+
+def _drop(trial: str, *, keep_best: bool) -> None:
+    with suppress(OSError):  # they take room, and no more
+        drop_weights(CheckpointStore(trial), keep_best=keep_best)
 
 
 def _gb(size: int) -> str:

@@ -19,6 +19,7 @@ from unirex_ray.report.comparison import leaderboard_table
 from unirex_ray.sweep.driver import Timing
 from unirex_ray.sweep.folder import LEADERBOARD, SweepFolder
 from unirex_ray.sweep.plan import SweepPlan
+from unirex_ray.sweep.schedule import has_settled
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
 from unirex_ray.tracking.records import TrialStatus
 from unirex_ray.tracking.store import BEST_CONFIG, SWEEP, SweepLog, resolve_tracking_uri
@@ -104,7 +105,13 @@ def write_results(
         best = config.changed({"train.seed": seeds[0], "sweep.methods": None})
         files.append(folder.write(BEST_CONFIG, to_yaml(best)))
     tried = Counter(method for method, _ in {(record.spec.method, record.spec.configuration) for record in records})
-    ended_early = {method: (tried[method], most) for method, most in plan.budgets.items() if tried[method] < most}
+    ended_early = {
+        method: (tried[method], most)
+        for method, most in plan.budgets.items()
+        if tried[method] < most
+        and method in ranked.variants
+        and has_settled(ranked.variants[method], plan.config.sweep.patience)
+    }
     outcome = SweepOutcome(
         sweep_id=summary["sweep_id"],
         settings=settings,
@@ -112,13 +119,14 @@ def write_results(
         best=best,
         statuses=Counter(record.status for record in records),
         output=folder.path,
-        settled=ended_early if plan.config.sweep.patience is not None else {},
+        settled=ended_early,
     )
     summary = {
         **summary,
         "status": outcome.status,
         "tracking_uri": resolve_tracking_uri(plan.config),
         "concurrency": concurrency,
+        "ended_early": outcome.settled,
         "trials": {record.spec.trial_id: record.reason or record.status for record in records},
         **_seconds(summary, timings),
     }

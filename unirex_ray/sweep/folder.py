@@ -108,6 +108,7 @@ class SweepFolder:
                 f"{str(self.path)!r} already holds the sweep {sweep_id}; "
                 "add --resume to continue it, or choose another --output"
             )
+        self._begun = sweep_id
         return stored
 
     def begin(

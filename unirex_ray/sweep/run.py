@@ -64,6 +64,11 @@ from unirex_ray.tracking.store import (
 from unirex_ray.training.prepare import choose_precision
 from unirex_ray.training.trial import train_trial
 
+_OF_NEW_SEEDS = (
+    "sweep.seeds grows: of a configuration that was not selected by its seeds so far, only the new ones have weights; "
+    "where it comes out best, what exports or evaluates it says which are missing"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sweep:
@@ -173,6 +178,8 @@ def _begin(
     settings |= {WARM_START: known.sweep_id} if known else {}
     if stored is not None:
         folder.check(settings, stored, other_code=other_code)
+        if len(plan.config.sweep.seeds) > len(stored["settings"]["sweep.seeds"]):
+            console.print(_OF_NEW_SEEDS, markup=False, soft_wrap=True)
     else:
         open_store(uri)  # before Ray starts, and before there is a sweep to continue
     connect()

@@ -15,7 +15,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from unirex_ray.analysis.selection import Configuration, configurations, rank_variants
+from unirex_ray.analysis.selection import Configuration, Ranking, configurations, rank_variants
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights, score_population
 from unirex_ray.metrics.table import TrialMetrics, nrg_metrics
 from unirex_ray.sweep.searcher import (
@@ -271,11 +271,10 @@ class Schedule:
 
     def has_settled(self, method: str) -> bool:
         """Whether the configurations that came last have left a method's selected one where it was."""
-        if self._extent.patience is None:
+        patience = self._extent.patience
+        if patience is None:
             return False
-        ranking = rank_variants(self.configurations(method), self._extent.weights)
-        best = ranking.best
-        return best is not None and sum(c.index > best.index for c in ranking.order) >= self._extent.patience
+        return has_settled(rank_variants(self.configurations(method), self._extent.weights), patience)
 
     def _may_go_on(self) -> bool:
         """Whether a running trial may be selected, so that its method's search goes on."""
@@ -350,6 +349,14 @@ class Schedule:
         verdict = f"CNRG {own_score:.4f} at epoch {epoch}: rank {rank} of {len(scores)}, the best {kept} go on"
         record = replace(record, tags={**record.tags, f"{_RUNG}{epoch}": verdict})
         return record if rank <= kept else replace(record, status="stopped", reason=verdict)
+
+
+def has_settled(variants: Ranking, patience: int | None) -> bool:
+    """Whether so many complete configurations of a method have come behind its selected one."""
+    best = variants.best
+    if best is None or patience is None:
+        return False
+    return sum(configuration.index > best.index for configuration in variants.order) >= patience
 
 
 def _not_finite(metrics: TrialMetrics) -> str | None:

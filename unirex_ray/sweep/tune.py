@@ -44,7 +44,8 @@ _SETTINGS = {
 """Turn off Tune's own output, files and signal handlers: the sweep has its own."""
 
 # Tune hands AWS keys to its trials, which need none, by a way that writes them into Ray's logs.
-class_cache.ENV_VARS_TO_PROPAGATE = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+_propagated: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
+class_cache.ENV_VARS_TO_PROPAGATE = {name for name in _propagated if not name.startswith("AWS_")}
 
 _MANY = str(10**6)
 """Pending trials that Tune allows: how many there are is the driver's to decide, as nodes come and go."""

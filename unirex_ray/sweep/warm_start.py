@@ -22,6 +22,7 @@ _OF_THE_SEARCH = (
     "sweep.seed",
     "sweep.rungs",
     "sweep.reduction",
+    "sweep.patience",
     CODE_KEY,
     WARM_START,
 )

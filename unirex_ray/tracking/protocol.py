@@ -68,6 +68,9 @@ _LEAVES_NUMBERS_ALONE = (
 )
 """Beginnings of keys that are no part of a protocol."""
 
+_UNSAID = {("sweep.patience", "null")}
+"""What a setting that came later goes by: earlier sweeps have the same protocol."""
+
 Protocol = Mapping[str, str]
 """Every setting of a protocol by dotted key, as text."""
 
@@ -98,7 +101,7 @@ def protocol_of(settings: Mapping[str, Any]) -> Protocol:
     return {
         key: _text(value)
         for key, value in sorted(values.items())
-        if not key.startswith(_LEAVES_NUMBERS_ALONE) and key not in searched
+        if not key.startswith(_LEAVES_NUMBERS_ALONE) and key not in searched and (key, _text(value)) not in _UNSAID
     }
 
 
@@ -143,13 +146,14 @@ def protocol_line(settings: Mapping[str, Any]) -> str:
     layers = protocol.get("model.layers", "searched")
     budget = protocol["sweep.configurations"]
     budget = f"up to {budget} configurations" if budget.isdigit() else budget
+    patience = f" (patience {protocol['sweep.patience']})" if "sweep.patience" in protocol else ""
     code = protocol.get(CODE_KEY, "")
     mixed = f"; BEGUN BY OTHER CODE ({code})" if ", " in code else ""
     encoder = protocol.get("model.encoder", "searched") + ("" if layers == "null" else f" ({layers} layers)")
     return (
         f"protocol {protocol_hash(protocol)}: {protocol['data.name']}, {instances} instances (train/dev/test); "
         f"encoder {encoder}; epochs {numbers('train.epochs')}; K {numbers('loss.top_k_percents')}; "
-        f"seeds {numbers('sweep.seeds')}; {budget} per method{mixed}"
+        f"seeds {numbers('sweep.seeds')}; {budget} per method{patience}{mixed}"
     )
 
 

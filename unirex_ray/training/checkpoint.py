@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ LAST = "last.pt"
 BEST = "best.pt"
 RESULT = "result.json"
 CONFIG = "config.yaml"
+_PARTIAL = ".partial"
+_OBJECT_STORES = ("s3", "gcs", "abfs")
 
 
 def below(folder: str, name: str) -> str:
@@ -39,6 +42,7 @@ class CheckpointStore:
             uri = str(Path(uri).absolute())
         self._fs, self._root = fs.FileSystem.from_uri(uri)
         self.folder = uri
+        self._uploads = self._fs.type_name in _OBJECT_STORES
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file in place, atomically on a local file system."""
@@ -69,19 +73,21 @@ class CheckpointStore:
     def link(self, name: str, other: CheckpointStore, source: str) -> None:
         """Have another folder's file here as well, without its bytes a second time where the file system can do that.
 
+        Several processes may do so at once: one of them is the last.
+
         Raises:
             FileNotFoundError: where the other one has no such file.
         """
         self._fs.create_dir(self._root, recursive=True)
-        partial = Path(self.folder) / f"{name}.partial"
+        partial = Path(self.folder) / f"{name}.{secrets.token_hex(4)}{_PARTIAL}"
         try:
-            partial.unlink(missing_ok=True)
             os.link(Path(other.folder) / source, partial)
         except OSError:
             data = other.read(source)
             if data is None:
                 raise FileNotFoundError(f"{other.folder}/{source}") from None
-            self.write(name, data)
+            with self._replacing(name, partial.name) as stream:
+                stream.write(data)
         else:
             partial.replace(Path(self.folder) / name)
 
@@ -101,12 +107,25 @@ class CheckpointStore:
             raise
 
     @contextmanager
-    def _replacing(self, name: str) -> Iterator[Any]:
+    def _replacing(self, name: str, partial: str = "") -> Iterator[Any]:
+        """A stream to a file that is put in place when all has been written.
+
+        Args:
+            partial: its name before that; needed where others write the same file.
+        """
         self._fs.create_dir(self._root, recursive=True)
         path = f"{self._root}/{name}"
-        with self._fs.open_output_stream(f"{path}.partial", buffer_size=0) as stream:
+        if self._uploads:
+            # An object is there as a whole when its upload has ended, and to rename it is to copy it.
+            written = io.BytesIO()
+            yield written
+            with self._fs.open_output_stream(path) as stream:
+                stream.write(written.getbuffer())
+            return
+        beside = f"{self._root}/{partial or name + _PARTIAL}"
+        with self._fs.open_output_stream(beside, buffer_size=0) as stream:
             yield stream
-        self._fs.move(f"{path}.partial", path)
+        self._fs.move(beside, path)
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Read what `save` wrote, onto the CPU; None where there is none.

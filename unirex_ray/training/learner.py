@@ -36,7 +36,8 @@ from unirex_ray.training.step import (
     weighted_sum,
 )
 
-CHECK_EVERY = 50
+CHECK_EVERY = 10
+"""Steps between two looks at losses and clock, which make a GPU wait."""
 
 
 class TrainingError(RuntimeError):

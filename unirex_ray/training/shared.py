@@ -37,14 +37,13 @@ def train_or_adopt(trainer: StageTrainer) -> None:
     identity, files = stage_identity(setup.config, trainer.stage, setup.encoded.digest), trainer.files
     with stage_lock(trainer.runtime, folder, identity) as store:
         state.wait_s += time.perf_counter() - started
-        shared = files.take_shared(store, keep=trainer.is_last)
+        shared = files.take_shared(store)
         if shared is None:
             trainer.train()
-            files.share(store, trainer.model, state, keep=trainer.is_last)
+            files.share(store, trainer.model, state)
         else:
             trainer.adopt(*shared)
-            if trainer.is_last:
-                files.keep_shared(state)
+            files.keep_shared(state)
 
 
 def shared_stage(config: Config) -> Stage | None:

@@ -237,22 +237,18 @@ class TrialFiles:
                 if name.startswith(_BEST_OF) and name != kept:
                     self._store.delete(name)
 
-    def take_shared(self, store: CheckpointStore, *, keep: bool) -> tuple[Mapping[str, Tensor], int, int] | None:
+    def take_shared(self, store: CheckpointStore) -> tuple[Mapping[str, Tensor], int, int] | None:
         """Weights, epoch and number of tied epochs (0: not counted) that another's `share` left.
 
-        None where there are none, or they are damaged.
-
-        Args:
-            keep: whether they become this trial's best weights, see `keep_shared`. They lie on the disk once, and are
-                read from this trial's own folder, so that they are the same whatever others write.
+        None where there are none, or they are damaged. They are read from this trial's own folder, so that they are the
+        same for all workers, and for `keep_shared`, whatever others write.
         """
-        if keep:
-            if self._runtime.rank == 0:
-                with suppress(FileNotFoundError):
-                    self._store.link(_SHARED, store, BEST)
-            self._wait_for_first()
+        if self._runtime.rank == 0:
+            with suppress(FileNotFoundError):
+                self._store.link(_SHARED, store, BEST)
+        self._wait_for_first()
         try:
-            shared = self._store.load(_SHARED) if keep else store.load(BEST)
+            shared = self._store.load(_SHARED)
         except DamagedFileError as error:
             self._say_it_begins_anew(error)
             return None
@@ -265,16 +261,15 @@ class TrialFiles:
             self._store.move(_SHARED, _best_name(state))
         self._wait_for_first()
 
-    def share(self, store: CheckpointStore, model: RationaleModel, state: TrialState, *, keep: bool) -> None:
+    def share(self, store: CheckpointStore, model: RationaleModel, state: TrialState) -> None:
         """Put a stage's best weights, and which epoch of how many tied ones they are from, where other trials look.
 
-        Args:
-            keep: whether they are this trial's best weights as well, and lie on the disk once.
+        They are this trial's best weights as well, and lie on the disk once.
         """
-        own, name = (self._store, _best_name(state)) if keep else (store, BEST)
-        self._save(own, name, {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)})
-        if keep and self._runtime.rank == 0:
-            store.link(BEST, own, name)
+        content = {"model": model.state_dict(), "epoch": state.best_epoch, "tied": len(state.tied)}
+        self._save(self._store, _best_name(state), content)
+        if self._runtime.rank == 0:
+            store.link(BEST, self._store, _best_name(state))
 
     def finish(self, result: TrialResult, instances: bytes, state: TrialState, config: Config, card: ModelCard) -> None:
         """Leave results by instance, configuration and result beside the best weights; `result` returns it from now on.
@@ -423,5 +418,5 @@ def completed_card(store: CheckpointStore) -> ModelCard | None:
 def drop_weights(store: CheckpointStore, *, keep_best: bool) -> None:
     """Delete what nobody trains from any more, and the best weights unless they are wanted; the result stays."""
     for name in store.names():
-        if name == LAST or name.startswith(_BEST_OF) or (name == BEST and not keep_best):
+        if name.startswith((LAST, _BEST_OF, f"{BEST}.")) or (name == BEST and not keep_best):
             store.delete(name)
