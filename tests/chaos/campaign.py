@@ -7,6 +7,7 @@ checkout, with its packages installed; on a Linux machine, as root where a full 
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -47,12 +48,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=Path("chaos.jsonl"), help="default: %(default)s")
     parser.add_argument("--kinds", help="these alone, with commas between them; default: all")
-    parser.add_argument("--episode", type=int, help="this sweep of the campaign alone")
+    parser.add_argument("--sweep", metavar="SEED", help="that of this seed alone, as its results have it")
     parser.add_argument("--keep", type=Path, help="an empty folder for what the sweeps leave where something is wrong")
     options = parser.parse_args()
     kinds = options.kinds.split(",") if options.kinds else list(KINDS)
     if unknown := {*kinds} - {*KINDS}:
         parser.error(f"unknown kinds {', '.join(sorted(unknown))}; choose from {', '.join(KINDS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that its sweeps end with it
     known = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
     with tempfile.TemporaryDirectory(prefix="ray-") as ray, tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         root = (options.keep or Path(scratch)).absolute()
@@ -66,7 +68,7 @@ def main() -> None:
             try:
                 for episode in plan(options.seed, options.injections, kinds):
                     done = any(row["seed"] == episode.seed for row in known)
-                    if done or options.episode not in (None, episode.number):
+                    if done or options.sweep not in (None, episode.seed):
                         continue
                     began = time.monotonic()
                     rows, faults = disturb(place, episode, server)

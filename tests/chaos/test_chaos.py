@@ -11,8 +11,9 @@ from helpers.chaos_place import Place, Server, can_mount, small_disk
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray]
 
-SAMPLE = [name for name, kind in KINDS.items() if not kind.slow]
-EPISODES = plan(seed=1, injections=12, kinds=SAMPLE)
+QUICK = [name for name, kind in KINDS.items() if not kind.slow and not kind.needs_disk]
+DISKS = [name for name, kind in KINDS.items() if kind.needs_disk]
+EPISODES = [*plan(1163, 12, QUICK, together=4), *plan(2, len(DISKS), DISKS)]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,6 @@ class Injection:
         delay: seconds behind it.
     """
 
-    number: int
     kind: str
     share: float
     delay: float
@@ -41,7 +40,6 @@ class Injection:
 class Episode:
     """One sweep with its injections, in their order."""
 
-    number: int
     seed: str
     searcher: str
     injections: tuple[Injection, ...]
@@ -51,25 +49,35 @@ def plan(seed: int, injections: int, kinds: Sequence[str], *, together: int = 3)
     """Every kind equally often, in random order, at random moments.
 
     Args:
-        together: injections of one sweep.
+        together: injections of one sweep, at most.
     """
     draw, order = random.Random(seed), list[str]()
     while len(order) < injections:
         order += draw.sample(kinds, len(kinds))
-    episodes = []
-    for number, first in enumerate(range(0, injections, together)):
-        chosen = order[first : min(first + together, injections)]
+    del order[injections:]
+    episodes: list[Episode] = []
+    while order:
+        chosen = _next_ones(order, together)
         drawn = []
         for place, kind in enumerate(chosen):
-            share = round(0.9 * (place + draw.random()) / len(chosen), 3)
+            share = 0.9 * (place + draw.random()) / len(chosen)
             at_start = place == 0 and draw.random() < 0.2
             delay = draw.uniform(0, 6) if at_start else draw.uniform(0, 0.4)
-            drawn.append(
-                Injection(number=first + place, kind=kind, share=0 if at_start else share, delay=round(delay, 2))
-            )
-        searcher = ("grid", "random")[number % 2]
-        episodes.append(Episode(number=number, seed=f"{seed}-{number}", searcher=searcher, injections=tuple(drawn)))
+            drawn.append(Injection(kind=kind, share=0 if at_start else round(share, 3), delay=round(delay, 2)))
+        number, searcher = len(episodes), ("grid", "random")[len(episodes) % 2]
+        episodes.append(Episode(seed=f"{seed}-{number}", searcher=searcher, injections=tuple(drawn)))
     return episodes
+
+
+def _next_ones(order: list[str], most: int) -> list[str]:
+    """Take kinds from the front that go together: a sweep has a server, or a database of its own."""
+    chosen: list[str] = []
+    for kind in [*order]:
+        tracked = {KINDS[other].tracking for other in (*chosen, kind)} - {"any"}
+        if len(chosen) < most and len(tracked) < 2:
+            chosen.append(kind)
+            order.remove(kind)
+    return chosen
 
 
 def disturb(place: Place, episode: Episode, server: Server | None) -> tuple[list[dict], list[str]]:
@@ -80,9 +88,9 @@ def disturb(place: Place, episode: Episode, server: Server | None) -> tuple[list
     """
     reference = place.reference(episode.searcher)
     kinds = {injection.kind: KINDS[injection.kind] for injection in episode.injections}
-    home = place.root / f"episode-{episode.number}"
+    home = place.root / f"episode-{episode.seed}"
     home.mkdir()
-    server = server if any(kind.needs_server for kind in kinds.values()) else None
+    server = server if any(kind.tracking == "server" for kind in kinds.values()) else None
     if server is not None:
         server.start()
     with small_disk(home, 48) if any(kind.needs_disk for kind in kinds.values()) else nullcontext():
@@ -99,6 +107,8 @@ def disturb(place: Place, episode: Episode, server: Server | None) -> tuple[list
         if not faults:
             database = server.database if server else sweep.out / "mlflow.db"
             faults = Remains(home, database).faults(reference) + _taken_for_whole(sweep)
+        if server is not None:
+            server.stop()
         if faults and home.is_mount():
             shutil.copytree(home, place.root / f"{home.name}-faulty", ignore_dangling_symlinks=True)
     if not faults:

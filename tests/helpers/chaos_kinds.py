@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from helpers.chaos_place import CHECKOUT, Place, Run, Server, fill, kill, processes
 
@@ -79,11 +80,12 @@ class Kind:
 
     Attributes:
         act: does it, while a run is going on; None where there was nothing to do it to.
+        tracking: what the sweep has to be recorded with: a server, or a database of its own.
         slow: whether it costs a minute or more, so that it is left out where time is short.
     """
 
     act: Callable[[Disturbed], str | None]
-    needs_server: bool = False
+    tracking: Literal["any", "server", "own"] = "any"
     needs_disk: bool = False
     needs_clock: bool = False
     slow: bool = False
@@ -303,9 +305,9 @@ KINDS: dict[str, Kind] = {
     "SIGHUP": Kind(act=_signals(signal.SIGHUP)),
     "a second sweep": Kind(act=_second),
     "clock jump": Kind(act=_clock, needs_clock=True),
-    "server paused": Kind(act=_paused, needs_server=True),
-    "server restarted": Kind(act=_restarted, needs_server=True),
-    "server away": Kind(act=_away, needs_server=True, slow=True),
+    "server paused": Kind(act=_paused, tracking="server"),
+    "server restarted": Kind(act=_restarted, tracking="server"),
+    "server away": Kind(act=_away, tracking="server", slow=True),
     "disk full: output": Kind(act=_full(lambda sweep: sweep.home), needs_disk=True),
     "disk full: temporary": Kind(act=_full(lambda sweep: sweep.place.ray), needs_disk=True),
     "disk full: cache": Kind(act=_cache_full, needs_disk=True),
@@ -318,6 +320,6 @@ KINDS: dict[str, Kind] = {
     "cache damaged": Kind(act=_cache_damaged),
     "journal torn": Kind(act=_torn),
     "journal changed": Kind(act=_changed_journal),
-    "mlflow.db deleted": Kind(act=_database_gone),
-    "mlflow.db damaged": Kind(act=_database_damaged, slow=True),
+    "mlflow.db deleted": Kind(act=_database_gone, tracking="own"),
+    "mlflow.db damaged": Kind(act=_database_damaged, tracking="own", slow=True),
 }
