@@ -27,7 +27,6 @@ from helpers.tiny import save_encoder, tiny_corpus
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRIALS = 12
 RUN_SECONDS, _ENDED_SECONDS = 300, 90
-_NUMBERS = "train.learning_rate"
 _CLOCK = '''"""Every Python process of a sweep sees the clock jump once a file says by how much."""
 import os, time
 _real, _file, _known = time.time, os.environ["CHAOS_CLOCK"], [0.0, 0.0]
@@ -80,7 +79,7 @@ class Place:
         self._write_corpus(root / "corpus")
         spaces = {"grid": {"choice": [2e-3, 3e-3, 6e-3]}, "random": {"log_uniform": [1.5e-3, 6e-3]}}
         for searcher, domain in spaces.items():
-            (root / f"{searcher}.yaml").write_text(yaml.safe_dump({"parameters": {_NUMBERS: domain}}))
+            (root / f"{searcher}.yaml").write_text(yaml.safe_dump({"parameters": {"train.learning_rate": domain}}))
         self._references: dict[str, Remains] = {}
         self._runs: list[Run] = []
 
@@ -183,10 +182,15 @@ class Place:
 
 
 class Run:
-    """A command in a session of its own."""
+    """A command in a session of its own.
+
+    Attributes:
+        began, ended: when, in seconds; 0 before its end was seen.
+        session: its number, which all its processes share.
+    """
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self.began, self._ended, self._log = time.monotonic(), 0.0, log
+        self.began, self.ended, self._log = time.monotonic(), 0.0, log
         with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as errors:
             self._process = subprocess.Popen(
                 command, env=environment, start_new_session=True, stdout=out, stderr=errors, stdin=subprocess.DEVNULL
@@ -196,14 +200,9 @@ class Run:
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
         code = self._process.poll()
-        if code is not None and not self._ended:
-            self._ended = time.monotonic()
+        if code is not None and not self.ended:
+            self.ended = time.monotonic()
         return code
-
-    @property
-    def ended(self) -> float:
-        """When its end was seen, in seconds of the monotonic clock."""
-        return self._ended
 
     def wait(self, seconds: float = RUN_SECONDS) -> int | None:
         """Its exit code; None where it takes longer."""
@@ -241,7 +240,7 @@ class Server:
         self._command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
         self._command += [
             f"--backend-store-uri=sqlite:///{self.database}",
-            f"--artifacts-destination={folder / 'files'}",
+            f"--artifacts-destination={folder / 'mlartifacts'}",
         ]
         self._run: Run | None = None
 
@@ -321,6 +320,14 @@ class Remains:
                 found[tags["trial_id"].replace(self._sweep_id, "SWEEP")] = values
         return found
 
+    def artifacts(self) -> dict[str, set[str]]:
+        """Names of the files in MLflow by trial; those of the sweep's own run under an empty name."""
+        found = {}
+        for run, (_, tags) in self.runs.items():
+            files = self._database.parent.glob(f"mlartifacts/*/{run}/artifacts/*")
+            found[tags.get("trial_id", "").replace(self._sweep_id, "SWEEP")] = {file.name for file in files}
+        return found
+
     def epochs_twice(self) -> list[str]:
         """Metrics of epochs that are there more than once."""
         runs = ", ".join(f"'{run}'" for run in self.runs)
@@ -354,6 +361,9 @@ class Remains:
             own = self.metrics().get(trial, {})
             differ = [key for key, values in metrics.items() if own.get(key) != values]
             expect(not differ, f"{trial} in MLflow: {', '.join(f'{k} {own.get(k)}' for k in differ[:3])}")
+        ours, wanted = self.artifacts(), reference.artifacts()
+        lacking = [f"{trial}: {sorted(names ^ ours.get(trial, set()))}" for trial, names in wanted.items()]
+        expect(ours == wanted, f"files in MLflow: {lacking[:2]}")
         expect(not self.epochs_twice(), f"twice: {self.epochs_twice()[:3]}")
         return found
 
