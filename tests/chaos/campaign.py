@@ -1,7 +1,9 @@
-"""Disturb sweeps for long, and tell what came of it: `python tests/chaos/campaign.py --injections=100 --results=FILE`.
+"""Disturb sweeps for long, and tell what came of it.
 
-The file gets a line per injection as they come; the same command goes on behind those that it has. From the root of a
-checkout, with its packages installed; on a Linux machine, as root where a full disk is to be tried.
+    PYTHONPATH=.:tests python tests/chaos/campaign.py --injections=100 --results=FILE
+
+The file gets a line per injection as they come; the same command goes on behind those that it has. On Linux, and as
+root where full disks are to be tried.
 """
 
 import argparse
@@ -14,12 +16,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT)]
-
-from helpers.chaos import disturb, plan  # noqa: E402
-from helpers.chaos_kinds import KINDS  # noqa: E402
-from helpers.chaos_place import Place, Server, can_mount, small_disk  # noqa: E402
+from helpers.chaos import disturb, plan
+from helpers.chaos_kinds import KINDS
+from helpers.chaos_place import Place, Server, can_mount, small_disk
 
 
 def table(rows: list[dict]) -> str:

@@ -123,6 +123,8 @@ def _run_to_the_end(sweep: Disturbed, episode: Episode, lines: int) -> list[dict
         sweep.expected = []
         run = sweep.place.start(sweep.command, sweep.environment, f"{sweep.home.name}-{len(sweep.runs)}")
         sweep.runs.append(run)
+        if sweep.runs[1:] and sweep.draw.random() < 0.7:  # else a moment that has passed would always be its start
+            again_at = max(again_at, sweep.written() + sweep.draw.randint(2, 8))
         while run.poll() is None and time.monotonic() - run.began < RUN_SECONDS:
             if pending and sweep.written() >= max(round(pending[0].share * lines), again_at):
                 time.sleep(pending[0].delay)
@@ -146,7 +148,7 @@ def _run_to_the_end(sweep: Disturbed, episode: Episode, lines: int) -> list[dict
             sweep.needs_sync = True
             break
     else:
-        sweep.faults.append(f"not complete after {len(sweep.runs)} runs: {sweep.run.saw()}")
+        sweep.faults = sweep.faults or [f"not complete after {len(sweep.runs)} runs: {sweep.run.saw()}"]
     if sweep.needs_sync:
         uri = [f"--tracking.uri={sweep.server.uri}"] if sweep.server else []
         synced = sweep.job("sync", f"--output={sweep.out}", *uri)
