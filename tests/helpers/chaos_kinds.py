@@ -166,7 +166,7 @@ def _full(folder: Callable[[Disturbed], Path]) -> Callable[[Disturbed], str]:
     def act(sweep: Disturbed) -> str:
         sweep.expected.append("No space left on device")
         ballast, began = fill(folder(sweep)), time.monotonic()
-        while sweep.run.poll() is None and time.monotonic() - began < 30:
+        while sweep.run.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.1)
         ballast.unlink()
         return f"for {time.monotonic() - began:.1f} s"

@@ -63,6 +63,12 @@ def kill(numbers: list[int] | dict[int, str], with_signal: signal.Signals = sign
             os.kill(number, with_signal)
 
 
+def _heed_signals() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would whatever it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Place:
     """A folder for sweeps, with what all of them read; `root` holds no sweep yet.
 
@@ -193,7 +199,13 @@ class Run:
         self.began, self.ended, self._log = time.monotonic(), 0.0, log
         with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as errors:
             self._process = subprocess.Popen(
-                command, env=environment, start_new_session=True, stdout=out, stderr=errors, stdin=subprocess.DEVNULL
+                command,
+                env=environment,
+                start_new_session=True,
+                stdout=out,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=_heed_signals,
             )
         self.session = self._process.pid
 
