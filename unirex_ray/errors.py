@@ -64,7 +64,8 @@ def exit_on_user_error(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        where = f" at {error.filename!r}" if error.filename else ""
+        # Writing to an open file names none: Ray's temporary folder may be the full one while the output has room.
+        where = f" at {error.filename!r}" if error.filename else " (the output's, or that of temporary files)"
         print(
             f"error: the disk is full{where}: free some space, and repeat the command (a sweep with --resume)",
             file=sys.stderr,

@@ -142,6 +142,11 @@ def test_a_cluster_that_answers_again_is_not_lost(monkeypatch: pytest.MonkeyPatc
             "\nstopped by SIGTERM after 2 of 6",
         ),
         (KeyboardInterrupt(), 130, "\nstopped by Ctrl-C\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "error: the disk is full (the output's, or that of temporary files)",
+        ),
         (OSError(28, "No space left on device", "/x/y"), 1, "error: the disk is full at '/x/y': free some space, and"),
     ],
 )
