@@ -152,6 +152,21 @@ def test_whoever_opens_a_sweep_again_goes_on_with_its_trials_without_opening_the
         opened().finish_trial("s9-gone", "completed", metrics=TrialMetrics())
 
 
+@pytest.mark.parametrize("always", ["task_score", "loss"])
+def test_an_epoch_that_measured_less_than_others_is_logged_once_as_well(
+    store: MlflowStore, sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, always: str
+) -> None:
+    run_id = sweep.open_trial(spec(), params={}, tags={})
+    epochs = [{always: 50.0}, {always: 60.0, "auprc": 1.0, "token_f1": 2.0, "accuracy": 3.0, "macro_f1": 4.0}]
+    for number, dev in enumerate(epochs, start=1):
+        sweep.log_epoch(spec().trial_id, number, TrialMetrics(dev=dev))
+    again = store.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
+    again.as_of(time.time() + 60)  # else MLflow itself would drop what is equal
+    for number, dev in enumerate(epochs, start=1):
+        again.log_epoch(spec().trial_id, number, TrialMetrics(dev=dev))
+    assert [m.step for m in MlflowClient(uri).get_metric_history(run_id, f"epoch/dev/{always}")] == [1, 2]
+
+
 def test_artifacts_lie_next_to_the_database(
     sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from mlflow.entities import Run
 
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.metrics.table import TASK_SCORE, TrialMetrics
 from unirex_ray.tracking import trial_table
 from unirex_ray.tracking.mlflow_connect import Experiment
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
@@ -201,11 +201,15 @@ class MlflowSweep:
 
     def _logged_epochs(self, run: Run) -> set[tuple[str, int]]:
         """Prefix and number of every epoch of every stage."""
-        first_keys = {re.match(rf"{_EPOCH}|{_STAGE}[^/]+/|", key)[0]: key for key in run.data.metrics}  # type: ignore[index]
+        keys: dict[str, list[str]] = {}
+        for key in run.data.metrics:
+            if found := re.match(rf"{_EPOCH}|{_STAGE}[^/]+/", key):
+                keys.setdefault(found[0], []).append(key)
         return {
             (prefix, metric.step)
-            for prefix, key in first_keys.items()
-            if prefix
+            for prefix, logged in keys.items()
+            # What explains is not measured in every epoch.
+            for key in [key for key in logged if key == f"{prefix}dev/{TASK_SCORE.key}"] or logged
             for metric in self._runs.client.get_metric_history(run.info.run_id, key)
         }
 
