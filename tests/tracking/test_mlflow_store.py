@@ -294,6 +294,17 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         MlflowStore(f"sqlite:///{tmp_path}/notes.txt/mlflow.db")
 
 
+def test_a_database_that_fails_prints_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on a full disk: whoever delivers says it in a line."""
+    file = tmp_path / "mlflow.db"
+    sweep = MlflowStore(f"sqlite:///{file}").open_sweep(experiment="e", sweep_id="s", seeds=(0,), params={}, tags={})
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("drop table runs")
+    with pytest.raises(MlflowException, match="no such table"):
+        sweep.open_trial(spec(), params={}, tags={})
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_deleted_experiment_names_the_remedy(store: MlflowStore, uri: str, request: pytest.FixtureRequest) -> None:
     client = MlflowClient(uri)
     deleted = client.create_experiment(request.node.name)
