@@ -284,7 +284,7 @@ def test_kill_the_driver_and_resume(searcher: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("end", "code"), [("SIGTERM", 143), ("raylet", 1)])
+@pytest.mark.parametrize(("end", "code"), [("SIGTERM", 143), ("raylet", 1), ("gcs_server", 1)])
 def test_a_sweep_that_is_stopped_leaves_no_run_open_and_says_how_to_go_on(end: str, code: int, tmp_path: Path) -> None:
     space_file, output = tmp_path / "space.yaml", tmp_path / "out"
     space_file.write_text(yaml.safe_dump(KILL_SPACE))
@@ -292,18 +292,20 @@ def test_a_sweep_that_is_stopped_leaves_no_run_open_and_says_how_to_go_on(end: s
     environment = {**os.environ, "PYTHONPATH": with_helpers(), "FAKE_EPOCH_SECONDS": "0.5"}
     with (tmp_path / "errors.txt").open("w") as errors:
         driver = subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True, stderr=errors)
-    events, deadline = output / "events.txt", time.monotonic() + 120
-    while not (events.exists() and "end " in events.read_text()):
+    # A cluster may go before the first trial, when Tune has not begun to look for signals and losses.
+    file, word = (output / "journal.jsonl", "sweep") if end == "gcs_server" else (output / "events.txt", "end ")
+    deadline = time.monotonic() + 120
+    while not (file.exists() and word in file.read_text()):
         assert driver.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.05)
-    if end == "raylet":
-        subprocess.run(["pkill", "-KILL", "-P", str(driver.pid), "-x", "raylet"], check=True)
+        time.sleep(0.01)
+    if end in ("raylet", "gcs_server"):
+        subprocess.run(["pkill", "-KILL", "-P", str(driver.pid), "-x", end], check=True)
     else:
         driver.send_signal(signal.Signals[end])
     assert driver.wait(60) == code
     *_, told, go_on = (tmp_path / "errors.txt").read_text().splitlines()
-    why = "stopped, as its Ray cluster does not answer any more" if end == "raylet" else "stopped by"
+    why = "stopped, as its Ray cluster does not answer any more" if code == 1 else "stopped by"
     assert told.startswith(why)
     assert told.endswith(" of 12 trials")
     assert go_on == f"go on with: python {shlex.join(command)} --resume"

@@ -76,6 +76,25 @@ def fit(
     Raises:
         StoppedError: for a signal, and what `stop` says.
     """
+    # From here on: Tune asks the cluster long before its first round, and would wait a minute for one that is gone.
+    with cluster_watched(cluster_answers, stop, on_loss):
+        tuner = _tuner(driver, corpus, train_function, placement, name, scratch, max_failures, stop)
+        for library in ("ray.tune", "ray.train"):
+            logging.getLogger(library).setLevel(logging.ERROR)
+        with signals_noted(stop):
+            tuner.fit()
+
+
+def _tuner(
+    driver: Driver,
+    corpus: Corpus,
+    train_function: TrainFunction,
+    placement: Placement,
+    name: str,
+    scratch: str,
+    max_failures: int,
+    stop: Stop,
+) -> tune.Tuner:
     shared, selector = [ray.put(corpus)], selector_of(placement)
     if placement.worker is None:
         trainable = tune.with_parameters(run_in_actor, corpus=shared, train_function=train_function)
@@ -90,7 +109,7 @@ def fit(
         )
         trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
     os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(trainable, place_on(selector, placement.trial)),
         tune_config=tune.TuneConfig(
             search_alg=TuneSearcherAdapter(driver, stop),
@@ -109,10 +128,6 @@ def fit(
             verbose=0,
         ),
     )
-    for library in ("ray.tune", "ray.train"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    with signals_noted(stop), cluster_watched(cluster_answers, stop, on_loss):
-        tuner.fit()
 
 
 def place_on(selector: Mapping[str, str], resources: Resources) -> tune.PlacementGroupFactory:
