@@ -164,7 +164,7 @@ def _away(sweep: Disturbed) -> str:
 
 def _full(folder: Callable[[Disturbed], Path]) -> Callable[[Disturbed], str]:
     def act(sweep: Disturbed) -> str:
-        sweep.expected.append("No space left on device")
+        sweep.expected += ["No space left on device", "database or disk is full"]
         ballast, began = fill(folder(sweep)), time.monotonic()
         while sweep.run.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.1)
