@@ -79,8 +79,9 @@ def fit(
     # From here on: Tune asks the cluster long before its first round, and would wait a minute for one that is gone.
     with cluster_watched(cluster_answers, stop, on_loss):
         tuner = _tuner(driver, corpus, train_function, placement, name, scratch, max_failures, stop)
-        for library in ("ray.tune", "ray.train"):
-            logging.getLogger(library).setLevel(logging.ERROR)
+        # Tune prints the traceback of a snapshot that a full disk does not take, and that nobody reads.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
         with signals_noted(stop):
             tuner.fit()
 
