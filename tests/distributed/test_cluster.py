@@ -10,7 +10,7 @@ from ray.exceptions import AuthenticationError
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.distributed.cluster import check_cluster, connect, place, trials_at_once
-from unirex_ray.errors import UserError
+from unirex_ray.errors import StoppedError, UserError
 from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.space import parse_space
 
@@ -263,4 +263,22 @@ def test_a_cluster_that_others_could_reach_is_not_started(monkeypatch: pytest.Mo
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "192.0.2.2")
     monkeypatch.setattr("ray.init", lambda **options: pytest.fail("started"))
     with pytest.raises(UserError, match=r"would listen on 192\.0\.2\.2.*RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"):
+        connect()
+
+
+def test_a_cluster_of_ones_own_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: BaseException) -> None:
+        def init(**_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("ray.init", init)
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("unirex_ray.distributed.cluster._require_loopback", lambda: None)
+    fail(Exception("Timed out waiting for file\n gcs_server_port"))
+    with pytest.raises(UserError, match=r"no Ray cluster could be started .*for file gcs_server_port\); repeat"):
+        connect()
+    fail(StoppedError("stopped by SIGTERM", exit_code=143))
+    with pytest.raises(StoppedError):
         connect()

@@ -1,6 +1,5 @@
 """What only MLflow shows: its own status, nesting, artifacts, and bad addresses."""
 
-import logging
 import socket
 import sqlite3
 import subprocess
@@ -253,17 +252,6 @@ def test_a_secret_in_an_address_is_refused_and_not_shown(given: str) -> None:
 def test_other_addresses_are_refused(bad: str) -> None:
     with pytest.raises(UserError, match=r"tracking\.uri must be sqlite:///FILE"):
         MlflowStore(bad)
-
-
-def test_a_database_that_fails_prints_no_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("DROP TABLE experiments")
-    logging.getLogger("mlflow.store.db.utils").addHandler(caplog.handler)
-    with pytest.raises(MlflowException, match="no such table: experiments"):
-        store.sweeps("reviews")
-    logging.getLogger("mlflow.store.db.utils").removeHandler(caplog.handler)
-    assert not caplog.records
 
 
 def test_an_unreachable_server_is_one_line_in_seconds() -> None:

@@ -19,7 +19,7 @@ import torch
 from ray.exceptions import AuthenticationError
 
 from unirex_ray.config import Config, custom_resource
-from unirex_ray.errors import UserError, one_line
+from unirex_ray.errors import StoppedError, UserError, one_line
 
 _DRIVER_CPUS, _WORKER_SPARES = 0.001, 0.01
 """CPUs of the process of a trial with several workers, which only waits for them, and what each worker leaves for such
@@ -60,7 +60,8 @@ def connect() -> None:
     A submitted job and a process with `RAY_ADDRESS` belong to a cluster. An existing connection is kept.
 
     Raises:
-        UserError: if no cluster answers at `RAY_ADDRESS`; if a cluster on this machine would be reachable from others.
+        UserError: if no cluster answers at `RAY_ADDRESS`; if none can be started on this machine, or only one that
+            others could reach.
     """
     address = os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
@@ -77,13 +78,21 @@ def connect() -> None:
             ) from None
         return
     _require_loopback()
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        dashboard_host="127.0.0.1",
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    except StoppedError:
+        raise
+    except Exception as error:  # Ray raises all kinds where one of its processes does not come up, or goes at once
+        raise UserError(
+            f"no Ray cluster could be started on this machine ({one_line(error, 200)}); "
+            "repeat the command, or name a cluster in RAY_ADDRESS"
+        ) from None
 
 
 def check_cluster(config: Config) -> None:
