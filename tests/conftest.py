@@ -19,7 +19,7 @@ settings.load_profile("shared")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Everything runs in two processes, of which one has the tests on clusters; some folders or files in one."""
+    """Everything runs in two processes, one of which has the tests on clusters; some folders or files in one."""
     if config.args != config.getini("testpaths"):
         return 0
     config.option.dist = "loadgroup"
@@ -27,11 +27,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Clusters start one after the other, and first, as they take longest."""
+    """Clusters start one after the other, and first, as they take longest; disturbed sweeps are the other process'."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
         if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+            item.add_marker(pytest.mark.xdist_group("chaos" if item.get_closest_marker("chaos") else "ray"))
 
 
 def pytest_collection() -> None:

@@ -126,7 +126,7 @@ def _power(sweep: Disturbed) -> str:
 def _second(sweep: Disturbed) -> str:
     second = sweep.job("sweep", command=sweep.command)
     code, errors = second.wait(), second.errors()
-    if sweep.run.poll() is None and (code != 2 or "another process runs a sweep in" not in errors):
+    if sweep.run.poll() is None and (code != 2 or f"pid {sweep.run.session}," not in errors):
         sweep.faults.append(f"a second sweep ended with {code}: {second.saw()}")
     return f"exit code {code}: {errors.strip()[:90]}"
 
@@ -164,7 +164,7 @@ def _away(sweep: Disturbed) -> str:
 
 def _full(folder: Callable[[Disturbed], Path]) -> Callable[[Disturbed], str]:
     def act(sweep: Disturbed) -> str:
-        sweep.expected += ["No space left on device", "database or disk is full"]
+        sweep.expected += ["No space left on device", "database or disk is full", "which is too little"]
         ballast, began = fill(folder(sweep)), time.monotonic()
         while sweep.run.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.1)

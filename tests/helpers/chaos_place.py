@@ -327,7 +327,10 @@ class Remains:
                 rows = self._query("select key, value from metrics where run_uuid = ? order by timestamp", run)
                 values: dict[str, tuple[float, ...]] = {}
                 for key, value in rows:
-                    if key.startswith(("dev/", "test/")):
+                    # What tied epochs would have given is not measured where another trial trained the stage.
+                    if key.startswith(("dev/", "test/")) and not (
+                        key.startswith("dev/tied_") and key.endswith("_range")
+                    ):
                         values[key] = (*values.get(key, ()), value)
                 found[tags["trial_id"].replace(self._sweep_id, "SWEEP")] = values
         return found
