@@ -16,7 +16,9 @@ from typing import Any
 import ray
 import ray.util
 import torch
+from ray.core.generated import gcs_pb2
 from ray.exceptions import AuthenticationError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from unirex_ray.config import Config, custom_resource
 from unirex_ray.errors import StoppedError, UserError, one_line
@@ -154,6 +156,20 @@ def selector_of(placement: Placement) -> dict[str, str]:
         return {}
     head = next(node for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"])
     return {"ray.io/node-id": f"!{head['NodeID']}"}
+
+
+def free_places_of_the_dead() -> None:
+    """Remove this job's placement groups whose creator is dead: the controller of a Ray Train group, with its node.
+
+    Ray Train leaves that to an actor that asks Ray's dashboard, which not every cluster has; Ray itself waits for the
+    end of the job, and a trial that goes on elsewhere would wait for these places for ever.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    for group in map(gcs_pb2.PlacementGroupTableData.FromString, table):
+        of_actor = group.creator_job_id.hex() == job and not ray.ActorID(group.creator_actor_id).is_nil()
+        if of_actor and group.creator_actor_dead and group.state != gcs_pb2.PlacementGroupTableData.REMOVED:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def cluster_answers() -> bool:

@@ -24,6 +24,7 @@ from unirex_ray.distributed.cluster import (
     Placement,
     Resources,
     cluster_answers,
+    free_places_of_the_dead,
     place_waited_for,
     selector_of,
 )
@@ -46,6 +47,8 @@ _SETTINGS = {
 # Tune hands AWS keys to its trials, which need none, by a way that writes them into Ray's logs.
 _propagated: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
 class_cache.ENV_VARS_TO_PROPAGATE = {name for name in _propagated if not name.startswith("AWS_")}
+
+_FREE_SECONDS = 5.0
 
 _MANY = str(10**6)
 """Pending trials that Tune allows: how many there are is the driver's to decide, as nodes come and go."""
@@ -124,7 +127,14 @@ def _tuner(
         run_config=tune.RunConfig(
             name=name,
             storage_path=scratch,
-            callbacks=[TuneCallbackAdapter(driver, stop, "a node beside the head" if selector else "a node")],
+            callbacks=[
+                TuneCallbackAdapter(
+                    driver,
+                    stop,
+                    "a node beside the head" if selector else "a node",
+                    groups=placement.worker is not None,
+                )
+            ],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),
@@ -208,15 +218,19 @@ class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
     """The driver as Tune's callback, which checks `stop` in each round; replaces the one that prints."""
 
-    def __init__(self, driver: Driver, stop: Stop, place: str) -> None:
+    def __init__(self, driver: Driver, stop: Stop, place: str, *, groups: bool = False) -> None:
         super().__init__()
-        self._driver, self._stop, self._place = driver, stop, place
+        self._driver, self._stop, self._place, self._groups = driver, stop, place, groups
         self._pending_since: dict[str, float] = {}
+        self._frees_at = 0.0
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
         self._stop.look_at_the_clock()
         self._stop.check()
+        if self._groups and time.monotonic() >= self._frees_at:
+            self._frees_at = time.monotonic() + _FREE_SECONDS
+            free_places_of_the_dead()
         now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
         since = self._pending_since
         self._pending_since = {name: since.get(name, now) for name in pending}
