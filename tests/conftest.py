@@ -27,11 +27,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Clusters start one after the other, and first, as they take longest; disturbed sweeps are the other process'."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """Clusters start one after the other, and first, as they take longest; disturbed sweeps when all else has run."""
+    items.sort(key=lambda item: (not item.get_closest_marker("ray"), bool(item.get_closest_marker("chaos"))))
     for item in items:
         if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("chaos" if item.get_closest_marker("chaos") else "ray"))
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 def pytest_collection() -> None:
