@@ -20,15 +20,13 @@ settings.load_profile("shared")
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Everything runs in two processes, one of which has the tests on clusters; some folders or files in one."""
-    if config.args != config.getini("testpaths"):
-        return 0
-    config.option.dist = "loadgroup"
-    return 2
+    return 2 if config.args == config.getini("testpaths") else 0
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Clusters start one after the other, and first, as they take longest; disturbed sweeps when all else has run."""
-    items.sort(key=lambda item: (not item.get_closest_marker("ray"), bool(item.get_closest_marker("chaos"))))
+    """Clusters start one after the other, and first, as they take longest."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))
