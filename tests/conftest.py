@@ -18,20 +18,6 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Everything runs in two processes, one of which has the tests on clusters; some folders or files in one."""
-    return 2 if config.args == config.getini("testpaths") else 0
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Clusters start one after the other, and first, as they take longest."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 def pytest_collection() -> None:
     """Search for no garbage while the libraries are imported: what they make stays."""
     gc.disable()
