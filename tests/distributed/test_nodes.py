@@ -42,7 +42,7 @@ def test_two_workers_on_two_nodes_while_nodes_join_and_leave(tmp_path: Path) -> 
     assert most == {"before": 1, "after": 2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_cluster_that_scales_from_zero_is_asked_for_nodes_and_trials_wait_for_them(tmp_path: Path) -> None:
     """Ray's own autoscaler sees trials that wait; it may start two nodes for the three of them."""
@@ -53,7 +53,7 @@ def test_a_cluster_that_scales_from_zero_is_asked_for_nodes_and_trials_wait_for_
     assert "completed {'completed': 4} nodes: 2" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_trials_share_gpus_and_keep_off_the_head_and_off_a_node_that_is_drained(tmp_path: Path) -> None:
     printed = run(shares, str(tmp_path))

@@ -54,6 +54,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         server.wait()
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_two_sweeps_are_recorded_by_one_server_in_one_database(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
