@@ -205,7 +205,8 @@ def test_weights_that_the_sweep_did_not_keep_are_explained_with_the_command_that
     store.write(CONFIG, to_yaml(Config(output="elsewhere")).encode())
     line = refused()
     assert (
-        "keeps those of each method's selected configuration and Pareto front (sweep.keep_weights=all: of all)" in line
+        "keeps those that some weights of NRG may select, by the seeds that it has (sweep.keep_weights=all: of all)"
+        in line
     )
     job, given, output = shlex.split(line.partition("train it again: python ")[2].replace("--config ", "--config="))
     assert (job, output) == ("jobs/train.py", f"--output={store.folder}-again")

@@ -187,10 +187,10 @@ def test_a_checkpoint_and_its_best_weights_are_a_pair_wherever_a_kill_comes(tmp_
 def test_a_damaged_shared_stage_is_trained_again(tmp_path: Path) -> None:
     files, stage = TrialFiles(LocalRuntime(tmp_path / "trial"), "id"), CheckpointStore(tmp_path / "stage")
     stage.save(BEST, {"model": {}, "epoch": 2, "tied": 1})
-    assert files.load_shared(stage) == ({}, 2, 1)
+    assert files.take_shared(stage) == ({}, 2, 1)
     flipped(tmp_path / "stage" / BEST, tmp_path)
     torn(tmp_path / "stage" / BEST, tmp_path)
-    assert files.load_shared(stage) is None
+    assert files.take_shared(stage) is None
 
 
 def test_best_weights_of_another_trial_are_no_pair(tmp_path: Path) -> None:
