@@ -214,3 +214,4 @@ def test_a_storage_that_cannot_be_written_is_refused_before_anything_else(
 def test_a_uri_keeps_its_options_behind_the_folder() -> None:
     assert below("s3://bucket/a/?region=x&scheme=http", "t") == "s3://bucket/a/t?region=x&scheme=http"
     assert below("/a/b", "t") == "/a/b/t"
+    assert below("/what now?/b", "t") == "/what now?/b/t"

@@ -26,7 +26,7 @@ _OBJECT_STORES = ("s3", "gcs", "abfs")
 
 def below(folder: str, name: str) -> str:
     """A folder within another one, which may be a URI with options behind a `?`."""
-    place, mark, options = folder.partition("?")
+    place, mark, options = folder.partition("?") if "://" in folder else (folder, "", "")
     return f"{place.rstrip('/')}/{name}{mark}{options}"
 
 
