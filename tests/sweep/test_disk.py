@@ -10,14 +10,16 @@ import pytest
 from helpers.tiny import tiny_config, tiny_corpus
 
 from unirex_ray.analysis.selection import configurations
-from unirex_ray.config import Config
+from unirex_ray.config import Config, ModelConfig
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
+from unirex_ray.models.encoder import Encoder
 from unirex_ray.sweep.disk import DiskPlan, SelectableWeights, check_disk, disk_plan, drop_unselected_weights
 from unirex_ray.sweep.plan import plan_sweep
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.sweep.space import parse_space
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.training import size
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.size import trial_size
 from unirex_ray.training.trial import train_trial
@@ -165,11 +167,11 @@ def test_the_size_of_a_trial_is_that_of_its_files(
 
     monkeypatch.setattr(type(runtime.checkpoints), "save", watched)
     train_trial(config, corpus, runtime)
-    size = trial_size(config, corpus)
+    needed = trial_size(config, corpus)
     (best,) = tmp_path.rglob("best.pt")
     # Names and alignment take some space of their own, of which tiny weights have more than others.
-    assert best.stat().st_size == pytest.approx(size.ended, rel=0.2)
-    assert 0.4 * size.running < max(seen) < 1.2 * size.running
+    assert best.stat().st_size == pytest.approx(needed.ended, rel=0.2)
+    assert 0.4 * needed.running < max(seen) < 1.2 * needed.running
 
 
 def test_the_room_for_a_sweep_counts_running_and_ended_trials(encoders: dict[str, str]) -> None:
@@ -190,6 +192,23 @@ def test_the_room_for_a_sweep_counts_running_and_ended_trials(encoders: dict[str
     # Both have the plain task model alone, and as one file.
     two = plan_sweep(plan.config.changed({"sweep.methods": ["aa-ig", "aa-grad"]}), space)
     assert disk_plan(two, corpus, 1).least == plain.running + 2 * plain.ended
+
+
+def test_each_encoder_is_asked_for_once(encoders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from the hub is a request each time."""
+    asked: list[tuple[str, int | None]] = []
+    sketch = size.load_encoder
+
+    def counted(config: ModelConfig, *, weights: bool) -> Encoder:
+        asked.append((config.encoder, config.layers))
+        return sketch(config, weights=weights)
+
+    monkeypatch.setattr(size, "load_encoder", counted)
+    space = parse_space({"parameters": {"model.layers": {"choice": [1, 2]}}}, "s")
+    config = tiny_config(encoders["bert"], sweep__methods=("aa-ig", "l2e", "unirex-dlm-fp"))
+    plan = plan_sweep(config.changed({"sweep.searcher": "random"}), space)
+    disk_plan(plan, tiny_corpus((16, 8, 8)), 1)
+    assert asked == [(encoders["bert"], 1), (encoders["bert"], 2)]
 
 
 def test_a_sweep_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +236,6 @@ def test_a_sweep_that_does_not_fit_is_refused_before_it_begins(tmp_path: Path, m
 
 def test_disk_of_the_default_encoder() -> None:
     """By hand: 22.7M parameters of 4 bytes; two checkpoints with two more of each, two times the best weights."""
-    size = trial_size(Config(method="aa-ig"), tiny_corpus((16, 8, 8)))
-    assert size.ended == pytest.approx(22.7e6 * 4, rel=0.01)
-    assert size.running == pytest.approx(8 * 22.7e6 * 4, rel=0.01)
+    needed = trial_size(Config(method="aa-ig"), tiny_corpus((16, 8, 8)))
+    assert needed.ended == pytest.approx(22.7e6 * 4, rel=0.01)
+    assert needed.running == pytest.approx(8 * 22.7e6 * 4, rel=0.01)

@@ -6,7 +6,9 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from unirex_ray.analysis.selection import Configuration, selectable
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
+from unirex_ray.models.encoder import Encoder
+from unirex_ray.models.rationale_model import EncoderFactory
 from unirex_ray.sweep.plan import SweepPlan, encoder_configs
 from unirex_ray.sweep.schedule import Schedule
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.size import trial_size
+from unirex_ray.training.size import TrialSize, encoder_sketch, trial_size
 from unirex_ray.training.state import drop_weights
 
 _GB = 1e9
@@ -49,14 +53,12 @@ class DiskPlan:
 def disk_plan(plan: SweepPlan, corpus: Corpus, concurrency: int) -> DiskPlan:
     """What the trials of a plan need."""
     heads = [value for p in plan.space.parameters if p.key == "model.head" for value in p.values]
-    models = [
-        config.changed({"model.head": head})
-        for config in encoder_configs(plan)
-        for head in heads or [config.model.head]
-    ]
-    sizes = {
-        method: [trial_size(config.changed({"method": method}), corpus) for config in models] for method in plan.budgets
-    }
+    sizes: dict[str, list[TrialSize]] = {method: [] for method in plan.budgets}
+    for config in encoder_configs(plan):
+        sketch = encoder_sketch(config.model)
+        for method, head in product(sizes, heads or [config.model.head]):
+            largest = config.changed({"method": method, "model.head": head})
+            sizes[method].append(trial_size(largest, corpus, _copies(sketch)))
     running = max(size.running for of_method in sizes.values() for size in of_method)
     ended = {method: max(size.ended for size in of_method) for method, of_method in sizes.items()}
     seeds = len(plan.config.sweep.seeds)
@@ -68,6 +70,10 @@ def disk_plan(plan: SweepPlan, corpus: Corpus, concurrency: int) -> DiskPlan:
     shared = [size for method, size in ended.items() if all(stage.shared for stage in get_method(method).stages)]
     least = concurrency * running + seeds * (sum(ended.values()) - sum(shared) + max(shared, default=0))
     return DiskPlan(concurrency=concurrency, running=running, least=least, most=most)
+
+
+def _copies(encoder: Encoder) -> EncoderFactory:
+    return lambda _: deepcopy(encoder)
 
 
 def check_disk(needed: DiskPlan, place: str, own: Iterable[str]) -> str:

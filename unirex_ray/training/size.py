@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, ModelConfig
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import get_method
-from unirex_ray.models.encoder import load_encoder
-from unirex_ray.models.rationale_model import RationaleModel, build_stage
+from unirex_ray.models.encoder import Encoder, load_encoder
+from unirex_ray.models.rationale_model import EncoderFactory, RationaleModel, build_stage
 
 _ADAM_STATES = 2
 
@@ -30,8 +29,16 @@ class TrialSize:
     ended: int
 
 
-def trial_size(config: Config, corpus: Corpus) -> TrialSize:
-    """What a configuration's trials need on disk; nothing is loaded.
+def encoder_sketch(config: ModelConfig) -> Encoder:
+    """An encoder without its weights."""
+    return load_encoder(config, weights=False)
+
+
+def trial_size(config: Config, corpus: Corpus, make_encoder: EncoderFactory = encoder_sketch) -> TrialSize:
+    """What a configuration's trials need on disk; no weights are loaded.
+
+    Args:
+        make_encoder: see `encoder_sketch`; an encoder from the hub is asked for each time.
 
     Raises:
         UserError: for an encoder that cannot be found.
@@ -48,7 +55,7 @@ def trial_size(config: Config, corpus: Corpus) -> TrialSize:
                 seed=0,
                 stage_index=index,
                 earlier=model,
-                make_encoder=partial(load_encoder, weights=False),
+                make_encoder=make_encoder,
             )
         ended = sum(value.nbytes for value in model.state_dict().values())
         trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
