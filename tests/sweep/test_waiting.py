@@ -5,6 +5,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from unirex_ray.distributed.cluster import Placement
 from unirex_ray.sweep import tune
 from unirex_ray.sweep.tune import TuneCallbackAdapter, place_on
 
@@ -16,7 +17,8 @@ def test_a_trial_without_a_place_for_a_minute_says_once_what_it_waits_for(monkey
     place = place_on({}, {"CPU": 1.0, "GPU": 0.5, "x": 2.0})
     job = SimpleNamespace(trial_id="s1-sgt-0000-s0")
     trial = SimpleNamespace(trial_id="0", status="PENDING", config={"job": job}, placement_group_factory=place)
-    callback = TuneCallbackAdapter(driver, MagicMock(), "a node beside the head")
+    placement = Placement(plan="", room=1, concurrency=1, trial={}, worker=None, spare_head=True)
+    callback = TuneCallbackAdapter(driver, MagicMock(), placement)
     for seconds in (0, 59, 1, 60):
         clock[0] += seconds
         callback.on_step_end(0, [trial])

@@ -81,64 +81,44 @@ def fit(
     """
     # From here on: Tune asks the cluster long before its first round, and would wait a minute for one that is gone.
     with cluster_watched(cluster_answers, stop, on_loss):
-        tuner = _tuner(driver, corpus, train_function, placement, name, scratch, max_failures, stop)
+        shared, selector = [ray.put(corpus)], selector_of(placement)
+        if placement.worker is None:
+            trainable = tune.with_parameters(run_in_actor, corpus=shared, train_function=train_function)
+        else:
+            plan = GroupPlan(
+                corpus=shared,
+                train_function=train_function,
+                worker=dict(placement.worker),
+                selector=selector,
+                storage=scratch,
+                max_failures=max_failures,
+            )
+            trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
+        os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, place_on(selector, placement.trial)),
+            tune_config=tune.TuneConfig(
+                search_alg=TuneSearcherAdapter(driver, stop),
+                scheduler=TuneSchedulerAdapter(driver, stop),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.config["job"].trial_id,
+                # A trial that was stopped and goes on is another one to Tune.
+                trial_dirname_creator=lambda trial: f"{trial.config['job'].trial_id}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=scratch,
+                callbacks=[TuneCallbackAdapter(driver, stop, placement)],
+                failure_config=tune.FailureConfig(max_failures=max_failures),
+                verbose=0,
+            ),
+        )
         # Tune prints the traceback of a snapshot that a full disk does not take, and that nobody reads.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         with signals_noted(stop):
             tuner.fit()
-
-
-def _tuner(
-    driver: Driver,
-    corpus: Corpus,
-    train_function: TrainFunction,
-    placement: Placement,
-    name: str,
-    scratch: str,
-    max_failures: int,
-    stop: Stop,
-) -> tune.Tuner:
-    shared, selector = [ray.put(corpus)], selector_of(placement)
-    if placement.worker is None:
-        trainable = tune.with_parameters(run_in_actor, corpus=shared, train_function=train_function)
-    else:
-        plan = GroupPlan(
-            corpus=shared,
-            train_function=train_function,
-            worker=dict(placement.worker),
-            selector=selector,
-            storage=scratch,
-            max_failures=max_failures,
-        )
-        trainable = _closing(tune.with_parameters(run_on_workers, plan=plan))
-    os.environ.update(_SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=_MANY)
-    return tune.Tuner(
-        tune.with_resources(trainable, place_on(selector, placement.trial)),
-        tune_config=tune.TuneConfig(
-            search_alg=TuneSearcherAdapter(driver, stop),
-            scheduler=TuneSchedulerAdapter(driver, stop),
-            num_samples=-1,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.config["job"].trial_id,
-            # A trial that was stopped and goes on is another one to Tune.
-            trial_dirname_creator=lambda trial: f"{trial.config['job'].trial_id}-{trial.trial_id}",
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=scratch,
-            callbacks=[
-                TuneCallbackAdapter(
-                    driver,
-                    stop,
-                    "a node beside the head" if selector else "a node",
-                    groups=placement.worker is not None,
-                )
-            ],
-            failure_config=tune.FailureConfig(max_failures=max_failures),
-            verbose=0,
-        ),
-    )
 
 
 def place_on(selector: Mapping[str, str], resources: Resources) -> tune.PlacementGroupFactory:
@@ -218,17 +198,20 @@ class TuneSchedulerAdapter(_Unsaved, FIFOScheduler):  # type: ignore[misc]
 class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc]
     """The driver as Tune's callback, which checks `stop` in each round; replaces the one that prints."""
 
-    def __init__(self, driver: Driver, stop: Stop, place: str, *, groups: bool = False) -> None:
+    def __init__(self, driver: Driver, stop: Stop, placement: Placement) -> None:
         super().__init__()
-        self._driver, self._stop, self._place, self._groups = driver, stop, place, groups
+        self._driver, self._stop, self._placement = driver, stop, placement
         self._pending_since: dict[str, float] = {}
         self._frees_at = 0.0
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Say of a trial that has been waiting for a place for a minute what it waits for, once."""
+        """Stop where that is asked for, and say once of a trial that waits for a place for a minute what it waits for.
+
+        Where trials have worker groups, the places of those that were lost are given back now and then.
+        """
         self._stop.look_at_the_clock()
         self._stop.check()
-        if self._groups and time.monotonic() >= self._frees_at:
+        if self._placement.worker is not None and time.monotonic() >= self._frees_at:
             self._frees_at = time.monotonic() + _FREE_SECONDS
             free_places_of_the_dead()
         now, pending = time.monotonic(), {t.trial_id: t for t in trials if t.status == Trial.PENDING}
@@ -237,7 +220,8 @@ class TuneCallbackAdapter(_Unsaved, TrialProgressCallback):  # type: ignore[misc
         for name, trial in pending.items():
             if now - self._pending_since[name] >= PATIENCE_SECONDS:
                 self._pending_since[name] = math.inf
-                reason = place_waited_for(self._place, trial.placement_group_factory.required_resources)
+                place = "a node beside the head" if self._placement.spare_head else "a node"
+                reason = place_waited_for(place, trial.placement_group_factory.required_resources)
                 self._driver.on_wait(trial.config["job"].trial_id, reason)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
