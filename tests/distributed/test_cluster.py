@@ -2,14 +2,23 @@ import re
 import socket
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.core.generated import gcs_pb2
 from ray.exceptions import AuthenticationError
 
 from unirex_ray.config import Config, build_config
-from unirex_ray.distributed.cluster import check_cluster, connect, place, trials_at_once
+from unirex_ray.distributed.cluster import (
+    check_cluster,
+    connect,
+    free_places_of_the_dead,
+    place,
+    trials_at_once,
+)
 from unirex_ray.errors import StoppedError, UserError
 from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.space import parse_space
@@ -282,3 +291,36 @@ def test_a_cluster_of_ones_own_that_does_not_come_up_is_one_line(monkeypatch: py
     fail(StoppedError("stopped by SIGTERM", exit_code=143))
     with pytest.raises(StoppedError):
         connect()
+
+
+def test_only_places_whose_creator_is_dead_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of trials have no actor for a creator, and count as dead in Ray's table."""
+    own, other, actor = ray.JobID.from_int(1), ray.JobID.from_int(2), b"\x07" * ray.ActorID.size()
+    table = {"CREATED": gcs_pb2.PlacementGroupTableData.CREATED, "REMOVED": gcs_pb2.PlacementGroupTableData.REMOVED}
+    nil = ray.ActorID.nil().binary()
+    rows = {
+        "lost": (own, actor, True, "CREATED"),
+        "in use": (own, actor, False, "CREATED"),
+        "of a trial": (own, nil, True, "CREATED"),
+        "gone": (own, actor, True, "REMOVED"),
+        "of another job": (other, actor, True, "CREATED"),
+    }
+    groups = {
+        name: gcs_pb2.PlacementGroupTableData(
+            placement_group_id=bytes([number]) * ray.PlacementGroupID.size(),
+            creator_job_id=job.binary(),
+            creator_actor_id=creator,
+            creator_actor_dead=dead,
+            state=table[state],
+        )
+        for number, (name, (job, creator, dead, state)) in enumerate(rows.items(), start=1)
+    }
+    accessor = SimpleNamespace(get_placement_group_table=lambda: [g.SerializeToString() for g in groups.values()])
+    monkeypatch.setattr(ray._private.state.state, "_connect_and_get_accessor", lambda: accessor)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_job_id=own.hex))
+    removed: list[bytes] = []
+    monkeypatch.setattr(
+        "unirex_ray.distributed.cluster.remove_placement_group", lambda group: removed.append(group.id.binary())
+    )
+    free_places_of_the_dead()
+    assert removed == [groups["lost"].placement_group_id]
