@@ -27,27 +27,31 @@ def settings(digest: str = "d", space: Space = SPACE, **overrides: object) -> di
     return plan_sweep(Config(method="aa-ig").changed(changed), space).settings(digest)
 
 
+def begin_in(folder: SweepFolder, now: dict, stored: dict | None, uri: str, **options: bool) -> dict:
+    return folder.begin(now if stored is None else folder.check(now, stored, **options), stored, uri)
+
+
 def test_a_folder_holds_one_sweep(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path / "out"))
     assert folder.find(resume=True) is None
-    begun = folder.begin(settings(), None, URI)
+    begun = begin_in(folder, settings(), None, URI)
     with pytest.raises(UserError, match=f"already holds the sweep {begun['sweep_id']}; add --resume"):
         folder.find(resume=False)
     free = settings(output="elsewhere", sweep__concurrency=1, data__source="moved", tracking__uri="sqlite:////x")
-    assert folder.begin(free, folder.find(resume=True), URI) == begun
+    assert begin_in(folder, free, folder.find(resume=True), URI) == begun
 
 
 def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    folder.begin(settings(), None, URI)
+    begin_in(folder, settings(), None, URI)
     stored = folder.find(resume=True)
     with pytest.raises(UserError, match=r"train\.epochs was 10, now 3; ") as caught:
-        folder.begin(settings(train__epochs=3, loss__comp="diff"), stored, URI)
+        begin_in(folder, settings(train__epochs=3, loss__comp="diff"), stored, URI)
     assert 'loss.comp was "margin", now "diff"' in str(caught.value)
     with pytest.raises(UserError, match=r'data\.digest was "d", now "e"'):
-        folder.begin(settings(digest="e"), stored, URI)
+        begin_in(folder, settings(digest="e"), stored, URI)
     with pytest.raises(UserError, match=r"space train.warmup was .*, now null"):
-        folder.begin(settings(space=parse_space({}, "s")), stored, URI)
+        begin_in(folder, settings(space=parse_space({}, "s")), stored, URI)
 
 
 def test_only_one_process_works_in_it(tmp_path: Path) -> None:
@@ -86,11 +90,11 @@ def test_unwritable_or_broken_output_is_refused(tmp_path: Path) -> None:
 
 def test_a_sweep_that_was_stored_with_the_former_name_of_a_key_resumes(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    stored = folder.begin(settings(), None, URI)
+    stored = begin_in(folder, settings(), None, URI)
     stored["settings"]["train.stream"] = stored["settings"].pop("train.activation_checkpointing")
-    assert folder.begin(settings(), stored, URI) == stored
+    assert begin_in(folder, settings(), stored, URI) == stored
     with pytest.raises(UserError, match=r"train\.activation_checkpointing was false, now true"):
-        folder.begin(settings(train__activation_checkpointing=True), stored, URI)
+        begin_in(folder, settings(train__activation_checkpointing=True), stored, URI)
 
 
 @pytest.mark.parametrize(
@@ -105,19 +109,19 @@ def test_a_sweep_that_was_stored_with_the_former_name_of_a_key_resumes(tmp_path:
 )
 def test_a_sweep_may_grow_and_never_shrink(tmp_path: Path, before: dict, after: dict) -> None:
     folder = SweepFolder(str(tmp_path))
-    begun = folder.begin(settings(**before), None, URI)
+    begun = begin_in(folder, settings(**before), None, URI)
     folder.write(SWEEP, json.dumps({**begun, "status": "completed"}))
-    grown = folder.begin(settings(**after), folder.find(resume=True), URI)
+    grown = begin_in(folder, settings(**after), folder.find(resume=True), URI)
     assert (grown["sweep_id"], grown["status"]) == (begun["sweep_id"], "running")
     assert folder.find(resume=True) == grown  # so that a kill right here leaves the larger sweep
     assert grown["settings"] == json.loads(json.dumps(settings(**after)))
     with pytest.raises(UserError, match=r"\(methods, seeds and configurations can be added, none taken away\)"):
-        folder.begin(settings(**before), folder.find(resume=True), URI)
+        begin_in(folder, settings(**before), folder.find(resume=True), URI)
 
 
 def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
     folder = SweepFolder(str(tmp_path))
-    folder.begin(settings(sweep__seeds=(0, 1)), None, URI)
+    begin_in(folder, settings(sweep__seeds=(0, 1)), None, URI)
     stored = folder.find(resume=True)
     for changed in (
         {"sweep__seeds": (1, 0, 2)},
@@ -125,7 +129,7 @@ def test_a_grown_sweep_changes_nothing_else(tmp_path: Path) -> None:
         {"train__epochs": 3, "sweep__seeds": (0, 1, 2)},
     ):
         with pytest.raises(UserError, match="cannot resume"):
-            folder.begin(settings(**changed), stored, URI)
+            begin_in(folder, settings(**changed), stored, URI)
 
 
 def test_a_sweep_that_other_code_began_goes_on_only_when_asked_to_and_both_stay_on_record(tmp_path: Path) -> None:
@@ -134,7 +138,7 @@ def test_a_sweep_that_other_code_began_goes_on_only_when_asked_to_and_both_stay_
     def begin(code: str | None, *, other_code: bool = False) -> str:
         now = settings()
         code = now["version.code"] if code is None else code
-        begun = folder.begin({**now, "version.code": code}, folder.find(resume=True), URI, other_code=other_code)
+        begun = begin_in(folder, {**now, "version.code": code}, folder.find(resume=True), URI, other_code=other_code)
         return begun["settings"]["version.code"]
 
     assert begin("aaaa") == "aaaa"
@@ -156,7 +160,7 @@ def test_a_sweep_that_other_code_began_goes_on_only_when_asked_to_and_both_stay_
 def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
     def begin(**versions: str) -> None:
         with closing(SweepFolder(str(tmp_path))) as folder:
-            folder.begin({**settings(), **versions}, folder.find(resume=True), URI)
+            begin_in(folder, {**settings(), **versions}, folder.find(resume=True), URI)
 
     begin()
     begin()
@@ -168,7 +172,7 @@ def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
 def test_trials_lie_on_a_storage_of_their_own(tmp_path: Path) -> None:
     storage = f"file://{tmp_path}/bucket"
     folder = SweepFolder(str(tmp_path / "out"), storage)
-    begun = folder.begin(settings(sweep__storage=storage), None, URI)
+    begun = begin_in(folder, settings(sweep__storage=storage), None, URI)
     own = f"{storage}/{begun['sweep_id']}"
     assert begun["storage"] == own
     assert (folder.trial("t"), folder.shared, folder.scratch) == (f"{own}/trials/t", f"{own}/stages", f"{own}/.ray")
@@ -184,10 +188,10 @@ def test_trials_lie_on_a_storage_of_their_own(tmp_path: Path) -> None:
     again = SweepFolder(str(tmp_path / "out"), storage)
     again.find(resume=True)
     assert again.trial("t") == folder.trial("t")
-    assert again.begin(settings(sweep__storage=storage), again.find(resume=True), URI) == begun
+    assert begin_in(again, settings(sweep__storage=storage), again.find(resume=True), URI) == begun
     assert again.trial("t") == folder.trial("t")
     with pytest.raises(UserError, match=r"sweep\.storage was .*, now null"):
-        again.begin(settings(), again.find(resume=True), URI)
+        begin_in(again, settings(), again.find(resume=True), URI)
     again.write(SWEEP, json.dumps({**begun, "storage": "nonsense://bucket"}))
     with pytest.raises(UserError, match=r"cannot read 'nonsense://bucket/trials/t', where the sweep left its weights"):
         open_trial(tmp_path / "out", "t")

@@ -95,9 +95,9 @@ def test_killed_and_resumed_it_ends_all_the_same(kills: list[int], order: int, c
 def test_a_sweep_says_whose_search_ended_early(sweep: Callable[..., SweepOutcome]) -> None:
     # The grid's values rise, and so do the results.
     outcome = sweep(MemoryStore(), changes={"sweep": {"patience": 1}})
-    assert outcome.settled == {}
+    assert outcome.ended_early == {}
     console = Console(file=io.StringIO(), record=True, width=400)
-    print_outcome(replace(outcome, settled={"sgt": (4, 9)}), console)
+    print_outcome(replace(outcome, ended_early={"sgt": (4, 9)}), console)
     assert "sgt: 4 of up to 9 configurations were tried" in console.export_text()
 
 
@@ -112,11 +112,11 @@ def test_a_sweep_ends_early_and_goes_on_with_more_patience(sweep: Callable[..., 
 
     outcome = sweep(store, trials=falling, changes={"sweep": {"patience": 1}})
     assert outcome.status == "completed"
-    assert outcome.settled == {"aa-ig": (2, 3), "sgt": (2, 3)}
+    assert outcome.ended_early == {"aa-ig": (2, 3), "sgt": (2, 3)}
     with pytest.raises(ValueError, match=r"sweep\.patience was 1, now 0|greater than or equal to 1"):
         sweep(store, trials=falling, changes={"sweep": {"patience": 0}}, resume=True)
     grown = sweep(store, trials=falling, changes={"sweep": {"patience": None}}, resume=True)
-    assert grown.settled == {}
+    assert grown.ended_early == {}
     assert len(grown.rows) == 6
     with pytest.raises(ValueError, match=r"sweep\.patience was null, now 4"):
         sweep(store, trials=falling, changes={"sweep": {"patience": 4}}, resume=True)

@@ -35,7 +35,7 @@ class SweepOutcome:
         best: resolved configuration of the best one with the sweep's first seed; None where none completed, or
             none has models that are better than the majority class.
         statuses: how many trials ended in which way.
-        settled: by method whose search `sweep.patience` ended, how many configurations it tried, and how many it might.
+        ended_early: by method whose search `sweep.patience` ended, how many configurations it tried, of how many.
         not_delivered: how many events of its journal MLflow has not taken.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
@@ -46,7 +46,7 @@ class SweepOutcome:
     best: Config | None
     statuses: Mapping[TrialStatus, int]
     output: Path
-    settled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ended_early: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     not_delivered: int = 0
 
     @property
@@ -119,14 +119,14 @@ def write_results(
         best=best,
         statuses=Counter(record.status for record in records),
         output=folder.path,
-        settled=ended_early,
+        ended_early=ended_early,
     )
     summary = {
         **summary,
         "status": outcome.status,
         "tracking_uri": resolve_tracking_uri(plan.config),
         "concurrency": concurrency,
-        "ended_early": outcome.settled,
+        "ended_early": outcome.ended_early,
         "trials": {record.spec.trial_id: record.reason or record.status for record in records},
         **_seconds(summary, timings),
     }
@@ -140,7 +140,7 @@ def write_results(
 def print_outcome(outcome: SweepOutcome, console: Console) -> None:
     """Print the leaderboard and the names of the files."""
     leaderboard_table(outcome.leaderboard, protocol_line(outcome.settings)).print(console)
-    for method, (tried, most) in outcome.settled.items():
+    for method, (tried, most) in outcome.ended_early.items():
         told = f"{method}: {tried} of up to {most} configurations were tried, as the last ones brought none that is"
         console.print(
             f"{told} selected (sweep.patience); a method with more of them has had more chances",

@@ -22,6 +22,10 @@ STORAGE = "storage"
 """The key in `sweep.json` of where its trials lie, where that is not its own folder."""
 
 
+_REFUSED = (OSError, ValueError, NotImplementedError)
+"""What pyarrow raises on storage that does not answer, an address that is none, and one that it knows nothing of."""
+
+
 class SweepFolder:
     """Opens (and makes) the folder; no other process can open it until this one closes it or ends.
 
@@ -111,33 +115,21 @@ class SweepFolder:
         self._begun = sweep_id
         return stored
 
-    def begin(
-        self,
-        settings: Mapping[str, Any],
-        stored: dict[str, Any] | None,
-        tracking_uri: str,
-        *,
-        other_code: bool = False,
-    ) -> dict[str, Any]:
+    def begin(self, settings: Mapping[str, Any], stored: dict[str, Any] | None, tracking_uri: str) -> dict[str, Any]:
         """Continue the sweep that `find` returned, or begin a new one.
 
         Args:
-            settings: everything that decides the sweep's numbers.
+            settings: everything that decides the sweep's numbers; of a sweep that goes on, as `check` returned them.
             tracking_uri: where it is recorded.
-            other_code: whether the sweep may have been begun by other code, which stays on record.
 
         Returns:
             The contents of `sweep.json`: `sweep_id` and `settings` at least.
-
-        Raises:
-            UserError: as `check`.
         """
+        begins = json.loads(json.dumps(settings))
         if stored is None:
-            plain = json.loads(json.dumps(settings))
-            sweep_id = f"{plain['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            stored = {"sweep_id": sweep_id, "status": "running", "settings": plain}
+            sweep_id = f"{begins['data.name']}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+            stored = {"sweep_id": sweep_id, "status": "running", "settings": begins}
             self.write(SWEEP, json.dumps(stored, indent=2))
-        begins = self.check(settings, stored, other_code=other_code)
         self._begun = stored["sweep_id"]
         begun = {**stored, "tracking_uri": tracking_uri, **({STORAGE: self.apart} if self.apart else {})}
         if _changed(stored["settings"], begins):
@@ -152,7 +144,7 @@ class SweepFolder:
         """The settings with which the sweep that `find` returned goes on.
 
         Args:
-            other_code: see `begin`.
+            other_code: whether the sweep may have been begun by other code, which stays on record.
 
         Raises:
             UserError: if they differ from the stored ones, unless the sweep only grows (see `grows`); names the keys.
@@ -188,7 +180,7 @@ def open_trial(output: Path, trial_id: str) -> CheckpointStore:
     try:
         store = CheckpointStore(folder)
         store.names()
-    except (OSError, ValueError) as error:
+    except _REFUSED as error:
         raise UserError(f"cannot read {folder!r}, where the sweep left its weights: {one_line(error)}") from None
     return store
 
@@ -198,7 +190,7 @@ def _check_storage(storage: str) -> None:
         store = CheckpointStore(storage)
         store.write(".writable", b"")
         store.delete(".writable")
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow raises the others on an address
+    except _REFUSED as error:
         raise UserError(
             f"cannot write sweep.storage = {storage!r}: {one_line(error)}; "
             "give a folder that all nodes share, or a URI such as s3://bucket/folder"

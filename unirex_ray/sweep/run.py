@@ -177,7 +177,7 @@ def _begin(
     known = read_warm_start(warm_start, corpus.name, settings, open_store) if warm_start is not None else None
     settings |= {WARM_START: known.sweep_id} if known else {}
     if stored is not None:
-        folder.check(settings, stored, other_code=other_code)
+        settings = folder.check(settings, stored, other_code=other_code)
         if len(plan.config.sweep.seeds) > len(stored["settings"]["sweep.seeds"]):
             console.print(_OF_NEW_SEEDS, markup=False, soft_wrap=True)
     else:
@@ -186,7 +186,7 @@ def _begin(
     placement = place(plan.config, node_resources())
     needed = disk_plan(plan, corpus, placement.concurrency)
     disk = check_disk(needed, plan.config.sweep.storage or str(folder.path), (folder.trials, folder.shared))
-    summary = folder.begin(settings, stored, uri, other_code=other_code)
+    summary = folder.begin(settings, stored, uri)
     extent = plan.extent(summary["sweep_id"])
     settings = {**summary["settings"], INSTANCES: corpus.sizes()}
     tags = _tags_of_runs(corpus, settings)
