@@ -13,7 +13,7 @@ from helpers.chaos_place import RUN_SECONDS, Place, Remains, Run, Server, kill, 
 
 from unirex_ray.errors import UserError
 from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.state import completed_model
+from unirex_ray.training.completed import completed_model
 
 CODES = {0, 1, 3, 129, 130, 143, -SIGKILL}
 """How a sweep may end that is disturbed; 2 only where an injection says so."""

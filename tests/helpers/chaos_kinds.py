@@ -124,8 +124,11 @@ def _power(sweep: Disturbed) -> str:
 
 
 def _second(sweep: Disturbed) -> str:
+    # However long this one takes to start: the first one's driver waits, and its trials go on.
+    kill([sweep.run.session], signal.SIGSTOP)
     second = sweep.job("sweep", command=sweep.command)
     code, errors = second.wait(), second.errors()
+    kill([sweep.run.session], signal.SIGCONT)
     if sweep.run.poll() is None and (code != 2 or f"pid {sweep.run.session}," not in errors):
         sweep.faults.append(f"a second sweep ended with {code}: {second.saw()}")
     return f"exit code {code}: {errors.strip()[:90]}"

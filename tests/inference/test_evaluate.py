@@ -22,7 +22,7 @@ from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.state import completed_model
+from unirex_ray.training.completed import completed_model
 
 
 def evaluations(*arguments, **options) -> list[Evaluation]:

@@ -28,7 +28,7 @@ from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.store import save_model
 from unirex_ray.training.checkpoint import CheckpointStore
-from unirex_ray.training.state import completed_model
+from unirex_ray.training.completed import completed_model
 
 CONFIG = """from pathlib import Path
 

@@ -28,7 +28,7 @@ from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, SweepRecord
 from unirex_ray.training.checkpoint import CONFIG, CheckpointStore
-from unirex_ray.training.state import completed_model
+from unirex_ray.training.completed import completed_model
 
 SETTINGS = "best_config.yaml"
 PROVENANCE = "provenance.json"

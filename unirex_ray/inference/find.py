@@ -23,7 +23,7 @@ from unirex_ray.sweep.folder import LEADERBOARD, open_trial
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import trial_name
 from unirex_ray.tracking.store import SWEEP, recorded_uri
-from unirex_ray.training.state import completed_card, completed_config, completed_model
+from unirex_ray.training.completed import completed_card, completed_config, completed_model
 
 Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
 

@@ -1,14 +1,12 @@
 """What a kill must not lose: where a trial stands, and the files that say so.
 
-Everything that is known of `last.pt`, the best weights and `result.json`, who writes them and in which order, is here.
+Who writes `last.pt`, the best weights and `result.json`, and in which order, is here; `completed` reads what is left.
 `last.pt` names the best weights that it belongs to by their epoch, and these stay until the next one names others: a
 kill between the two files leaves a pair. `result.json` is written last, with checksums of what lies beside it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -17,18 +15,18 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from unirex_ray.config import Config, build_config, refuse_remote_code, to_yaml
+from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import DamagedFileError, UserError
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_EPOCHS, TIED_SUFF_RANGE, TrialMetrics
-from unirex_ray.models.card import ModelCard, read_card
-from unirex_ray.models.rationale_model import RationaleModel, build_model
-from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.models.card import ModelCard
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, CheckpointStore
+from unirex_ray.training.completed import read_result, write_result
 from unirex_ray.training.runtime import Runtime
 
 _LOG = logging.getLogger(__name__)
@@ -292,9 +290,8 @@ class TrialFiles:
             "epoch": result.epoch,
             "perturbation": result.perturbation,
             "highlights": [asdict(highlight) for highlight in result.highlights],
-            "files": {CONFIG: _digest(written), BEST: _digest(self._store.read(BEST) or b"")},
         }
-        self._store.write(RESULT, json.dumps({**content, "digest": _digest_of(content)}).encode())
+        write_result(self._store, content, {CONFIG: written, BEST: self._store.read(BEST) or b""})
         self._store.delete(LAST)
         self._delete_best_but(BEST)
 
@@ -323,96 +320,6 @@ _SHARED = f"{_BEST_OF}shared.pt"
 def _best_name(state: TrialState) -> str:
     """The file of the best weights of a stage, while the trial runs."""
     return f"{_BEST_OF}{state.stage}-{state.best_epoch}.pt"
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest_of(content: Mapping[str, Any]) -> str:
-    return _digest(json.dumps(content, sort_keys=True).encode())
-
-
-def read_result(store: CheckpointStore) -> dict[str, Any] | None:
-    """The content of a completed trial's `result.json`; None where the trial has none.
-
-    Raises:
-        DamagedFileError: where it is torn, or was changed; versions until 0.1.0 left no checksum.
-    """
-    data = store.read(RESULT)
-    if data is None:
-        return None
-    try:
-        content: dict[str, Any] = json.loads(data)
-        if content.pop("digest", None) not in (None, _digest_of(content)):
-            raise ValueError("its checksum is another one")
-        for key in ("identity", "card", "metrics", "epoch", "perturbation"):
-            content[key]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise store.damaged(RESULT, error) from None
-    return content
-
-
-def _read_whole(store: CheckpointStore, name: str) -> bytes | None:
-    """A file of a completed trial; None where it, or the trial's result, is missing.
-
-    Raises:
-        DamagedFileError: where it is not the file that the result lies beside.
-    """
-    result, data = read_result(store), store.read(name)
-    if result is None or data is None:
-        return None
-    if result.get("files", {}).get(name) not in (None, _digest(data)):
-        raise store.damaged(name, ValueError("its checksum is another one than result.json has"))
-    return data
-
-
-def completed_model(
-    store: CheckpointStore, *, trust_remote_code: bool = False
-) -> tuple[Config, RationaleModel, ModelCard] | None:
-    """A completed trial's configuration, best model and card; None where one of its files is missing.
-
-    Args:
-        trust_remote_code: whether an encoder's own Python code may run, where the trial's configuration asks for it.
-
-    Raises:
-        UserError: where it asks and may not; for a damaged file.
-    """
-    card, config, data = completed_card(store), completed_config(store), _read_whole(store, BEST)
-    if card is None or config is None or data is None:
-        return None
-    weights = store.parse(BEST, data)
-    if config.model.trust_remote_code and not trust_remote_code:
-        raise refuse_remote_code(f"{store.folder}/{CONFIG}")
-    model = build_model(config.model, card.designs, card.outputs, seed=card.seed)
-    model.load_state_dict(weights["model"])
-    return config, model, card
-
-
-def completed_config(store: CheckpointStore) -> Config | None:
-    """A completed trial's configuration; None where it is missing.
-
-    Raises:
-        UserError: where it is damaged.
-    """
-    text = _read_whole(store, CONFIG)
-    try:
-        return None if text is None else build_config(yaml.safe_load(text))
-    except (ValueError, AttributeError, yaml.YAMLError) as error:
-        raise store.damaged(CONFIG, error) from None
-
-
-def completed_card(store: CheckpointStore) -> ModelCard | None:
-    """A completed trial's card; None where the trial has no result.
-
-    Raises:
-        UserError: where it is damaged.
-    """
-    result = read_result(store)
-    try:
-        return None if result is None else read_card(result["card"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise store.damaged(RESULT, error) from None
 
 
 def drop_weights(store: CheckpointStore, *, keep_best: bool) -> None:
