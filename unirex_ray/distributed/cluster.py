@@ -20,7 +20,8 @@ from ray.core.generated import gcs_pb2
 from ray.exceptions import AuthenticationError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from unirex_ray.config import Config, custom_resource
+from unirex_ray.config import Config
+from unirex_ray.config.values import custom_resource
 from unirex_ray.errors import StoppedError, UserError, one_line
 
 _DRIVER_CPUS, _WORKER_SPARES = 0.001, 0.01

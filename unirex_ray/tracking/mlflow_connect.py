@@ -15,7 +15,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from unirex_ray.config import without_credentials
+from unirex_ray.config.values import without_credentials
 from unirex_ray.errors import StoreAwayError, UserError, first_line
 from unirex_ray.tracking.store import database_file, database_uri
 
