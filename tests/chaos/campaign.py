@@ -18,7 +18,8 @@ from pathlib import Path
 
 from helpers.chaos import disturb, plan
 from helpers.chaos_kinds import KINDS
-from helpers.chaos_place import Place, Server, can_mount, small_disk
+from helpers.chaos_place import Place, can_mount, small_disk
+from helpers.mlflow_server import Server
 
 
 def table(rows: list[dict]) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.chaos import Episode, disturb, plan
 from helpers.chaos_kinds import KINDS
-from helpers.chaos_place import Place, Server, can_mount, small_disk
+from helpers.chaos_place import Place, can_mount, small_disk
+from helpers.mlflow_server import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray]
 

@@ -1,7 +1,7 @@
 """What users get wrong, a row each: a command, a part of the line that it ends in, and files that it finds.
 
-The files lie in the command's working directory, None for one that is missing there. `model` is an exported model, `swept`
-the output of a sweep, `$BERT` an encoder.
+The files lie in the command's working directory, None for one that is missing there. `model` is an exported model,
+`swept` the output of a sweep, `$BERT` an encoder.
 """
 
 import io
@@ -422,12 +422,12 @@ STORES: list[Row] = [
     ("compare --tracking.uri=http://h:99999", "is an MLflow server running there? (Invalid url: http://h:99999", {}),
 ]
 
-_SWEEP = {"sweep_id": "s1", "status": "completed", "settings": {"data.name": "reviews", "data.digest": "d"}}
+SWEPT = {"sweep_id": "s1", "status": "completed", "settings": {"data.name": "reviews", "data.digest": "d"}}
 
 
 def _finished(rows: str) -> Files:
     board = f"rank,method,configuration,seeds\n{rows}"
-    return {"swept/sweep.json": json.dumps(_SWEEP), "swept/leaderboard.csv": board}
+    return {"swept/sweep.json": json.dumps(SWEPT), "swept/leaderboard.csv": board}
 
 
 RECORDED: list[Row] = [

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from signal import SIGKILL
 
 from helpers.chaos_kinds import KINDS, Disturbed
-from helpers.chaos_place import RUN_SECONDS, Place, Remains, Run, Server, kill, processes, small_disk
+from helpers.chaos_place import Place, small_disk
+from helpers.chaos_remains import Remains
+from helpers.mlflow_server import Server
+from helpers.processes import RUN_SECONDS, Run, kill, processes
 
 from unirex_ray.errors import UserError
 from unirex_ray.training.checkpoint import CheckpointStore

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from helpers.chaos_place import CHECKOUT, Place, Run, Server, fill, kill, processes
+from helpers.chaos_place import CHECKOUT, Place, fill
+from helpers.mlflow_server import Server
+from helpers.processes import Run, kill, processes
 
 
 @dataclass

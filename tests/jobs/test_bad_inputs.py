@@ -1,4 +1,4 @@
-"""What a user gets wrong ends every job in one line and exit code 2, before any work; `helpers/bad_inputs.py` has it."""
+"""What users get wrong (`helpers/bad_inputs.py`) ends every job in one line and exit code 2, before any work."""
 
 import json
 import shlex
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import ray
 import torch
-from helpers.bad_inputs import ROWS, Files
+from helpers.bad_inputs import ROWS, SWEPT, Files
 from helpers.exports import make
 from helpers.job_module import job_module
 from helpers.recorded_trials import TRIALS, raw, record
@@ -48,7 +48,7 @@ def prepared(encoders: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         spec = TrialSpec(trial_id=f"t{number}", method="sgt", configuration=number, seed=0, parameters=searched)
         opened.open_trial(spec, params={}, tags={DATA_DIGEST: "abc1"})
         opened.finish_trial(spec.trial_id, "completed", metrics=TrialMetrics.from_flat(raw(0.1, 0.1 * number)))
-    (folder / "swept" / "sweep.json").write_text(json.dumps({**_SWEEP, "status": "running", "tracking_uri": store.uri}))
+    (folder / "swept" / "sweep.json").write_text(json.dumps({**SWEPT, "status": "running", "tracking_uri": store.uri}))
     return folder
 
 

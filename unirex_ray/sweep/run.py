@@ -66,7 +66,7 @@ from unirex_ray.training.trial import train_trial
 
 _OF_NEW_SEEDS = (
     "sweep.seeds grows: of a configuration that was not selected by its seeds so far, only the new ones have weights; "
-    "where it comes out best, what exports or evaluates it says which are missing"
+    "where it comes out best, export_best and evaluate say which are missing"
 )
 
 
