@@ -220,9 +220,11 @@ def _damages(pattern: str, *, of_completed: bool = False) -> Callable[[Disturbed
     return act
 
 
-def _torn(sweep: Disturbed) -> str:
+def _torn(sweep: Disturbed) -> str | None:
+    if sweep.written() < 1:
+        return None
     sweep.stop()
-    data = sweep.journal.read_bytes() if sweep.journal.exists() else b""
+    data = sweep.journal.read_bytes()
     last = data.rstrip(b"\n").rpartition(b"\n")[2]
     if sweep.draw.random() < 0.5:
         part = last[: sweep.draw.randrange(1, len(last))]
@@ -233,7 +235,9 @@ def _torn(sweep: Disturbed) -> str:
     return "killed, the last line cut"
 
 
-def _changed_journal(sweep: Disturbed) -> str:
+def _changed_journal(sweep: Disturbed) -> str | None:
+    if sweep.written() < 1:
+        return None
     sweep.stop()
     data = bytearray(sweep.journal.read_bytes())
     last = data.rstrip(b"\n").rfind(b"\n")
