@@ -197,3 +197,40 @@ def test_the_runs_count_where_it_does_not_agree_with_them(
     for run_id in trials:
         expected = active[run_id].data.metrics.get("dev/auprc")
         assert found[run_id].metrics.dev.get("auprc") == expected
+
+
+def test_a_resumed_sweep_reads_no_trial_again(uri: str, finished: list[str], loaded: list[str]) -> None:
+    again = opened(uri)
+    new = add(again, 3)
+    # It was lost, and goes on.
+    again.open_trial(spec(2), params={}, tags={DATA_DIGEST: "abc"})
+    metrics = TrialMetrics(dev={"task_score": 1.0}, test={"task_score": 2.0})
+    again.finish_trial(spec(2).trial_id, "completed", metrics=metrics)
+    loaded.clear()
+    again.finish()
+    assert not {finished[0], finished[1]} & {*loaded}
+    from_table = read(uri)
+    assert from_table.keys() == {*finished, new}
+    MlflowClient(uri).set_tag(MlflowStore(uri).sweeps("sst")[0].run_id, "trials.digest", "")
+    assert plain(read(uri)) == plain(from_table)
+
+
+@pytest.mark.parametrize("event", [deleted, lost, damaged])
+def test_a_resumed_sweep_reads_all_where_its_table_is_not_theirs(
+    uri: str, finished: list[str], loaded: list[str], event: Callable[[str, list[str]], None]
+) -> None:
+    again = opened(uri)
+    event(uri, finished)
+    again.finish()
+    loaded.clear()
+    from_table = read(uri)
+    assert not {*finished} & {*loaded}
+    assert len(from_table) == (2 if event is deleted else 3)
+    MlflowClient(uri).set_tag(MlflowStore(uri).sweeps("sst")[0].run_id, "trials.digest", "")
+    assert plain(read(uri)) == plain(from_table)
+
+
+def test_a_protocol_that_has_grown_is_that_of_old_trials_as_well(uri: str, finished: list[str]) -> None:
+    tags = {DATA_DIGEST: "abc", "protocol": "1234"}
+    MlflowStore(uri).open_sweep(experiment="sst", sweep_id="s1", seeds=(0,), params={}, tags=tags).finish()
+    assert {trial.tags["protocol"] for trial in read(uri).values()} == {"1234"}

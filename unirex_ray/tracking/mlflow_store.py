@@ -88,12 +88,14 @@ class MlflowStore:
         if not parents:
             run = self._runs.at(lambda: at or time.time()).create(corpus, sweep_id, params, tags)
             return MlflowSweep(self._runs, corpus, sweep_id, run.info.run_id, protocol)
+        table = parents[0].data.tags.get(TABLE_DIGEST, "")
         if protocol.items() - parents[0].data.tags.items():  # it has grown since; its own run's tags come last
+            table = ""
             for child in self._runs.search(of_sweep, experiments=[corpus.id]):
                 if TRIAL_ID in child.data.tags:
                     self._runs.log(child.info.run_id, tags=protocol)
         run = self._runs.reopen(corpus, parents[0], params, tags)
-        return MlflowSweep(self._runs, corpus, sweep_id, run.info.run_id, protocol)
+        return MlflowSweep(self._runs, corpus, sweep_id, run.info.run_id, protocol, table)
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
         """See `RunStore`."""

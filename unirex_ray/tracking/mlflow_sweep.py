@@ -59,8 +59,21 @@ class MlflowSweep:
     """
 
     def __init__(
-        self, runs: MlflowRuns, experiment: Experiment, sweep_id: str, run_id: str, protocol: Mapping[str, str]
+        self,
+        runs: MlflowRuns,
+        experiment: Experiment,
+        sweep_id: str,
+        run_id: str,
+        protocol: Mapping[str, str],
+        table: str = "",
     ) -> None:
+        """Continue a sweep.
+
+        Args:
+            table: digest of the table of trials that it had when it was opened; empty where it had none, or where its
+                trials have changed since.
+        """
+        self._table = table
         self._clock: Callable[[], float] = time.time
         self._runs, self._experiment = runs.at(lambda: self._clock()), experiment
         self._sweep_id, self._run_id, self._protocol = sweep_id, run_id, protocol
@@ -136,11 +149,11 @@ class MlflowSweep:
 
     def log_text(self, trial_id: str | None, path: str, text: str) -> None:
         """See `OpenSweep`."""
-        self._runs.client.log_text(self._run_of(trial_id), text, path)
+        self._runs.log_bytes(self._run_of(trial_id), path, text.encode())
 
     def log_file(self, trial_id: str | None, file: Path) -> None:
         """See `OpenSweep`."""
-        self._runs.client.log_artifact(self._run_of(trial_id), str(file))
+        self._runs.log_file(self._run_of(trial_id), file)
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `OpenSweep`."""
@@ -153,12 +166,23 @@ class MlflowSweep:
 
     def finish(self) -> None:
         """See `OpenSweep`."""
-        if trials := self.trials():
+        if trials := self._trials_by_table() or self.trials():
             table = trial_table.to_parquet([_unscored(trial) for trial in trials])
             self._runs.log_bytes(self._run_id, trial_table.TRIALS, table)
             self._runs.log(self._run_id, tags={TABLE_DIGEST: _digest(table)})
         self._runs.log(self._run_id, tags={STATUS: "completed"})
         self._runs.end(self._run_id, "FINISHED")
+
+    def _trials_by_table(self) -> list[TrialRecord] | None:
+        """The trials as MLflow has them, of which it is asked only for those that came or changed since the table."""
+        before = _read_table(self._runs, self._run_id, self._table)
+        if before is None:
+            return None
+        trials = [trial for trial in before if trial.spec.trial_id not in self._trial_runs]
+        trials += [trial_record(self._runs.client.get_run(run_id), {}) for run_id in self._trial_runs.values()]
+        if not self._runs.count_is(len(trials), _children_of(self._run_id), experiment=self._experiment.id):
+            return None
+        return sorted(trials, key=sort_key)
 
     def fail(self, reason: str) -> None:
         """See `OpenSweep`."""
@@ -227,16 +251,11 @@ def recorded_trials(runs: MlflowRuns, sweep: Run) -> list[TrialRecord]:
 def _from_table(runs: MlflowRuns, sweep: Run) -> list[TrialRecord] | None:
     """The trials of a sweep's table, with the scores that comparisons wrote to its runs since; None where it has no
     table, runs came or went, or those that have scores differ from it."""
-    digest, experiment = sweep.data.tags.get(TABLE_DIGEST), sweep.info.experiment_id
-    if not digest:
+    experiment = sweep.info.experiment_id
+    table = _read_table(runs, sweep.info.run_id, sweep.data.tags.get(TABLE_DIGEST, ""))
+    if table is None:
         return None
-    try:
-        table = runs.artifact(sweep.info.run_id, trial_table.TRIALS)
-        if table is None or _digest(table) != digest:
-            return None
-        trials = {trial.run_id: trial for trial in trial_table.from_parquet(table)}
-    except UserError:
-        return None  # the output has moved, or another version wrote it
+    trials = {trial.run_id: trial for trial in table}
     children = _children_of(sweep.info.run_id)
     if not runs.count_is(len(trials), children, experiment=experiment):
         return None
@@ -247,6 +266,17 @@ def _from_table(runs: MlflowRuns, sweep: Run) -> list[TrialRecord] | None:
             return None
         trials[run.info.run_id] = scored
     return list(trials.values())
+
+
+def _read_table(runs: MlflowRuns, sweep_run: str, digest: str) -> list[TrialRecord] | None:
+    """A sweep's table; None where there is none of this digest."""
+    if not digest:
+        return None
+    try:
+        table = runs.artifact(sweep_run, trial_table.TRIALS)
+        return trial_table.from_parquet(table) if table is not None and _digest(table) == digest else None
+    except UserError:
+        return None  # its artifacts are out of reach, or another version wrote it
 
 
 def _unscored(trial: TrialRecord) -> TrialRecord:
