@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from unirex_ray.config.values import without_credentials
 from unirex_ray.errors import StoreAwayError, UserError, first_line
+from unirex_ray.tracking.relocation import artifact_location, follow_artifacts
 from unirex_ray.tracking.store import database_file, database_uri
 
 # It prints the traceback of every error that it raises, such as of a locked database, which whoever catches it tells.
@@ -91,6 +92,7 @@ def _connect_database(uri: str, file: Path) -> MlflowClient:
     # Several processes that meet a fresh database would all create its tables, and fail.
     with open(file.parent / ".mlflow.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        follow_artifacts(file)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
@@ -126,7 +128,7 @@ def find_or_create_experiment(client: MlflowClient, uri: str, corpus: str) -> Ex
     """
     file = database_file(uri)
     # Not in the working directory, which of a cluster job is a copy that vanishes.
-    location = (file.parent / "mlartifacts" / corpus).as_uri() if file else None
+    location = artifact_location(file, corpus) if file else None
     experiment = client.get_experiment_by_name(corpus)
     if experiment is None:
         try:

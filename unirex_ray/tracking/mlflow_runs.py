@@ -14,6 +14,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.entities import PagedList
 
 from unirex_ray.errors import UserError, first_line
@@ -34,6 +35,7 @@ class MlflowRuns:
 
     def __init__(self, client: MlflowClient, clock: Callable[[], float] = time.time) -> None:
         self.client, self._clock = client, clock
+        self._files: dict[str, Any] = {}
 
     def at(self, clock: Callable[[], float]) -> MlflowRuns:
         """The same runs, written by another clock."""
@@ -89,10 +91,19 @@ class MlflowRuns:
         Raises:
             UserError: where the run's artifacts cannot be written, as in an output that has moved.
         """
-        with _artifacts(run_id, name), tempfile.TemporaryDirectory() as local:
+        with tempfile.TemporaryDirectory() as local:
             file = Path(local) / name
             file.write_bytes(data)
-            self.client.log_artifact(run_id, str(file), folder)
+            self.log_file(run_id, file, folder)
+
+    def log_file(self, run_id: str, file: Path, folder: str | None = None) -> None:
+        """Keep a file as an artifact of a run.
+
+        Raises:
+            UserError: as `log_bytes`.
+        """
+        with _artifacts(run_id, file.name):
+            self._files_of(run_id).log_artifact(str(file), folder)
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """The content of a run's artifact; None where it has none of this name.
@@ -101,9 +112,20 @@ class MlflowRuns:
             UserError: where the run's artifacts cannot be read.
         """
         with _artifacts(run_id, name), tempfile.TemporaryDirectory() as folder:
-            if name not in (entry.path for entry in self.client.list_artifacts(run_id)):
+            files = self._files_of(run_id)
+            if name not in (entry.path for entry in files.list_artifacts()):
                 return None
-            return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
+            return Path(files.download_artifacts(name, folder)).read_bytes()
+
+    def _files_of(self, run_id: str) -> Any:
+        """What reads and writes a run's artifacts."""
+        # MLflow's client remembers them for the process: those of a run's copy in another database would be these.
+        if run_id not in self._files:
+            if len(self._files) >= _PAGE:
+                self._files.clear()
+            address = self.client.get_run(run_id).info.artifact_uri
+            self._files[run_id] = get_artifact_repository(address, tracking_uri=self.client.tracking_uri)
+        return self._files[run_id]
 
     def search(self, query: str, *, experiments: Sequence[str] | None = None) -> list[Run]:
         """The runs that match a query, oldest first; of all experiments where none are named by id."""
