@@ -142,28 +142,36 @@ def _clock(sweep: Disturbed) -> str:
     return f"by {jump:+d} s"
 
 
-def _paused(sweep: Disturbed) -> str:
+def _server(sweep: Disturbed) -> Server:
+    """The one that is disturbed; a sweep that has begun nothing yet refuses to begin without it."""
     assert sweep.server is not None
+    if sweep.written() < 1:
+        sweep.expected.append("is an MLflow server running there?")
+    return sweep.server
+
+
+def _paused(sweep: Disturbed) -> str:
+    server = _server(sweep)
     seconds = sweep.draw.uniform(2, 8)
-    sweep.server.signal(signal.SIGSTOP)
+    server.signal(signal.SIGSTOP)
     time.sleep(seconds)
-    sweep.server.signal(signal.SIGCONT)
+    server.signal(signal.SIGCONT)
     return f"for {seconds:.1f} s"
 
 
 def _restarted(sweep: Disturbed) -> str:
-    assert sweep.server is not None
+    server = _server(sweep)
     seconds = sweep.draw.uniform(0, 3)
-    sweep.server.stop()
+    server.stop()
     time.sleep(seconds)
-    sweep.server.start()
+    server.start()
     return f"killed, and there again after {seconds:.1f} s and its start"
 
 
 def _away(sweep: Disturbed) -> str:
-    assert sweep.server is not None
-    sweep.server.stop()
-    sweep.mend.append(sweep.server.start)
+    server = _server(sweep)
+    server.stop()
+    sweep.mend.append(server.start)
     return "killed, and there again after the end of the run"
 
 
