@@ -440,10 +440,13 @@ RECORDED: list[Row] = [
             ("--output=swept --data.name=revews", "unknown data.name = 'revews' (did you mean 'reviews'?)"),
             ("--output=swept --sweep-id=s9", "unknown sweep 's9'; choose from s1"),
             ("--output=swept --digest=ffff", "no sweep has --digest 'ffff'; there are abc1"),
-            ("--output=swept --also=no", "--also 'no': no sweep is recorded there; give the --output of one"),
+            (
+                "--output=swept --also=no",
+                "--also 'no': no runs are recorded there; give the --output of a sweep or evaluation",
+            ),
         ]
     ),
-    ("compare --output=o", "--output 'o': no sweep is recorded there", {"o/sweep.json": "null"}),
+    ("compare --output=o", "--output 'o': no runs are recorded there", {"o/sweep.json": "null"}),
     ("compare --data.name=sst,movie", "unknown data.name = 'movie' (did you mean 'movies'?)", {}),
     ("compare --output=swept --protocol=zz", "no sweep has --protocol 'zz'; there are ", {}),
     ("compare --output=swept --data.name=sst,movies --sweep-id=s1", "--sweep-id chooses among the sweeps of one", {}),

@@ -151,3 +151,14 @@ def test_evaluate_takes_one_method_and_a_store_of_the_users(job: Job, tmp_path: 
     (one, two) = MlflowStore(f"sqlite:///{tmp_path}/own.db").evaluations("reviews")
     assert (one.split, {one.method, two.method}) == ("dev", {"fresh"})
     assert "comprehensiveness" in one.metrics.dev
+
+
+@pytest.mark.slow
+def test_an_evaluation_goes_to_the_output_that_is_named(job: Job, tmp_path: Path, sweep: Path) -> None:
+    before = (sweep / "mlflow.db").read_bytes()
+    told = job("evaluate", f"--model={sweep}", *table(tmp_path / "corpus"), "--output=elsewhere", "--method=fresh")
+    assert told.splitlines()[-1] == "  python jobs/compare.py --data.name=reviews --output=... --also=elsewhere"
+    assert (sweep / "mlflow.db").read_bytes() == before
+    assert len(MlflowStore(f"sqlite:///{tmp_path}/elsewhere/mlflow.db").evaluations("reviews")) == 2
+    both = ("--data.name=reviews", f"--output={sweep}", "--also=elsewhere")
+    assert any("table" in line and "FRESH" in line for line in job("compare", *both).splitlines())

@@ -132,7 +132,7 @@ def test_help_shows_what_a_job_reads(help_of: Help, job: str, shown: set[str], h
 
 def test_help_of_a_default_that_the_job_makes(help_of: Help) -> None:
     assert default(help_of("compare"), "sweep.nrg_weights") == "as the sweeps did"
-    assert default(help_of("evaluate"), "output") == "the sweep's"
+    assert default(help_of("evaluate"), "output") == "where the models lie"
 
 
 def test_help_needs_no_heavy_library(tmp_path: Path) -> None:

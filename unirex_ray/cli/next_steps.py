@@ -103,13 +103,18 @@ def after_export(folder: str, exported: Config, card: ModelCard) -> list[str]:
     ]
 
 
-def after_evaluate(evaluation: Evaluation, config: Config, uri: str) -> list[str]:
+def after_evaluate(evaluation: Evaluation, config: Config, uri: str, *, with_sweep: bool) -> list[str]:
     """Compare the methods on the corpus that the models were trained on.
 
     Args:
         uri: of the store.
+        with_sweep: whether the store has the sweep that trained them; else a comparison needs both.
     """
-    trained = {"data.name": evaluation.trained_on, "tracking.uri": None if uri == own_database(config) else uri}
+    own = uri == own_database(config)
+    if not with_sweep:
+        corpus, also = option("data.name", evaluation.trained_on), option("also", config.output)
+        return [f"python jobs/compare.py {corpus} --output=... {also}"] if own else []
+    trained = {"data.name": evaluation.trained_on, "tracking.uri": None if own else uri}
     return [f"python jobs/compare.py {_store_options(config.changed(trained))}"]
 
 

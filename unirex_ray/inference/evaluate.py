@@ -187,7 +187,7 @@ def write_evaluations(output: Path, evaluations: Sequence[Evaluation], config: C
     return file
 
 
-def is_recorded(store: RunStore, evaluation: Evaluation) -> bool:
+def trial_is_recorded(store: RunStore, evaluation: Evaluation) -> bool:
     """Whether the store knows the trial that trained the model, so that a comparison finds the evaluation."""
     sweeps = store.sweeps(evaluation.trained_on)
     return any(trial.spec.trial_id == evaluation.trial_id for sweep in sweeps for trial in sweep.trials)

@@ -22,7 +22,7 @@ from unirex_ray.models.store import check_files, check_trust, load_model
 from unirex_ray.sweep.folder import LEADERBOARD, open_trial
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import trial_name
-from unirex_ray.tracking.store import SWEEP, recorded_uri
+from unirex_ray.tracking.store import SWEEP
 from unirex_ray.training.completed import completed_card, completed_config, completed_model
 
 Loaded = tuple[RationaleModel, PreTrainedTokenizerBase]
@@ -60,13 +60,11 @@ class Models:
     """What lies in a folder.
 
     Attributes:
-        output: the folder of the sweep that trained them, for what is written beside them.
-        tracking_uri: where that sweep was recorded; None where it is not known.
+        output: the sweep's, or the folder that an exported model lies in: for what is written beside them.
     """
 
     models: tuple[TrainedModel, ...]
     output: Path
-    tracking_uri: str | None
 
 
 def find_models(folder: Path, *, trust_remote_code: bool = False) -> Models:
@@ -127,8 +125,7 @@ def _exported(folder: Path, trust_remote_code: bool) -> Models:
         precision=protocol_of(config.flat())["train.precision"],
         load=load,
     )
-    output = folder.absolute().parent
-    return Models(models=(model,), output=output, tracking_uri=recorded_uri(provenance.get("tracking_uri"), output))
+    return Models(models=(model,), output=folder.absolute().parent)
 
 
 def _swept(folder: Path, trust_remote_code: bool) -> Models:
@@ -158,7 +155,7 @@ def _swept(folder: Path, trust_remote_code: bool) -> Models:
         raise UserError(f"the sweep in {str(folder)!r} has no complete configuration to evaluate")
     about = {"trained_on": trained_on, "trained_digest": digest, "protocol": protocol_hash(protocol_of(settings))}
     models = tuple(_of_trial(folder, trial_id, seed, about, trust_remote_code) for trial_id, seed in trials)
-    return Models(models=models, output=folder, tracking_uri=recorded_uri(begun.get("tracking_uri"), folder))
+    return Models(models=models, output=folder)
 
 
 def _of_trial(folder: Path, trial_id: str, seed: int, about: dict[str, str], trust_remote_code: bool) -> TrainedModel:

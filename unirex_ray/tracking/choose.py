@@ -16,6 +16,7 @@ from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.protocol import Protocol, differing, protocol_hash, protocol_of
 from unirex_ray.tracking.store import (
     DATA_DIGEST,
+    DATABASE,
     NRG_WEIGHTS,
     PLANNED,
     SWEEP,
@@ -156,10 +157,7 @@ def open_sweeps(
     """
     check_name(config.data.name)
     get_method(config.method)
-    uri = resolve_tracking_uri(config)
-    output = Path(config.output)
-    if uri == own_database(config) and not (output / "mlflow.db").exists() and (output / SWEEP).exists():
-        uri = _uri_of_output(config.output, "output")  # the sweep was recorded elsewhere
+    uri = store_of(config)
     others = [_uri_of_output(folder, "also") for folder in also]
     no_trials = UserError(
         f"no finished trials on {config.data.name!r} at {uri}: "
@@ -177,15 +175,30 @@ def open_sweeps(
     return store, chosen
 
 
+def store_of(config: Config) -> str:
+    """The store of what belongs to an output: as configured, else where the sweep in it was recorded.
+
+    Raises:
+        UserError: where that is gone.
+    """
+    uri = resolve_tracking_uri(config)
+    output = Path(config.output)
+    if uri == own_database(config) and not (output / DATABASE).exists() and (output / SWEEP).exists():
+        return _uri_of_output(config.output, "output")
+    return uri
+
+
 def _uri_of_output(folder: str, option: str) -> str:
     output = Path(folder).expanduser()
     try:
         recorded = json.loads((output / SWEEP).read_text(encoding="utf-8")).get("tracking_uri")
-        uri = recorded_uri(recorded, output)
     except (OSError, ValueError, AttributeError):
-        uri = None
+        recorded = None
+    uri = recorded_uri(recorded if isinstance(recorded, str) else None, output)
     if uri is None:
-        raise UserError(f"--{option} {folder!r}: no sweep is recorded there; give the --output of one")
+        raise UserError(
+            f"--{option} {folder!r}: no runs are recorded there; give the --output of a sweep or evaluation"
+        )
     return uri
 
 

@@ -19,6 +19,8 @@ from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, Tria
 
 SQLITE = "sqlite:///"
 BEST_CONFIG = "best_config.yaml"
+DATABASE = "mlflow.db"
+"""File in an output with the runs, unless they are recorded elsewhere."""
 SWEEP = "sweep.json"
 """File in a sweep's output that says what it is, and where it was recorded."""
 
@@ -247,7 +249,7 @@ def resolve_tracking_uri(config: Config) -> str:
 
 def own_database(config: Config) -> str:
     """The SQLite database in the output folder, which holds one sweep."""
-    return database_uri(Path(config.output).absolute() / "mlflow.db")
+    return database_uri(Path(config.output).absolute() / DATABASE)
 
 
 def database_uri(file: Path) -> str:
@@ -267,7 +269,7 @@ def recorded_uri(uri: str | None, output: Path) -> str | None:
     Args:
         output: of the sweep; a database in it comes first, as it may have moved, or be a copy.
     """
-    beside = output.absolute() / "mlflow.db"
+    beside = output.absolute() / DATABASE
     file = database_file(uri) if uri else None
     known = uri is not None and (file is None or file.exists())
     if beside.exists() and (not known or (output / SWEEP).is_file()):
