@@ -12,13 +12,8 @@ import json
 import os
 import sys
 
-import torch
-
-from unirex_ray.benchmarks.engine import WORKLOADS
-from unirex_ray.benchmarks.table import configs_by_method, measure
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.errors import UserError, exit_on_user_error
-from unirex_ray.report.table import console
 
 _OF_THE_ENGINE = ("seed", "gpu", "threads", "precision", "token_budget", "activation_checkpointing")
 _READS = {
@@ -33,13 +28,22 @@ _READS = {
 
 def main() -> None:
     what = next((argument for argument in sys.argv[1:] if argument in _READS), "engine")
-    parser = job_parser("benchmark.py", __doc__ or "", reads=_READS[what])
+    parser = job_parser("benchmark", __doc__ or "", reads=_READS[what])
     parser.add_argument("what", choices=_READS, help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="engine, extraction: interleaved runs, at least 5.")
-    parser.add_argument("--lengths", choices=WORKLOADS, help="engine: texts as long as this corpus'; default: each.")
+    parser.add_argument(
+        "--lengths", choices=["sst", "movies"], help="engine: texts as long as this corpus'; default: each."
+    )
     parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
+
+    # Only now, as they take seconds: --help and refusals answer at once.
+    import torch
+
+    from unirex_ray.benchmarks.table import configs_by_method, measure
+    from unirex_ray.report.table import console
+
     configs = configs_by_method(tree)
     config = next(iter(configs.values()))
     if options.runs < 5 or options.instances < 3:

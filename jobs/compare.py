@@ -10,7 +10,7 @@ from unirex_ray.errors import exit_on_user_error
 
 def main() -> None:
     """Parse, read the runs, compare, print and write."""
-    parser = recorded_sweeps_parser("compare.py", __doc__ or "")
+    parser = recorded_sweeps_parser("compare", __doc__ or "")
     parser.add_argument("--configurations", action="store_true", help="Every configuration's raw metrics as well.")
     parser.add_argument("--pairs", action="store_true", help="How often each method is ahead of each other one.")
     parser.add_argument("--table", choices=["main", "1", "2", "4"], help="One of the paper's tables alone.")

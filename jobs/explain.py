@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unirex_ray.cli.calls import program
 from unirex_ray.cli.parser import Parser, add_remote_code
 from unirex_ray.errors import UserError, exit_on_user_error
-from unirex_ray.inference.explain import explain
-from unirex_ray.report.html import rationale_page, rationale_text
-from unirex_ray.report.table import console
 
 
 def main() -> None:
-    parser = Parser(prog="explain.py", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=program("explain"), description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="What jobs/export_best.py wrote.")
     parser.add_argument("--text", required=True, help="The text to predict.")
     parser.add_argument("--second", help="The second text of a pair, for a model that was trained on pairs.")
@@ -22,6 +20,12 @@ def main() -> None:
     options = parser.parse_args()
     if not 1 <= options.top_k_percent <= 100:
         raise UserError(f"--top-k-percent must be from 1 to 100, but got {options.top_k_percent}")
+
+    # Only now, as they take seconds: --help and refusals answer at once.
+    from unirex_ray.inference.explain import explain
+    from unirex_ray.report.html import rationale_page, rationale_text
+    from unirex_ray.report.table import console
+
     shown = explain(
         Path(options.model),
         options.text,

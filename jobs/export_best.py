@@ -12,7 +12,7 @@ from unirex_ray.errors import exit_on_user_error
 
 def main() -> None:
     parser = recorded_sweeps_parser(
-        "export_best.py",
+        "export_best",
         __doc__ or "",
         reads=("method", "model.trust_remote_code"),
         defaults={"method": "the best of all"},

@@ -10,7 +10,7 @@ from unirex_ray.errors import UserError, exit_on_user_error
 
 def main() -> None:
     """Parse, read the runs, print, draw and write."""
-    parser = recorded_sweeps_parser("parameters.py", __doc__ or "")
+    parser = recorded_sweeps_parser("parameters", __doc__ or "")
     storage = "Write the studies there as well, for the Optuna dashboard, e.g. sqlite:///study.db."
     parser.add_argument("--storage", metavar="URL", help=storage)
     options, tree = parse_job(parser, sys.argv[1:])

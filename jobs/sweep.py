@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from unirex_ray.cli.calls import resume_command
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config, check_remote_code, flatten
 from unirex_ray.errors import exit_on_user_error
@@ -12,7 +13,7 @@ from unirex_ray.sweep.shipped import shipped_spaces, space_file
 
 def main() -> None:
     """Parse, build, call."""
-    parser = job_parser("sweep.py", __doc__ or "", leaves=["train.seed"], defaults={"method": "sweep.methods"})
+    parser = job_parser("sweep", __doc__ or "", leaves=["train.seed"], defaults={"method": "sweep.methods"})
     listed = f"{', '.join(shipped_spaces())}, or a YAML file; default: quick, for reviews only."
     parser.add_argument("--space", metavar="NAME", help=f"What to search, with presets: {listed}")
     parser.add_argument(
@@ -29,7 +30,7 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:], lambda own, tree: space_file(own.space, tree))
 
     # Only now, as they take seconds: --help and refusals answer at once.
-    from unirex_ray.cli.next_steps import after_sweep, print_next, resume_command
+    from unirex_ray.cli.next_steps import after_sweep, print_next
     from unirex_ray.report.table import console
     from unirex_ray.sweep.finish import print_outcome
     from unirex_ray.sweep.run import run_sweep

@@ -12,7 +12,7 @@ from unirex_ray.errors import exit_on_user_error
 def main() -> None:
     """Parse, build, call."""
     where = {"tracking.uri": "where the sweep was recorded"}
-    parser = job_parser("sync.py", __doc__ or "", reads=("output", "tracking.uri"), defaults=where)
+    parser = job_parser("sync", __doc__ or "", reads=("output", "tracking.uri"), defaults=where)
     _, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.

@@ -14,7 +14,7 @@ from unirex_ray.files import writable_folder
 
 def main() -> None:
     reads = ("method", "output", "data.", "model.", "loss.", "train.", "sweep.max_failures")
-    parser = job_parser("train.py", __doc__, reads=reads)
+    parser = job_parser("train", __doc__, reads=reads)
     _, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.

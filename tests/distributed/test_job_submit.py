@@ -140,7 +140,7 @@ def test_a_submitted_sweep_succeeds_and_listens_on_loopback_only(cluster: Cluste
     printed = log.read_text()
     assert submitted.returncode == 0, printed
     assert "succeeded" in printed
-    assert "mlflow ui --backend-store-uri" in printed
+    assert "python jobs/ui.py " in printed
 
     token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
     assert (

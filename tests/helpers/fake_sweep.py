@@ -4,7 +4,7 @@ import sys
 
 from helpers.fake_trainer import train_fake
 
-from unirex_ray.cli.next_steps import resume_command
+from unirex_ray.cli.calls import resume_command
 from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import build_config
 from unirex_ray.errors import exit_on_user_error

@@ -26,6 +26,7 @@ from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.models.store import save_model
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import TrialSpec
+from unirex_ray.tracking.relocation import follow_artifacts
 from unirex_ray.tracking.store import DATA_DIGEST
 
 Refused = Callable[[str, Files], str]
@@ -90,6 +91,8 @@ def refused(
         for name in ("model", "swept"):
             if f"={name}" in command:
                 shutil.copytree(prepared / name, tmp_path / name)
+                if (tmp_path / name / "mlflow.db").exists():
+                    follow_artifacts(tmp_path / name / "mlflow.db")  # else whatever opens the copy does
         for name, content in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             if content is None:

@@ -189,7 +189,9 @@ def test_a_documented_command_is_accepted(command: str, monkeypatch: pytest.Monk
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("unirex_ray.cli.parser.load_yaml", lambda file: {})  # what --config names is not there
-    monkeypatch.setattr(module, *(("explain", explain) if job == "jobs/explain.py" else ("parse_job", parse)))
+    monkeypatch.setattr("unirex_ray.inference.explain.explain", explain)
+    monkeypatch.setattr("unirex_ray.tracking.choose.existing_store", explain)
+    monkeypatch.setattr(module, "parse_job", parse, raising=False)
     monkeypatch.setattr(sys, "argv", [job, *arguments])
     with pytest.raises(Parsed):
         module.main()

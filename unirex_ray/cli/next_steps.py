@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from unirex_ray.cli.calls import command
 from unirex_ray.cli.option import option
 from unirex_ray.config import REMOTE_CODE, Config, flatten
 from unirex_ray.data.schema import Corpus
@@ -27,8 +28,8 @@ def print_next(commands: Sequence[str], out: Console) -> None:
     """The commands below each other, in a form that can be pasted; nothing where there is none."""
     if commands:
         out.print("next:")
-    for command in commands:
-        out.print(f"  {command}", markup=False, soft_wrap=True)
+    for typed in commands:
+        out.print(f"  {typed}", markup=False, soft_wrap=True)
 
 
 def after_prepare(corpus: Corpus, tree: Mapping[str, Any]) -> list[str]:
@@ -38,17 +39,17 @@ def after_prepare(corpus: Corpus, tree: Mapping[str, Any]) -> list[str]:
         tree: the configuration as the user gave it, whose corpus and encoder stay.
     """
     given = [option(key, value) for key, value in flatten(tree) if key != "output"]
-    job = "sweep.py" if corpus.name == Config().data.name else "sweep.py --space=all-methods"
+    first = command("sweep") + ("" if corpus.name == Config().data.name else " --space=all-methods")
     if not corpus.has_gold("train"):
-        job = "train.py --method=unirex-aa-f"
-    return [" ".join([f"python jobs/{job}", *given])]
+        first = f"{command('train')} --method=unirex-aa-f"
+    return [" ".join([first, *given])]
 
 
 def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     """Bring MLflow what it has not taken, compare, export, train the best again, look at the runs."""
     uri, same_store = resolve_tracking_uri(config), _store_options(config)
-    view = f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-    sync = [f"python jobs/sync.py {option('output', config.output)}"] if outcome.not_delivered else []
+    view = f"open {uri}" if uri.startswith("http") else f"{command('ui')} {shlex.quote(config.output)}"
+    sync = [f"{command('sync')} {option('output', config.output)}"] if outcome.not_delivered else []
     if outcome.best is None:
         return [*sync, view]
     output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
@@ -57,24 +58,18 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     unfinished = " --unfinished" if outcome.status == "incomplete" else ""
     return [
         *sync,
-        f"python jobs/compare.py {same_store}"
+        f"{command('compare')} {same_store}"
         + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else "")
         + unfinished,
-        f"python jobs/export_best.py {same_store}{selected}{trust}{unfinished}",
-        f"python jobs/train.py --config {output}/{BEST_CONFIG} {again}{trust}",
+        f"{command('export_best')} {same_store}{selected}{trust}{unfinished}",
+        f"{command('train')} --config {output}/{BEST_CONFIG} {again}{trust}",
         view,
     ]
 
 
-def resume_command(argv: Sequence[str]) -> str:
-    """The command that was given, with `--resume`; whether other code goes on is asked anew each time."""
-    own = [word for word in argv if word not in ("--resume", "--other-code")]
-    return shlex.join(["python", *own, "--resume"])
-
-
 def after_sync(synced: Synced) -> list[str]:
     """Compare what is complete."""
-    return [f"python jobs/compare.py {_store_options(synced.config)}"] if synced.status == "completed" else []
+    return [f"{command('compare')} {_store_options(synced.config)}"] if synced.status == "completed" else []
 
 
 def after_compare(config: Config, compared: Compared, options: argparse.Namespace) -> list[str]:
@@ -88,18 +83,18 @@ def after_compare(config: Config, compared: Compared, options: argparse.Namespac
     if not options.sweeps and compared.store.uri != own_database(config):
         chosen += "".join(f" --protocol={name}" for name in compared.comparison.protocols)
     chosen += " --unfinished" if options.unfinished else ""
-    return [f"python jobs/export_best.py {_store_options(config)}{chosen}"]
+    return [f"{command('export_best')} {_store_options(config)}{chosen}"]
 
 
 def after_export(folder: str, exported: Config, card: ModelCard) -> list[str]:
     """Explain a text or a pair (a choice between several inputs cannot be), evaluate elsewhere, train again."""
     model, again = shlex.quote(folder), option("output", f"{exported.output.rstrip('/')}-again")
     trust, second = _trust(exported), ' --second "..."' if card.segments == 2 else ""
-    explain = [] if card.multi_choice else [f'python jobs/explain.py --model {model} --text "..."{second}{trust}']
+    explain = [] if card.multi_choice else [f'{command("explain")} --model {model} --text "..."{second}{trust}']
     return [
         *explain,
-        f"python jobs/evaluate.py --model {model} --data.name=...{trust}",
-        f"python jobs/train.py --config {model}/best_config.yaml {again}{trust}",
+        f"{command('evaluate')} --model {model} --data.name=...{trust}",
+        f"{command('train')} --config {model}/best_config.yaml {again}{trust}",
     ]
 
 
@@ -113,9 +108,9 @@ def after_evaluate(evaluation: Evaluation, config: Config, uri: str, *, with_swe
     own = uri == own_database(config)
     if not with_sweep:
         corpus, also = option("data.name", evaluation.trained_on), option("also", config.output)
-        return [f"python jobs/compare.py {corpus} --output=... {also}"] if own else []
+        return [f"{command('compare')} {corpus} --output=... {also}"] if own else []
     trained = {"data.name": evaluation.trained_on, "tracking.uri": None if own else uri}
-    return [f"python jobs/compare.py {_store_options(config.changed(trained))}"]
+    return [f"{command('compare')} {_store_options(config.changed(trained))}"]
 
 
 def _trust(config: Config) -> str:

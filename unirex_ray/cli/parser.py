@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from unirex_ray.cli.calls import program
 from unirex_ray.cli.option import read_value, type_in_words
 from unirex_ray.config import (
     REMOTE_CODE,
@@ -29,6 +30,11 @@ ChooseSpace = Callable[[argparse.Namespace, Tree], Path]
 """From a job's own options and the given tree to the file of the space whose presets lie below the tree."""
 
 _HELP = ("-h", "--help")
+_COMMON = (
+    *("method", "output", "data.name", "data.source", "data.limit", "train.epochs", "train.batch_size"),
+    *("train.learning_rate", "train.gpu", "sweep.methods", "sweep.configurations", "sweep.seeds", "tracking.uri"),
+)
+"""Keys whose options `--help` lists first, with the job's own."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def job_parser(
-    prog: str,
+    job: str,
     description: str,
     *,
     reads: Iterable[str] = ("",),
@@ -66,11 +72,12 @@ def job_parser(
     """A parser to which a job adds options of its own before `parse_job`.
 
     Args:
+        job: its file's name.
         reads: beginnings of the keys that the job reads; by default all.
         leaves: beginnings of those among them that it does not read.
         defaults: what `--help` says of keys whose default is the job's own.
     """
-    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = Parser(prog=program(job), description=description, allow_abbrev=False)
     parser.keys = [key for key in config_keys() if key.startswith(tuple(reads)) and not key.startswith(tuple(leaves))]
     parser.defaults = defaults or {}
     parser.add_argument("--config", metavar="YAML", help="Configuration file; dotted options override it.")
@@ -78,7 +85,7 @@ def job_parser(
 
 
 def recorded_sweeps_parser(
-    prog: str, description: str, *, reads: Iterable[str] = (), defaults: Mapping[str, str] | None = None
+    job: str, description: str, *, reads: Iterable[str] = (), defaults: Mapping[str, str] | None = None
 ) -> Parser:
     """A parser of a job that reads recorded sweeps, with options that choose among them (see `choice_of_sweeps`).
 
@@ -87,7 +94,7 @@ def recorded_sweeps_parser(
         defaults: see `job_parser`.
     """
     parser = job_parser(
-        prog,
+        job,
         description,
         reads=("data.name", "output", "tracking.uri", "sweep.nrg_weights", *reads),
         defaults={"sweep.nrg_weights": "as the sweeps did", **(defaults or {})},
@@ -125,6 +132,7 @@ def parse_job(
     argv = [_present_option(argument) for argument in _explicit(argv)]
     helps = any(argument in _HELP for argument in argv)
     if helps:
+        parser.usage = _short_usage(parser)
         for action in parser._actions:
             action.required = False
     chosen = parser.parse_args([argument for argument in argv if argument not in _HELP])
@@ -155,8 +163,15 @@ def _read_file(path: str, read: Collection[str], given: Collection[str]) -> Tree
     return unflatten({key: value for key, value in flatten(file_tree) if key not in unread})
 
 
+def _short_usage(parser: Parser) -> str:
+    """What cannot be left out; argparse itself lists every option, which takes half a page."""
+    required = [action for action in parser._actions if action.required]
+    words = [" ".join([*action.option_strings[:1], str(action.metavar or action.dest)]) for action in required]
+    return " ".join([parser.prog.replace("%", "%%"), *words, "[options]"])
+
+
 def _add_option(parser: Parser, key: str) -> argparse.Action:
-    title = f"{key.rpartition('.')[0]} options" if "." in key else "options"
+    title = "options" if key in _COMMON else f"further {key.partition('.')[0]} options"
     group = next((group for group in parser._action_groups if group.title == title), None)
     return (group or parser.add_argument_group(title)).add_argument(
         f"--{key}", metavar=type_in_words(key), default=argparse.SUPPRESS, help=config_fields()[key].description

@@ -188,6 +188,19 @@ def store_of(config: Config) -> str:
     return uri
 
 
+def existing_store(config: Config) -> str:
+    """The store of an output in which something is recorded (see `store_of`).
+
+    Raises:
+        UserError: where there is none.
+    """
+    uri = store_of(config)
+    file = database_file(uri)
+    if file is not None and not file.exists():
+        raise UserError(f"nothing is recorded at {uri}: give the output of a sweep or of an evaluation")
+    return uri
+
+
 def _uri_of_output(folder: str, option: str) -> str:
     output = Path(folder).expanduser()
     try:
