@@ -20,7 +20,7 @@ def main() -> None:
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.report.table import console
     from unirex_ray.tracking.choose import existing_store
-    from unirex_ray.tracking.mlflow_ui import address, serve
+    from unirex_ray.tracking.mlflow_ui import address, pages, serve
 
     out = console()
     uri = existing_store(build_config({"output": options.output}))
@@ -28,7 +28,9 @@ def main() -> None:
         out.print(f"recorded at an MLflow server: open {uri}", markup=False, soft_wrap=True)
         return
     at = address(options.port)
-    out.print(f"open {at} (it takes some seconds to start; Ctrl-C ends it)", markup=False, soft_wrap=True)
+    for name, page in pages(uri).items():
+        out.print(f"{name}: {at}{page}", markup=False, soft_wrap=True)
+    out.print("MLflow starts, which takes some seconds; Ctrl-C ends it", markup=False, soft_wrap=True)
     serve(uri, options.port)
 
 

@@ -13,6 +13,7 @@ from unirex_ray.tracking.store import (
     PROTOCOL_LINE,
     REASON,
     SEEDS,
+    SELECTED,
     STATUS,
     SWEEP_ID,
     TRIAL_ID,
@@ -27,6 +28,8 @@ Backend = dict[str, dict[str, Any]]
 
 class MemorySweep:
     """An `OpenSweep` of a `MemoryStore`."""
+
+    page = ""
 
     def __init__(self, runs: Backend, run_id: str, sweep_id: str) -> None:
         self.runs = runs
@@ -45,6 +48,10 @@ class MemorySweep:
         run["tags"] |= {**tags, SWEEP_ID: self.sweep_id, TRIAL_ID: spec.trial_id, STATUS: "running"}
         run["tags"].pop(REASON, None)
         return run_id
+
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+        for trial_id, of_trial in scores.items():
+            self.runs[self._run_of(trial_id)]["metrics"] |= {f"{SELECTED}/{key}": s for key, s in of_trial.items()}
 
     def log_epoch(
         self,

@@ -36,6 +36,7 @@ def recorded(output: Path) -> str:
     sweep = store.open_sweep(experiment="reviews", sweep_id="s1", seeds=(0,), params={}, tags={})
     run_id = sweep.open_trial(SPEC, params={}, tags={})
     sweep.log_text(SPEC.trial_id, "note.txt", "as it was written")
+    sweep.log_selection({}, [])
     return run_id
 
 
@@ -47,7 +48,8 @@ def test_a_moved_output_is_shown_with_its_artifacts(tmp_path: Path) -> None:
     ui = run_ui("my output", f"--port={port}", folder=tmp_path)
     try:
         assert ui.stdout is not None
-        assert ui.stdout.readline().startswith(f"open http://127.0.0.1:{port} ")
+        assert ui.stdout.readline().startswith(f"all runs: http://127.0.0.1:{port}/#/experiments?")
+        assert ui.stdout.readline().startswith(f"sweep s1: http://127.0.0.1:{port}/#/experiments/1/runs?")
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and ui.poll() is None:
             with suppress(URLError, ConnectionError):

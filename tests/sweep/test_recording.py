@@ -19,7 +19,8 @@ from unirex_ray.sweep.recording import sync
 from unirex_ray.sweep.schedule import Signal
 from unirex_ray.tracking.journal import Journal
 from unirex_ray.tracking.journaled_sweep import JournaledSweep, trials_of
-from unirex_ray.tracking.store import own_database
+from unirex_ray.tracking.records import TrialRecord
+from unirex_ray.tracking.store import SELECTED_SCORES, own_database
 
 
 @pytest.mark.slow
@@ -65,6 +66,11 @@ class Leaving(MemoryStore):
 
     def _away(self, *_: object, **__: object) -> None:
         raise ConnectionError("refused")
+
+
+def artifacts(store: MemoryStore, trial: TrialRecord) -> set[str]:
+    (run,) = (run for run in store.runs.values() if run.get("spec") == trial.spec)
+    return {*run["artifacts"]}
 
 
 @pytest.fixture
@@ -120,6 +126,8 @@ def test_a_sweep_from_before_there_were_journals_goes_on(sweep: Callable[..., Sw
     sync(Config(output=str(after.output)), print, lambda uri: again)
     essence = [[(t.spec, t.status, t.metrics) for t in s.sweeps("tiny")[0].trials] for s in (store, again)]
     assert essence[0] == essence[1]
+    files = [{t.spec.trial_id: artifacts(s, t) for t in s.sweeps("tiny")[0].trials} for s in (store, again)]
+    assert files[0] == files[1]
     (params,) = {tuple(run["params"]) for run in again.runs.values() if "spec" in run and "aa-ig" in str(run["spec"])}
     assert {"model.encoder", "train.learning_rate"} <= {*params}
 
@@ -213,3 +221,28 @@ def test_the_same_loss_three_times_in_a_row_stops_a_sweep(sweep: Callable[..., S
     resumed = sweep(store, trials=losing(everywhere, TrialLost(reason="ActorDiedError: its node died")), resume=True)
     assert (resumed.status, resumed.statuses) == ("incomplete", {"lost": 6})
     assert sweep(store, resume=True).status == "completed"
+
+
+@pytest.mark.slow
+def test_every_trial_carries_by_what_its_configuration_was_selected(sweep: Callable[..., SweepOutcome]) -> None:
+    def selected(outcome: SweepOutcome) -> dict[str, tuple[float, ...]]:
+        return {
+            record.spec.trial_id: (*(getattr(row.scores, score) for score in SELECTED_SCORES), row.rank)
+            for row in outcome.rows
+            for record in row.configuration.records
+        }
+
+    def recorded(store: MemoryStore) -> dict[str, tuple[float, ...]]:
+        keys = [f"select/{score}" for score in (*SELECTED_SCORES, "rank")]
+        runs = [run for run in store.runs.values() if "spec" in run]
+        return {run["spec"].trial_id: tuple(run["metrics"][key] for key in keys) for run in runs}
+
+    store = MemoryStore()
+    outcome = sweep(store)
+    assert recorded(store) == selected(outcome)
+    assert {row.rank for row in outcome.rows} == {1, 2, 3}
+    grown = sweep(store, changes={"sweep": {"seeds": [0, 1]}}, resume=True)
+    assert recorded(store) == selected(grown)
+    again = MemoryStore()
+    sync(Config(output=str(grown.output)), print, lambda uri: again)
+    assert recorded(again) == selected(grown)

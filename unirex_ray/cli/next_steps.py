@@ -48,7 +48,7 @@ def after_prepare(corpus: Corpus, tree: Mapping[str, Any]) -> list[str]:
 def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     """Bring MLflow what it has not taken, compare, export, train the best again, look at the runs."""
     uri, same_store = resolve_tracking_uri(config), _store_options(config)
-    view = f"open {uri}" if uri.startswith("http") else f"{command('ui')} {shlex.quote(config.output)}"
+    view = f"open {uri}{outcome.page}" if uri.startswith("http") else f"{command('ui')} {shlex.quote(config.output)}"
     sync = [f"{command('sync')} {option('output', config.output)}"] if outcome.not_delivered else []
     if outcome.best is None:
         return [*sync, view]

@@ -26,6 +26,8 @@ _LOSSES = 3
 """In a row, to the same thing around them: the next ones would meet it as well."""
 
 RATIONALES = "rationales.html"
+ARTIFACTS = (RATIONALES, INSTANCES)
+"""Files of a completed trial's results that its run holds as well."""
 """The page of a trial's highlights, in its folder and its run."""
 
 
@@ -209,7 +211,7 @@ class Driver:
                 if (data := left.read(name)) is not None:
                     files.write(name, data)
         files.write(RATIONALES, page.encode())
-        for name in (RATIONALES, INSTANCES):
+        for name in ARTIFACTS:
             if name in files.names():  # earlier versions left no results by instance
                 self._sweep.log_file(spec.trial_id, Path(files.folder) / name)
 

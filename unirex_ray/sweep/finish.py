@@ -22,7 +22,7 @@ from unirex_ray.sweep.plan import SweepPlan
 from unirex_ray.sweep.schedule import has_settled
 from unirex_ray.tracking.protocol import INSTANCES, protocol_line
 from unirex_ray.tracking.records import TrialStatus
-from unirex_ray.tracking.store import BEST_CONFIG, SWEEP, SweepLog, resolve_tracking_uri
+from unirex_ray.tracking.store import BEST_CONFIG, SELECTED_SCORES, SWEEP, SweepLog, resolve_tracking_uri
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class SweepOutcome:
         statuses: how many trials ended in which way.
         ended_early: by method whose search `sweep.patience` ended, how many configurations it tried, of how many.
         not_delivered: how many events of its journal MLflow has not taken.
+        page: see `Recording`.
         output: the folder with `leaderboard.csv`, `best_config.yaml` and `sweep.json`.
     """
 
@@ -48,6 +49,7 @@ class SweepOutcome:
     output: Path
     ended_early: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     not_delivered: int = 0
+    page: str = ""
 
     @property
     def digest(self) -> str:
@@ -112,6 +114,7 @@ def write_results(
         and method in ranked.variants
         and has_settled(ranked.variants[method], plan.config.sweep.patience)
     }
+    sweep.log_selection(_selection(ranked), [parameter.key for parameter in plan.space.parameters])
     outcome = SweepOutcome(
         sweep_id=summary["sweep_id"],
         settings=settings,
@@ -135,6 +138,19 @@ def write_results(
         sweep.log_file(None, file)
     sweep.log_text(None, "search_space.txt", "".join(f"{p.describe()}\n" for p in plan.space.parameters))
     return outcome
+
+
+def _selection(ranked: Leaderboard) -> dict[str, dict[str, float]]:
+    """By trial: by what its configuration was selected, or was not (see `SweepLog.log_selection`)."""
+    return {
+        record.spec.trial_id: {
+            **{key: value for key, value in row.scores.by_key().items() if key in SELECTED_SCORES},
+            "rank": row.rank,
+        }
+        for row in ranked.rows
+        if row.scores is not None and row.rank is not None
+        for record in row.configuration.records
+    }
 
 
 def print_outcome(outcome: SweepOutcome, console: Console) -> None:

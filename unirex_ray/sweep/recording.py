@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from unirex_ray.config import Config
+from unirex_ray.config import Config, to_yaml
 from unirex_ray.errors import StoppedError, StoreAwayError, UserError
-from unirex_ray.sweep.driver import settings_read
+from unirex_ray.sweep.driver import ARTIFACTS, settings_read
 from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.tracking.delivery import Delivery
 from unirex_ray.tracking.journal import JOURNAL, Journal
@@ -60,6 +60,7 @@ class Recording:
     Attributes:
         sweep: what is to be recorded goes there.
         not_delivered: events that the store has not taken, when the block has ended.
+        page: where a browser finds the trials, behind the address of a server; empty where that is not known.
     """
 
     def __init__(
@@ -116,17 +117,25 @@ class Recording:
         self.not_delivered = self._delivery.close(in_haste=in_haste)
 
     @property
+    def page(self) -> str:
+        """See the class."""
+        return self._delivery.page
+
+    @property
     def problem(self) -> str:
         """Why the store did not take an event at the last try."""
         return self._delivery.problem
 
 
-def take_over(output: Path, begun: SweepBegun, store: RunStore, resolve: Callable[[TrialSpec], Config]) -> Journal:
-    """Write the journal of a sweep from before there were journals, from what a store has of it.
+def take_over(
+    folder: SweepFolder, begun: SweepBegun, store: RunStore, resolve: Callable[[TrialSpec], Config]
+) -> Journal:
+    """Write the journal of a sweep that has none, from what a store and its folder have of it.
 
     Args:
         resolve: a trial's whole configuration.
     """
+    output = folder.path
     partial = output / f"{JOURNAL}.partial"
     partial.unlink(missing_ok=True)
     sweep = JournaledSweep(Journal(partial), begun, output, pass_on=lambda event: None)
@@ -136,6 +145,10 @@ def take_over(output: Path, begun: SweepBegun, store: RunStore, resolve: Callabl
         for epoch, metrics in record.history.items():
             sweep.log_epoch(trial_id, epoch, metrics)
         if record.status != "running":
+            sweep.log_text(trial_id, "config.yaml", to_yaml(resolve(record.spec)))
+            results = [Path(folder.results(trial_id)) / name for name in ARTIFACTS]
+            for file in filter(Path.exists, results):
+                sweep.log_file(trial_id, file)
             # Scores of comparisons depend on other runs.
             sweep.finish_trial(trial_id, record.status, metrics=replace(record.metrics, nrg={}), reason=record.reason)
     partial.replace(output / JOURNAL)

@@ -149,7 +149,7 @@ def run_sweep(
             outcome = _conclude(sweep, driver)
         if outcome.status != "incomplete":
             folder.delete_scratch()
-        return replace(outcome, not_delivered=recording.not_delivered)
+        return replace(outcome, not_delivered=recording.not_delivered, page=recording.page)
 
 
 def _begin(
@@ -192,7 +192,7 @@ def _begin(
     tags = _tags_of_runs(corpus, settings)
     begun = _beginning(corpus, extent, settings, tags)
     if stored and not journal.events:
-        journal = take_over(folder.path, begun, open_store(uri), plan.trial_config)
+        journal = take_over(folder, begun, open_store(uri), plan.trial_config)
     recording = Recording(
         folder.path,
         journal,

@@ -40,6 +40,7 @@ class Delivery:
 
     Attributes:
         problem: why the store did not take an event at the last try; empty where it did.
+        page: of the sweep, see `OpenSweep`; empty before the store has answered.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Delivery:
         self._sweep: OpenSweep | None = None
         self._settled: frozenset[str | None] | None = None  # not known before the store was asked
         self._closing = self._abandoned = False
-        self.problem = ""
+        self.problem = self.page = ""
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
@@ -135,6 +136,7 @@ class Delivery:
 
     def _opened(self) -> OpenSweep:
         sweep = self._open_sweep()
+        self.page = sweep.page
         if self._settled is None:
             self._settled = self._skip_what_is_there(sweep)
         return sweep

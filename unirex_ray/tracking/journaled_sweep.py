@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, cast
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.journal import Event, Journal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
-from unirex_ray.tracking.store import REASON, STATUS, OpenSweep, RunStore, SweepStatus, sort_key
+from unirex_ray.tracking.store import REASON, SELECTED_SCORES, STATUS, OpenSweep, RunStore, SweepStatus, sort_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,12 @@ class JournaledSweep:
     def __init__(self, journal: Journal, begun: SweepBegun, output: Path, pass_on: Callable[[Event], None]) -> None:
         self._journal, self._begun, self._output, self._pass_on = journal, begun, output, pass_on
         self._trials = trials_of(journal.events)
+        self._selection = {
+            trial_id: dict(scores)
+            for event in journal.events
+            if event["event"] == "selection"
+            for trial_id, scores in event["scores"].items()
+        }
         self._lock = threading.Lock()
         self.status = _status_behind(journal.events[-1]["event"] if journal.events else "")
 
@@ -87,6 +94,15 @@ class JournaledSweep:
     def log_file(self, trial_id: str | None, file: Path) -> None:
         """See `SweepLog`; the journal holds the name alone."""
         self._note("file", trial_id=trial_id, file=str(file.relative_to(self._output)))
+
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+        """See `SweepLog`; only what has changed since the last selection is an event."""
+        before, nothing = self._selection, dict.fromkeys((*SELECTED_SCORES, "rank"), math.nan)
+        gone = dict.fromkeys(before.keys() - scores.keys(), nothing)
+        changed = {t: dict(s) for t, s in {**scores, **gone}.items() if repr(before.get(t)) != repr(dict(s))}
+        self._selection = {**before, **changed}
+        if changed:
+            self._note("selection", scores=changed, searched=[*searched])
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `SweepLog`."""
@@ -142,6 +158,8 @@ def deliver(event: Event, sweep: OpenSweep, output: Path) -> None:
         sweep.log_text(trial_id, event["path"], event["text"])
     elif kind == "file":
         sweep.log_file(trial_id, output / event["file"])
+    elif kind == "selection":
+        sweep.log_selection(event["scores"], event["searched"])
     elif kind == "completed":
         sweep.finish()
     elif kind == "failed":

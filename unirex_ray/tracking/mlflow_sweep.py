@@ -11,17 +11,19 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TASK_SCORE, TrialMetrics
-from unirex_ray.tracking import trial_table
+from unirex_ray.tracking import mlflow_view, trial_table
 from unirex_ray.tracking.mlflow_connect import Experiment
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
@@ -31,6 +33,7 @@ from unirex_ray.tracking.store import (
     PARAMETERS,
     REASON,
     SEED,
+    SELECTED,
     STATUS,
     SWEEP_ID,
     TRIAL_ID,
@@ -89,6 +92,11 @@ class MlflowSweep:
     def run_id(self) -> str:
         """See `OpenSweep`."""
         return self._run_id
+
+    @property
+    def page(self) -> str:
+        """See `OpenSweep`."""
+        return mlflow_view.link(self._experiment.id, self._sweep_id)
 
     def as_of(self, at: float) -> None:
         """See `OpenSweep`."""
@@ -154,6 +162,16 @@ class MlflowSweep:
     def log_file(self, trial_id: str | None, file: Path) -> None:
         """See `OpenSweep`."""
         self._runs.log_file(self._run_of(trial_id), file)
+
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+        """See `OpenSweep`."""
+        for trial_id, of_trial in scores.items():
+            found = self._found(trial_id)
+            if found is not None:
+                self._runs.log(found.info.run_id, metrics={f"{SELECTED}/{key}": s for key, s in of_trial.items()})
+        tag = mlflow_view.TAG + self._sweep_id
+        with suppress(MlflowException):  # a convenience
+            self._runs.client.set_experiment_tag(self._experiment.id, tag, mlflow_view.view(self._sweep_id, searched))
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `OpenSweep`."""

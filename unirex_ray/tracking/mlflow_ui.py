@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from unirex_ray.errors import UserError
+from unirex_ray.tracking import mlflow_view
 from unirex_ray.tracking.mlflow_connect import connect
 from unirex_ray.tracking.relocation import ARTIFACTS
 from unirex_ray.tracking.store import database_file
@@ -30,13 +31,25 @@ def address(port: int) -> str:
     return f"http://{_HOST}:{port}"
 
 
-def serve(uri: str, port: int) -> NoReturn:
-    """Become the MLflow server of a database.
+def pages(uri: str) -> dict[str, str]:
+    """The first page of a database's server, and those of its sweeps by name, behind its address.
+
+    Opens the database: where it has moved, it points to its artifacts from now on.
 
     Args:
         uri: `sqlite:///FILE`.
     """
-    connect(uri)  # so that a database that has moved points to its artifacts
+    sweeps = {
+        key.removeprefix(mlflow_view.TAG): mlflow_view.link(experiment.experiment_id, key.removeprefix(mlflow_view.TAG))
+        for experiment in connect(uri).search_experiments()
+        for key in experiment.tags
+        if key.startswith(mlflow_view.TAG)
+    }
+    return {"all runs": mlflow_view.HOME, **{f"sweep {name}": page for name, page in sweeps.items()}}
+
+
+def serve(uri: str, port: int) -> NoReturn:
+    """Become the MLflow server of a database, `sqlite:///FILE`."""
     file = database_file(uri)
     assert file is not None
     command = [sys.executable, "-m", "mlflow", "ui", f"--host={_HOST}", f"--port={port}", "--workers=1"]

@@ -55,6 +55,10 @@ LABELS = "labels"
 VERDICT = "verdict"
 """With a split behind it: whether the model is better than the majority class there."""
 
+SELECTED = "select"
+"""With a score behind it: the metric of a trial that says by what its configuration was selected, or was not."""
+SELECTED_SCORES = ("cnrg", "fnrg", "pnrg", "tnrg")
+
 SweepStatus = Literal["running", "completed", "failed"]
 
 
@@ -128,6 +132,15 @@ class SweepLog(Protocol):
     def log_file(self, trial_id: str | None, file: Path) -> None:
         """Keep a file as an artifact of a trial, or of the sweep (None)."""
 
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+        """Record by what configurations were selected; what an earlier selection said of other trials stays.
+
+        Args:
+            scores: by trial, `SELECTED_SCORES` of its configuration on dev, in [0, 1] against the others of its method,
+                and its `rank` among them, from 1; nan where it is no longer scored.
+            searched: keys of the searched settings.
+        """
+
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """The sweep's trials, by method, configuration and seed.
 
@@ -148,6 +161,10 @@ class OpenSweep(SweepLog, Protocol):
     @property
     def run_id(self) -> str:
         """The store's own identifier of the sweep."""
+
+    @property
+    def page(self) -> str:
+        """Where a browser finds the sweep's trials, behind the address of the store's server."""
 
     def as_of(self, at: float) -> None:
         """What is recorded from now on happened at this time, in seconds since 1970."""
