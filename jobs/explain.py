@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import unirex_ray
 from unirex_ray.cli.calls import program
 from unirex_ray.cli.parser import Parser, add_remote_code
 from unirex_ray.errors import UserError, exit_on_user_error
@@ -20,28 +21,23 @@ def main() -> None:
     options = parser.parse_args()
     if not 1 <= options.top_k_percent <= 100:
         raise UserError(f"--top-k-percent must be from 1 to 100, but got {options.top_k_percent}")
+    text = options.text if options.second is None else (options.text, options.second)
+    model = unirex_ray.load_model(options.model, trust_remote_code=options.trust_remote_code == "true")
+    shown = model.explain([text], top_k_percent=options.top_k_percent)[0].highlighted()
 
-    # Only now, as they take seconds: --help and refusals answer at once.
-    from unirex_ray.inference.explain import explain
+    # Only now, as they take a while: --help and refusals answer at once.
     from unirex_ray.report.html import rationale_page, rationale_text
     from unirex_ray.report.table import console
 
-    shown = explain(
-        Path(options.model),
-        options.text,
-        options.second,
-        top_k_percent=options.top_k_percent,
-        trust_remote_code=options.trust_remote_code == "true",
-    )
+    out = console()
     if options.html:
         page = rationale_page([shown], title=f"Rationale by {options.model}")
         try:
             Path(options.html).write_text(page, encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write --html {options.html!r}: {error.strerror}") from None
-        console().print(f"written to {options.html}", markup=False, soft_wrap=True)
+        out.print(f"written to {options.html}", markup=False, soft_wrap=True)
         return
-    out = console()
     out.print(rationale_text(shown, plain=not out.is_terminal), soft_wrap=True)
 
 

@@ -1,11 +1,16 @@
-"""What a sweep leaves behind, made of real trials."""
+"""What a sweep leaves behind, made of real trials, and what is exported from it."""
 
 import json
 from pathlib import Path
 
+from unirex_ray.analysis.selection import Configuration
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
+from unirex_ray.inference.export import Selected, export
+from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.table import to_csv
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
+from unirex_ray.tracking.store import SweepRecord
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.trial import train_trial
 
@@ -27,3 +32,14 @@ def trained_sweep(folder: Path, config: Config, corpus: Corpus, methods=METHODS,
     settings = {"data.name": corpus.name, "data.digest": corpus.digest()}
     (folder / "sweep.json").write_text(json.dumps({"sweep_id": "s1", "status": "completed", "settings": settings}))
     return recorded
+
+
+def export_trial(swept: Path, folder: Path, method: str = "unirex-slm-fp") -> Config:
+    """Export the trial of seed 0."""
+    spec = TrialSpec(trial_id=f"s1-{method}-0003-s0", method=method, configuration=3, seed=0, parameters={})
+    metrics = TrialMetrics(dev={"task_score": 80.0}, test={"task_score": 70.0})
+    record = TrialRecord(spec=spec, status="completed", metrics=metrics, run_id="run")
+    sweep = SweepRecord(sweep_id="s1", status="completed", seeds=(0,), trials=(record,), run_id="sweep run")
+    configuration = Configuration(method=method, index=3, parameters={}, records=(record,), complete=True)
+    selected = Selected(record=record, configuration=configuration, sweep=sweep)
+    return export(selected, swept, folder, tracking_uri="sqlite:///runs.db")

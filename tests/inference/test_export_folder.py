@@ -7,21 +7,15 @@ import pytest
 from helpers.exports import change
 from helpers.marks import slow
 from helpers.tiny import tiny_config, tiny_corpus
-from helpers.trained_sweep import trained_sweep
+from helpers.trained_sweep import export_trial, trained_sweep
 
-from unirex_ray.analysis.selection import Configuration
-from unirex_ray.config import Config
 from unirex_ray.errors import UserError
 from unirex_ray.files import new_folder
 from unirex_ray.inference import export as module
-from unirex_ray.inference.explain import explain
-from unirex_ray.inference.export import Selected, export
 from unirex_ray.inference.find import find_models
-from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.inference.model import load_model
 from unirex_ray.models import store
 from unirex_ray.models.card import MODEL
-from unirex_ray.tracking.records import TrialRecord, TrialSpec
-from unirex_ray.tracking.store import SweepRecord
 
 METHODS = ("unirex-slm-fp", "fresh-p")
 
@@ -32,16 +26,6 @@ def swept(encoders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     config = tiny_config(encoders["bert"], train__epochs=1)
     trained_sweep(folder, config, tiny_corpus((20, 8, 12)), METHODS, (0,))
     return folder
-
-
-def export_trial(swept: Path, folder: Path, method: str = "unirex-slm-fp") -> Config:
-    spec = TrialSpec(trial_id=f"s1-{method}-0003-s0", method=method, configuration=3, seed=0, parameters={})
-    metrics = TrialMetrics(dev={"task_score": 80.0}, test={"task_score": 70.0})
-    record = TrialRecord(spec=spec, status="completed", metrics=metrics, run_id="run")
-    sweep = SweepRecord(sweep_id="s1", status="completed", seeds=(0,), trials=(record,), run_id="sweep run")
-    configuration = Configuration(method=method, index=3, parameters={}, records=(record,), complete=True)
-    selected = Selected(record=record, configuration=configuration, sweep=sweep)
-    return export(selected, swept, folder, tracking_uri="sqlite:///runs.db")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -56,29 +40,30 @@ def test_a_folder_stands_alone(swept: Path, method: str, tmp_path: Path) -> None
     readme = (tmp_path / "model" / "README.md").read_text()
     assert "`task_model/` is the task model alone, for `AutoModelForSequenceClassification`" in readme
     assert ("It reads rationales, not whole texts." in readme) == (method == "fresh-p")
-    assert explain(tmp_path / "model", "good1 w1 w2", top_k_percent=20).predicted in ("negative", "positive")
+    assert load_model(tmp_path / "model").explain("good1 w1 w2")[0].predicted in ("negative", "positive")
 
 
 def test_a_model_of_single_texts_takes_no_second_one(swept: Path, tmp_path: Path) -> None:
     export_trial(swept, tmp_path / "model")
     assert json.loads((tmp_path / "model" / MODEL).read_text())["segments"] == 1
-    with pytest.raises(UserError, match="was trained on single texts; leave --second out"):
-        explain(tmp_path / "model", "good1", "w1", top_k_percent=20)
+    with pytest.raises(UserError, match="was trained on single texts; leave the second one out"):
+        load_model(tmp_path / "model").explain([("good1", "w1")])
 
 
 @pytest.mark.slow
 def test_a_model_of_pairs_takes_two_texts(swept: Path, tmp_path: Path) -> None:
     export_trial(swept, tmp_path / "model")
     change(tmp_path / "model" / MODEL, segments=2)
-    with pytest.raises(UserError, match="was trained on pairs of texts; add the other one with --second"):
-        explain(tmp_path / "model", "good1", top_k_percent=20)
-    with pytest.raises(UserError, match="--second is empty"):
-        explain(tmp_path / "model", "good1", " ", top_k_percent=20)
-    explained = explain(tmp_path / "model", "good1 w1", "bad1 w2", top_k_percent=20)
+    model = load_model(tmp_path / "model")
+    with pytest.raises(UserError, match="was trained on pairs of texts; give the second one as well"):
+        model.explain("good1")
+    with pytest.raises(UserError, match="the second text of the text is empty"):
+        model.explain([("good1", " ")])
+    (explained,) = model.explain([("good1 w1", "bad1 w2")])
     assert explained.inputs[0].segments == ("good1 w1", "bad1 w2")
-    assert len(explained.inputs[0].tokens) == 4
+    assert explained.tokens == ("[CLS]", "good1", "w1", "[SEP]", "bad1", "w2", "[SEP]")
     change(tmp_path / "model" / MODEL, segments=None)  # an export that did not record it
-    assert explain(tmp_path / "model", "good1", top_k_percent=20).predicted
+    assert load_model(tmp_path / "model").explain("good1")[0].predicted
 
 
 def test_a_task_model_that_nobody_else_computes_is_named(
@@ -88,7 +73,7 @@ def test_a_task_model_that_nobody_else_computes_is_named(
     export_trial(swept, tmp_path / "new" / "model")
     readme = (tmp_path / "new" / "model" / "README.md").read_text()
     assert "No `AutoModelForSequenceClassification` computes this task model's head" in readme
-    assert explain(tmp_path / "new" / "model", "good1 w1 w2", top_k_percent=20).predicted
+    assert load_model(tmp_path / "new" / "model").explain("good1 w1 w2")[0].predicted
 
 
 @pytest.mark.parametrize("there", [False, *slow(True)])
@@ -154,6 +139,6 @@ def fill(folder: Path, *, meanwhile: bool) -> None:
 def test_an_unknown_method_is_refused(swept: Path, tmp_path: Path) -> None:
     export_trial(swept, tmp_path / "model")
     change(tmp_path / "model" / MODEL, method="aa-gi")
-    for read in (find_models, lambda folder: explain(folder, "good1", top_k_percent=20)):
+    for read in (find_models, load_model):
         with pytest.raises(UserError, match=r"is damaged: .* unknown method 'aa-gi'.*; export the model again"):
             read(tmp_path / "model")

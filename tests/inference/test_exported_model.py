@@ -294,7 +294,7 @@ def test_weights_that_are_gone_are_named_and_nothing_is_written(swept: Swept, tm
 
 def test_texts_and_folders_that_cannot_be_read_are_refused(swept: Swept, tmp_path: Path) -> None:
     folder = swept.folder("aa-ig")
-    assert "--text is empty; give the text to explain" in refused("explain", f"--model={folder}", "--text= \n")
+    assert "the text is empty; give a text to explain" in refused("explain", f"--model={folder}", "--text= \n")
     given = (f"--model={folder}", "--text=good", f"--html={tmp_path}/absent/page.html")
     assert f"cannot write --html '{tmp_path}/absent/page.html'" in refused("explain", *given)
     broken = tmp_path / "broken"

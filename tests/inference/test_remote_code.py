@@ -20,9 +20,9 @@ from unirex_ray.cli.parser import job_parser, parse_job
 from unirex_ray.config import Config, to_yaml
 from unirex_ray.errors import UserError
 from unirex_ray.inference.evaluate import evaluate
-from unirex_ray.inference.explain import explain
-from unirex_ray.inference.export import PROVENANCE, SETTINGS
+from unirex_ray.inference.export import PROVENANCE
 from unirex_ray.inference.find import find_models
+from unirex_ray.inference.model import SETTINGS, load_model
 from unirex_ray.models.card import MODEL, ModelCard
 from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
@@ -213,7 +213,7 @@ def test_code_that_did_not_run_is_not_named_by_an_export(config: Config, marker:
     change(encoder / "config.json", model_type="bert")  # the library has a class of its own
     change(encoder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "own_model.OwnTokenizer"]})
     save_model(tmp_path / "model", *make(str(encoder)))
-    assert explain(tmp_path / "model", "good1 w1", top_k_percent=20).predicted
+    assert load_model(tmp_path / "model").explain("good1 w1")[0].predicted
     assert not marker.exists()
 
 
@@ -228,7 +228,7 @@ def test_folders_of_the_earlier_version_run_no_code(
     marker.unlink()
     refused("explain", f"--model={tmp_path / 'old'}", "--text=good1 w1")
     if asks:
-        assert explain(tmp_path / "old", "good1 w1", top_k_percent=20, trust_remote_code=True).predicted
+        assert load_model(tmp_path / "old", trust_remote_code=True).explain("good1 w1")[0].predicted
         assert marker.exists()
 
 

@@ -184,13 +184,13 @@ def test_a_documented_command_is_accepted(command: str, monkeypatch: pytest.Monk
             choose_space(own, tree)
         raise Parsed
 
-    def explain(*arguments: object, **options: object) -> None:
+    def load_model(*arguments: object, **options: object) -> None:
         raise Parsed
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("unirex_ray.cli.parser.load_yaml", lambda file: {})  # what --config names is not there
-    monkeypatch.setattr("unirex_ray.inference.explain.explain", explain)
-    monkeypatch.setattr("unirex_ray.tracking.choose.existing_store", explain)
+    monkeypatch.setattr("unirex_ray.load_model", load_model)
+    monkeypatch.setattr("unirex_ray.tracking.choose.existing_store", load_model)
     monkeypatch.setattr(module, "parse_job", parse, raising=False)
     monkeypatch.setattr(sys, "argv", [job, *arguments])
     with pytest.raises(Parsed):

@@ -1,73 +1,87 @@
-"""Reading texts with an exported model."""
+r"""What a model computes on texts that nobody has labelled: p(x), importance scores, p(x \ r) and p(r).
+
+Shapes: N instances, B of them in a chunk, C classes, F inputs per row that F_task predicts from.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from unirex_ray.data.encode import encode_split
-from unirex_ray.data.encoded import SpecialTokens
-from unirex_ray.data.highlight import HighlightedInstance
-from unirex_ray.data.instance import Input, Instance
-from unirex_ray.errors import UserError
-from unirex_ray.inference.find import read_known
-from unirex_ray.models.store import load_model
+from unirex_ray.data.batching import Batch, collate, sorted_chunks
+from unirex_ray.data.encoded import EncodedSplit, SpecialTokens
+from unirex_ray.data.progress_bar import progress_bar
+from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
+from unirex_ray.models.rationale_model import RationaleModel
+from unirex_ray.models.task_model import class_logits
 from unirex_ray.models.token_subsets import ForwardPlan
-from unirex_ray.training.evaluate import Evaluator
-from unirex_ray.training.explain import highlight_results
-from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.evaluate import CHUNK
 
 
-def explain(
-    folder: Path,
-    text: str,
-    second: str | None = None,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExplainedSplit:
+    r"""What `explain_split` finds.
+
+    Attributes:
+        probabilities: p(x) [N, C].
+        complement, rationale: p(x \ r) and p(r) of the predicted class [N].
+        scores: of each row's tokens, special ones included, by row.
+    """
+
+    probabilities: NDArray[np.float64]
+    complement: NDArray[np.float64]
+    rationale: NDArray[np.float64]
+    scores: tuple[NDArray[np.float32], ...]
+
+
+@torch.no_grad()
+def explain_split(
+    model: RationaleModel,
+    split: EncodedSplit,
+    special_tokens: SpecialTokens,
     *,
     top_k_percent: int,
-    threads: int | None = None,
-    trust_remote_code: bool = False,
-) -> HighlightedInstance:
-    """Predict one text, or a pair of texts, with an exported model and mark its top-k% rationale.
+    plan: ForwardPlan,
+    device: torch.device,
+    bf16: bool,
+) -> ExplainedSplit:
+    """Predict and explain a split, in chunks of like length as an evaluation does.
 
     Args:
-        second: of the pair, for a model that was trained on pairs.
-        trust_remote_code: see `load_model`.
-
-    Raises:
-        UserError: for an empty text, one text where the model takes two or two where it takes one, a multi-choice
-            model, or a folder that is no model.
+        model: on `device`, with dropout off.
+        bf16: whether passes run in bf16 autocast.
     """
-    texts = (text,) if second is None else (text, second)
-    for option, given in zip(("text", "second"), texts, strict=False):
-        if not given.strip():
-            raise UserError(f"--{option} is empty; give the text to explain")
-    read_known(folder)
-    model, tokenizer, card = load_model(folder, trust_remote_code=trust_remote_code)
-    if card.multi_choice:
-        raise UserError(f"{str(folder)!r} chooses between several inputs; explain takes one text")
-    if card.segments not in (None, len(texts)):
-        pairs, single = "pairs of texts; add the other one with --second", "single texts; leave --second out"
-        raise UserError(f"{str(folder)!r} was trained on {pairs if second is None else single}")
-    if model.design.extractor in ("gold", "inv"):
-        raise UserError(f"{str(folder)!r} scores tokens by their gold rationale, and --text has none")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    instance = Instance(id="text", inputs=(Input(segments=texts),), label=0)
-    split = encode_split((instance,), tokenizer, max_length=card.max_length, truncation=card.truncation)
-    special_tokens = SpecialTokens(
-        pad_id=tokenizer.pad_token_id, sep_id=tokenizer.sep_token_id or tokenizer.eos_token_id
-    )
-    evaluator = Evaluator(
-        model=model,
-        special_tokens=special_tokens,
-        classes=len(card.labels),
-        task_metric=card.task_metric,
-        plan=ForwardPlan(),
-        runtime=LocalRuntime(folder),
-    )
-    results = evaluator(split, explain=False, shown=1)
-    (explained,) = highlight_results(
-        model, split, (instance,), card.labels, results, top_k_percent=top_k_percent, known_label=False
-    )
-    return explained
+    probabilities = np.zeros((len(split), model.task_model.outputs if split.choices == 1 else split.choices))
+    parts = np.zeros((2, len(split)))
+    scores: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * (len(split) * split.choices)
+    chunks = sorted_chunks(split, range(len(split)), CHUNK)
+    for chunk in progress_bar(chunks, "explaining", len(split), size=CHUNK):
+        batch = collate(split, chunk, special_tokens).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            importance, logits = _passes(model, batch, top_k_percent, plan)
+        # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
+        full, complement, rationale = (part.double().softmax(-1).mean(0) for part in logits)
+        predicted = full.argmax(-1, keepdim=True)
+        probabilities[chunk] = full.cpu().numpy()
+        parts[:, chunk] = torch.stack([part.gather(1, predicted)[:, 0] for part in (complement, rationale)]).cpu()
+        rows = [instance * split.choices + choice for instance in chunk for choice in range(split.choices)]
+        for row, length, row_scores in zip(rows, batch.host_lengths.tolist(), importance.float().cpu(), strict=True):
+            scores[row] = row_scores[:length].numpy()
+    return ExplainedSplit(probabilities=probabilities, complement=parts[0], rationale=parts[1], scores=tuple(scores))
+
+
+def _passes(
+    model: RationaleModel, batch: Batch, top_k_percent: int, plan: ForwardPlan
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    r"""Importance [R, T], and class logits on what F_task predicts from [F, B, C], on x \ r and on r [1, B, C]."""
+    extracted = model.extract(batch, plan)
+    full = at_k = model.full_logits(batch, extracted, METRIC_TOP_K_PERCENTS, plan)
+    if model.design.rationales(METRIC_TOP_K_PERCENTS) != model.design.rationales([top_k_percent]):
+        at_k = model.full_logits(batch, extracted, [top_k_percent], plan)
+    complement, rationale = model.perturbed_logits(batch, extracted.scores, at_k, [top_k_percent], plan, "fresh")
+    full, complement, rationale = (class_logits(part, batch.choices) for part in (full, complement, rationale))
+    return extracted.scores, (full, complement, rationale)

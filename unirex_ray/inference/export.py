@@ -15,6 +15,7 @@ from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
 from unirex_ray.files import new_folder
+from unirex_ray.inference.model import SETTINGS
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
 from unirex_ray.metrics.verdict import better_than_majority
@@ -30,7 +31,6 @@ from unirex_ray.tracking.store import CONFIG_HASH, DATA_DIGEST, GIT_VERSION, Swe
 from unirex_ray.training.checkpoint import CONFIG, CheckpointStore
 from unirex_ray.training.completed import completed_model
 
-SETTINGS = "best_config.yaml"
 PROVENANCE = "provenance.json"
 _SPLITS: tuple[Split, ...] = ("dev", "test")
 _PACKAGES = ("torch", "transformers", "tokenizers", "captum", "ray", "optuna", "mlflow", "numpy")
@@ -218,7 +218,7 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 
 ## Use
 
-    python jobs/explain.py --model FOLDER --text "..."
+    python jobs/explain.py --model FOLDER --text "..."   # in Python: unirex_ray.load_model(FOLDER).explain([...])
     python jobs/train.py --config FOLDER/best_config.yaml --output=again
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.

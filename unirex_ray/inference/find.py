@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, one_line
-from unirex_ray.inference.export import PROVENANCE, SETTINGS
-from unirex_ray.methods import get_method
-from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_saved
+from unirex_ray.inference.export import PROVENANCE
+from unirex_ray.inference.model import SETTINGS, read_known
+from unirex_ray.models.card import MODEL, ModelCard, damaged
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
 from unirex_ray.models.store import check_files, check_trust, load_model
@@ -84,20 +84,6 @@ def find_models(folder: Path, *, trust_remote_code: bool = False) -> Models:
         f"{str(folder)!r} is neither an exported model (no {MODEL}) nor the output of a sweep (no {SWEEP}); "
         "export a model first, or give the output of a sweep"
     )
-
-
-def read_known(folder: Path) -> SavedModel:
-    """What an exported folder says of itself, where its method is one of ours.
-
-    Raises:
-        UserError: as `read_saved`; for an unknown method.
-    """
-    saved = read_saved(folder)
-    try:
-        get_method(saved.card.method)
-    except UserError as error:
-        raise damaged(folder, f"{MODEL}: {one_line(error)}") from None
-    return saved
 
 
 def _exported(folder: Path, trust_remote_code: bool) -> Models:

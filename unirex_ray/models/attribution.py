@@ -109,13 +109,17 @@ def captum_integrated_gradients(task_model: TaskModel, batch: Batch, classes: Te
     inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=False)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     with dropout_off(task_model):
-        dimensions: Tensor = _captum().IntegratedGradients(_EmbeddedTaskModel(task_model)).attribute(
-            inputs,
-            baseline,
-            target=classes,
-            additional_forward_args=(positions, batch.token_types, batch.attended),
-            n_steps=steps,
-            method="gausslegendre",
+        dimensions: Tensor = (
+            _captum()
+            .IntegratedGradients(_EmbeddedTaskModel(task_model))
+            .attribute(
+                inputs,
+                baseline,
+                target=classes,
+                additional_forward_args=(positions, batch.token_types, batch.attended),
+                n_steps=steps,
+                method="gausslegendre",
+            )
         )
     return dimensions.sum(-1).masked_fill(~batch.attended, 0.0)
 
@@ -245,8 +249,8 @@ def _input_x_gradient(logits: nn.Module, inputs: Tensor, _: Tensor, target: Tens
 def _deeplift(logits: nn.Module, inputs: Tensor, baseline: Tensor, target: Tensor, extra: _Extra) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Setting forward, backward hooks")
-        attributions: Tensor = _captum().DeepLift(logits).attribute(
-            inputs, baseline, target=target, additional_forward_args=extra
+        attributions: Tensor = (
+            _captum().DeepLift(logits).attribute(inputs, baseline, target=target, additional_forward_args=extra)
         )
     return attributions
 
