@@ -6,7 +6,6 @@ import sys
 
 from unirex_ray.cli.calls import resume_command
 from unirex_ray.cli.parser import job_parser, parse_job
-from unirex_ray.config import build_config, check_remote_code, flatten
 from unirex_ray.errors import exit_on_user_error
 from unirex_ray.sweep.shipped import shipped_spaces, space_file
 
@@ -33,17 +32,10 @@ def main() -> None:
     from unirex_ray.cli.next_steps import after_sweep, print_next
     from unirex_ray.report.table import console
     from unirex_ray.sweep.finish import print_outcome
-    from unirex_ray.sweep.run import run_sweep
-    from unirex_ray.sweep.space import load_space
+    from unirex_ray.sweep.start import start_sweep
 
-    file = space_file(options.space, tree)
-    space = load_space(file)
-    check_remote_code(file, space.presets, tree)
-    config = build_config(space.presets, tree)
-    fixed = {key for key, _ in flatten(tree)}
-    go_on = resume_command(sys.argv)
     own = {name: getattr(options, name) for name in ("resume", "warm_start", "other_code")}
-    outcome = run_sweep(config, space, fixed=fixed, go_on=go_on, **own)
+    outcome, config = start_sweep(options.space, tree, go_on=resume_command(sys.argv), **own)
     out = console()
     print_outcome(outcome, out)
     print_next(after_sweep(outcome, config), out)

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "unirex_ray"
 
 FLOORS = (
     ("errors",),
-    ("config", "files"),
+    ("files",),
+    ("config",),
     ("data",),
     ("metrics", "models"),
     ("methods",),
@@ -24,7 +25,7 @@ FLOORS = (
     ("report",),
     ("sweep",),
     ("inference", "benchmarks"),
-    ("cli",),
+    ("api", "cli"),
 )
 """From the bottom up; rooms on one floor do not know each other."""
 

@@ -9,24 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unirex_ray.api.compare import compare
+    from unirex_ray.api.evaluate import evaluate
+    from unirex_ray.api.train import train
     from unirex_ray.errors import UserError
     from unirex_ray.inference.explanation import Explanation, Explanations
     from unirex_ray.inference.model import LoadedModel, load_model
+    from unirex_ray.sweep.start import sweep
 
 __version__ = "0.1.0"
 
-__all__ = ["Explanation", "Explanations", "LoadedModel", "UserError", "load_model"]
+__all__ = [
+    "Explanation",
+    "Explanations",
+    "LoadedModel",
+    "UserError",
+    "compare",
+    "evaluate",
+    "load_model",
+    "sweep",
+    "train",
+]
 
 _HOMES = {
     "Explanation": "inference.explanation",
     "Explanations": "inference.explanation",
     "LoadedModel": "inference.model",
     "UserError": "errors",
+    "compare": "api.compare",
+    "evaluate": "api.evaluate",
     "load_model": "inference.model",
+    "train": "api.train",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "sweep":  # the folder of that name, which can be called
+        return import_module(f"{__name__}.sweep")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -10,7 +10,7 @@ from helpers.job_module import job_module
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.cli.next_steps import after_sweep
 from unirex_ray.config import Config
-from unirex_ray.sweep import run
+from unirex_ray.sweep import start
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.tracking.protocol import protocol_hash, protocol_of
 from unirex_ray.tracking.records import TrialStatus
@@ -74,7 +74,7 @@ def test_a_sweep_that_lacks_trials_ends_with_a_code_of_its_own(
         sweep_id="s1", settings=protocol, leaderboard=leaderboard({}), best=None, statuses=statuses, output=Path("out")
     )
     assert outcome.status == status
-    monkeypatch.setattr(run, "run_sweep", lambda *_, **__: outcome)
+    monkeypatch.setattr(start, "run_sweep", lambda *_, **__: outcome)
     monkeypatch.setattr(sys, "argv", ["sweep.py"])
     job = job_module("sweep").main
     if said:

@@ -20,7 +20,7 @@ def test_the_precision_is_told_first_and_is_what_the_trial_gets(
         given.append(config)
         raise TrainingError("enough is known")
 
-    monkeypatch.setattr("unirex_ray.distributed.train.train_anywhere", train_anywhere)
+    monkeypatch.setattr("unirex_ray.api.train.train_anywhere", train_anywhere)
     options = [f"--output={tmp_path}", f"--data.cache={tmp_path / 'cache'}", f"--model.encoder={encoders['bert']}"]
     monkeypatch.setattr(sys, "argv", ["train.py", "--data.limit=6", *options])
     with pytest.raises(SystemExit, match="training failed: enough is known"):

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from unirex_ray.config import Config, to_yaml
+from unirex_ray.config import Config, Tree, build_config, to_yaml
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.highlight import HighlightedInstance
+from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import SPLITS, Corpus, Split
 from unirex_ray.errors import UserError
-from unirex_ray.inference.find import TrainedModel
+from unirex_ray.files import writable_folder
+from unirex_ray.inference.find import TrainedModel, find_models, of_method
 from unirex_ray.inference.labels import labels_in_words, match_labels
 from unirex_ray.metrics.instance_file import INSTANCES, to_parquet
 from unirex_ray.metrics.table import EXTRACTION_S, TrialMetrics
 from unirex_ray.report.html import rationale_page
+from unirex_ray.tracking.choose import store_of
+from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.protocol import evaluation_settings
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import Evaluation
@@ -43,6 +47,55 @@ class Evaluated:
     instances: bytes
     highlights: tuple[HighlightedInstance, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedFolder:
+    """A folder's models on one split of one corpus.
+
+    Attributes:
+        file: that the evaluations were written to.
+        store: that they were recorded in.
+    """
+
+    evaluations: Sequence[Evaluation]
+    config: Config
+    file: Path
+    store: MlflowStore
+
+
+def evaluate_folder(
+    folder: str,
+    tree: Tree,
+    *,
+    split: Split = "test",
+    label_map: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = print,
+) -> EvaluatedFolder:
+    """Evaluate a folder's models, record them one by one, and write one file.
+
+    Args:
+        folder: see `find_models`.
+        tree: as the user gave it; output and store are the sweep's where it names none, the methods all.
+        tell: is given a line for each model.
+
+    Raises:
+        UserError: as `find_models` and `evaluate`; for an output that cannot be written.
+    """
+    found = find_models(Path(folder).expanduser(), trust_remote_code=build_config(tree).model.trust_remote_code)
+    models = of_method(found.models, tree.get("method"))
+    config = build_config({"output": str(found.output)}, tree)
+    output, corpus = writable_folder(config.output), load_corpus(config.data)
+    evaluations = evaluate(models, corpus, config, split=split, label_map=label_map)
+    store, done = MlflowStore(store_of(config)), list[Evaluation]()
+    for evaluated in evaluations:
+        record(store, evaluated, config, folder)
+        for note in () if done else evaluated.notes:
+            tell(note)
+        done.append(evaluated.evaluation)
+        tell(f"{len(done)} of {len(models)}: {done[-1].method}, seed {done[-1].seed}")
+    file = write_evaluations(output, done, config, folder)
+    return EvaluatedFolder(evaluations=done, config=config, file=file, store=store)
 
 
 def check_fit(trained: TrainedModel, corpus: Corpus, split: Split) -> None:

@@ -108,10 +108,11 @@ def captum_integrated_gradients(task_model: TaskModel, batch: Batch, classes: Te
     ids, rows = batch.input_ids, torch.arange(batch.rows, device=batch.lengths.device)
     inputs, baseline = _path_ends(task_model, batch, ids, rows, learn=False)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    logits = _EmbeddedTaskModel(task_model)
     with dropout_off(task_model):
         dimensions: Tensor = (
             _captum()
-            .IntegratedGradients(_EmbeddedTaskModel(task_model))
+            .IntegratedGradients(logits)
             .attribute(
                 inputs,
                 baseline,

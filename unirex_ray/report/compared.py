@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from unirex_ray.errors import UserError
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.report.certainty import certainty_remarks, findings, one_seed
 from unirex_ray.report.corpora import corpora_figures, corpora_table
-from unirex_ray.report.files import CONFIGURATIONS, REPORT, comparison_figures, comparison_tables, unfinished_remarks
+from unirex_ray.report.files import (
+    CONFIGURATIONS,
+    REPORT,
+    comparison_figures,
+    comparison_tables,
+    unfinished_remarks,
+    write_results,
+)
 from unirex_ray.report.page import RunLink, Section, report_page
 from unirex_ray.report.plots import png
 from unirex_ray.report.table import ReportTable, method_label
@@ -293,3 +300,49 @@ def compare_several(corpora: Mapping[str, Compared], *, published: bool = False)
         runs=[run for compared in corpora.values() for run in _runs(compared)],
     )
     return ComparedCorpora(means=means, tables=tables, figures=figures, page=page)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllCompared:
+    """Every corpus that was asked for.
+
+    Attributes:
+        configs, corpora: by name.
+        several: all together; None where there is one.
+    """
+
+    configs: Mapping[str, Config]
+    corpora: Mapping[str, Compared]
+    several: ComparedCorpora | None
+
+    def write(self, output: str | Path) -> Iterator[str]:
+        """Write tables, charts and pages, and NRG to the runs.
+
+        Yields:
+            What was written where, in words.
+
+        Raises:
+            UserError: if the folder cannot be written.
+        """
+        for name, compared in self.corpora.items():
+            folder, page = Path(output) / (name if self.several else ""), corpus_page(compared)
+            written = write_results(folder, "comparison", compared.tables, compared.figures, page)
+            comparison = compared.comparison
+            yield f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}."
+            yield f"Wrote {', '.join(written)} to {folder}; {record(compared, page)}."
+        if self.several:
+            together = self.several
+            written = write_results(output, "corpora", together.tables, together.figures, together.page)
+            yield f"Wrote {', '.join(written)} to {output}."
+
+
+def compare_all(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> AllCompared:
+    """Compare the methods on each corpus that `data.name` lists, and the corpora; arguments as `compare_corpus`.
+
+    Raises:
+        UserError: where there is nothing to compare, or the choice cannot be made for several corpora.
+    """
+    configs = configs_of(config, choice)
+    corpora = {name: compare_corpus(of, tree, choice, published=published) for name, of in configs.items()}
+    several = compare_several(corpora, published=published) if len(corpora) > 1 else None
+    return AllCompared(configs=configs, corpora=corpora, several=several)

@@ -1,0 +1,47 @@
+"""Comparing methods from the recorded runs, for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from unirex_ray.config import build_config
+from unirex_ray.config.given import Settings, given_tree
+from unirex_ray.report.compared import compare_all
+from unirex_ray.report.frame import DataFrame, frame_of
+
+
+def compare(
+    settings: Settings = None,
+    *,
+    also: Sequence[str] = (),
+    sweeps: Sequence[str] = (),
+    digest: str | None = None,
+    protocol: str | None = None,
+    unfinished: bool = False,
+    **keys: Any,
+) -> DataFrame:
+    """Compare methods by global NRG as `jobs/compare.py` does: `unirex_ray.compare(output="sst", data={"name": ...})`.
+
+    It writes the same files to the output, and NRG to the runs.
+
+    Args:
+        settings, keys: the configuration, see `given_tree`.
+        also, sweeps, digest, protocol, unfinished: which runs, see `open_sweeps`.
+
+    Returns:
+        A row per corpus and method, the best first.
+
+    Raises:
+        UserError: where there is nothing to compare; where pandas is not installed.
+    """
+    frame_of([])  # before the work, not behind it
+    tree = given_tree(settings, keys)
+    choice = {"also": also, "sweeps": sweeps, "digest": digest, "protocol": protocol, "unfinished": unfinished}
+    config = build_config(tree)
+    found = compare_all(config, tree, choice)
+    for line in found.write(config.output):
+        print(line)
+    return frame_of(
+        [{"corpus": name, **row} for name, one in found.corpora.items() for row in one.tables["comparison"].records]
+    )

@@ -1,0 +1,66 @@
+"""Training one configuration, for the command line and for Python."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from unirex_ray.config import Config, build_config
+from unirex_ray.config.given import Settings, given_tree
+from unirex_ray.data.load import load_corpus
+from unirex_ray.distributed.train import train_anywhere
+from unirex_ray.files import writable_folder
+from unirex_ray.methods import get_method
+from unirex_ray.report.frame import DataFrame, frame_of
+from unirex_ray.report.html import rationale_page
+from unirex_ray.training.prepare import choose_precision, prepare
+from unirex_ray.training.state import TrialResult
+
+WRITTEN = "config.yaml, metrics.json, instances.parquet, rationales.html"
+
+
+def train_in_output(config: Config, tell: Callable[[str], None]) -> TrialResult:
+    """Train a configuration, and write what `WRITTEN` names to its output.
+
+    Args:
+        tell: is given what is worth telling before training starts.
+
+    Raises:
+        UserError, TrainingError: as `train_anywhere`; the former for an output that cannot be written as well.
+    """
+    config, choice = choose_precision(config)
+    if config.train.threads is None:
+        threads = max(1, (os.cpu_count() or 1) // config.train.workers)
+        config = config.changed({"train.threads": threads})
+    get_method(config.method)  # a wrong name is to be known before a large corpus is read
+    output = writable_folder(config.output)
+    corpus = load_corpus(config.data)
+    for note in (*choice, *prepare(config, corpus)):
+        tell(note)
+    result = train_anywhere(config, corpus)
+    metrics = dict(sorted(result.metrics.flat().items()))
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
+    (output / "rationales.html").write_text(page, encoding="utf-8")
+    return result
+
+
+def train(settings: Settings = None, **keys: Any) -> DataFrame:
+    """Train and evaluate one configuration as `jobs/train.py` does: `unirex_ray.train(method="aa-ig", output="ig")`.
+
+    Args:
+        settings, keys: the configuration, see `given_tree`.
+
+    Returns:
+        The metrics of dev and of test, a row each. `load_model` reads the model from the output.
+
+    Raises:
+        UserError, TrainingError: as `train_in_output`; the former where pandas is not installed as well.
+    """
+    frame_of([])  # before the work, not behind it
+    config = build_config(given_tree(settings, keys))
+    metrics = train_in_output(config, print).metrics
+    about = {"method": config.method, "seed": config.train.seed}
+    return frame_of([{**about, "split": "dev", **metrics.dev}, {**about, "split": "test", **metrics.test}])
