@@ -180,6 +180,17 @@ def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: f
     assert "| selected from | finished sweeps |" in text
 
 
+@pytest.mark.parametrize(
+    ("segments", "reads", "option"),
+    [(1, "one text", ""), (2, "a pair of texts", ' --second "..."'), (None, "texts", "")],
+)
+def test_the_card_tells_how_many_texts_an_input_has(segments: int | None, reads: str, option: str) -> None:
+    selected = select_trial([swept(trial("aa-ig", 0, 0, LEFT))], EQUAL_WEIGHTS, None, even_if_not_better=True)
+    text = model_card(selected, Config(), replace(CARD, segments=segments), provenance_of(selected, "sqlite:////x"))
+    assert f"A task model that reads {reads} and predicts one of a, b" in text
+    assert f'explain.py --model FOLDER --text "..."{option}\n' in text
+
+
 def test_the_card_tells_that_the_sweep_lacked_trials() -> None:
     lacking = replace(swept(trial("aa-ig", 0, 0, LEFT)), status="failed")
     selected = select_trial([lacking, replace(lacking, sweep_id="s2", trials=())], EQUAL_WEIGHTS, None)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
+
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Fillers of Hangul and Braille's empty cell: by Unicode's categories they can be seen."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: blanks, control and zero-width characters, accents that stand on no letter."""
+    return all(
+        character in _BLANK_LETTERS or unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Me")
+        for character in text
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.corpora import eraser, labelled
 from unirex_ray.data.corpora import sst as treebank
 from unirex_ray.data.files.source import Source, fingerprint, open_source
-from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.instance import Input, Instance, is_blank
 from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.sample import stratified_sample
 from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError, did_you_mean
 
-_RULES = 1  # of reading; a new number retires every corpus that was kept
+_RULES = 2  # of reading; a new number retires every corpus that was kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def _problem_of_input(text: Input) -> str | None:
     if not 1 <= len(text.segments) <= 2:
         return f"must have one or two texts, but has {len(text.segments)}"
     for segment in text.segments:
-        if not segment.strip():
+        if is_blank(segment):
             return "a text is empty"
         place = _half_a_character(segment)
         if place is not None:

@@ -33,6 +33,7 @@ from unirex_ray.training.completed import completed_model
 
 PROVENANCE = "provenance.json"
 _SPLITS: tuple[Split, ...] = ("dev", "test")
+_READS = {None: "texts", 1: "one text", 2: "a pair of texts"}
 _PACKAGES = ("torch", "transformers", "tokenizers", "captum", "ray", "optuna", "mlflow", "numpy")
 
 
@@ -195,8 +196,8 @@ def model_card(selected: Selected, config: Config, card: ModelCard, provenance: 
     )
     return f"""# {method.label} on {config.data.name}
 
-A task model that predicts one of {", ".join(card.labels)}, and a rationale extractor that scores each token by its
-importance for the prediction (UNIREX, Chan et al., ICML 2022).
+A task model that reads {_READS[card.segments]} and predicts one of {", ".join(card.labels)}, and a
+rationale extractor that scores each token by its importance for the prediction (UNIREX, Chan et al., ICML 2022).
 
 | | |
 |---|---|
@@ -218,8 +219,10 @@ importance for the prediction (UNIREX, Chan et al., ICML 2022).
 
 ## Use
 
-    python jobs/explain.py --model FOLDER --text "..."   # in Python: unirex_ray.load_model(FOLDER).explain([...])
+    python jobs/explain.py --model FOLDER --text "..."{' --second "..."' if card.segments == 2 else ""}
     python jobs/train.py --config FOLDER/best_config.yaml --output=again
+
+In Python: `unirex_ray.load_model(FOLDER).explain([...])`.
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
 """

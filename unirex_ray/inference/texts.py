@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unirex_ray.data.instance import Input, Instance
+from unirex_ray.data.instance import Input, Instance, is_blank
 from unirex_ray.errors import UserError
 from unirex_ray.models.card import ModelCard
 
@@ -48,7 +48,7 @@ def _input(text: Text | Sequence[Text], where: str, card: ModelCard, model: str)
     if len(given) not in (1, 2) or len(segments) != len(given):
         raise UserError(f"{where} must be a string, or two of a pair, but is {text!r:.80}")
     for name, segment in zip((where, f"the second text of {where}"), segments, strict=False):
-        if not segment.strip():
+        if is_blank(segment):
             raise UserError(f"{name} is empty; give a text to explain")
     if card.segments not in (None, len(segments)):
         reads = ("pairs of texts; give the second one as well", "single texts; leave the second one out")

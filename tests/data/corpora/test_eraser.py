@@ -1,4 +1,5 @@
 import json
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -53,11 +54,13 @@ def test_a_document_without_evidence_has_no_gold_and_is_counted():
     empty = row("b", spans=((2, 2),))
     unlike = row("c")
     unlike["evidences"][0][0]["text"] = "something else"
-    corpus = load_movies(source(own, empty, unlike))
-    assert [instance.inputs[0].gold for instance in corpus.splits["train"]] == [None, None, ((0, 8, 14),)]
+    like = row("d")
+    like["evidences"][0][0]["text"] = " really\n"
+    corpus = load_movies(source(own, empty, unlike, like))
+    assert [instance.inputs[0].gold for instance in corpus.splits["train"]] == [None, None, *[((0, 8, 14),)] * 2]
     assert corpus.splits["train"][0].inputs[0].segments == ("one two",)
     assert corpus.notes == (
-        "train: 2 of 3 instances have no evidence",
+        "train: 2 of 4 instances have no evidence",
         "train: 1 evidence spans are empty",
         "train: 1 evidence spans differ from the text that is quoted beside them",
     )
@@ -87,21 +90,25 @@ def test_any_corpus_has_its_query_as_second_segment_and_its_own_labels():
         (row("b", spans=((4, 6),)), r"evidence span \[4, 6\) must be within the 5 tokens of 'd1'"),
         (row("b", spans=((-1, 1),)), r"evidence span \[-1, 1\)"),
         (row("b", spans=((3, 2),)), r"evidence span \[3, 2\)"),
-        (row("b", "MAYBE"), "classification 'MAYBE' is not one of NEG, POS"),
+        (row("b", "MAYBE"), "'classification' must be one of NEG, POS, but is 'MAYBE'"),
         (row("a"), "duplicate annotation_id 'a'"),
         (row("b", docids=["nowhere"], spans=()), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
         (row("b", docids=["../train.jsonl"], spans=()), "is neither in"),
         (row("nowhere", spans=()), "document 'nowhere'"),
         (row("b", docids=["blank"], spans=()), "document 'blank' is empty"),
-        (row("b", docids=["own"]), "must have its evidence in one document, but names d1, own"),
         (row("b", docids="d1"), "'docids' must be a list of strings"),
         (row("b", query=7), "'query' must be a string, but is 7"),
         ({**row("b"), "evidences": [{"docid": "d1"}]}, "must be a list of groups of spans, but holds"),
         ({**row("b"), "evidences": None}, "'evidences' must be a list of groups of spans, but is null"),
         ({**row("b"), "evidences": [[{"docid": "d1", "start_token": "0", "end_token": 1}]]}, "'start_token' must be"),
-        ({**row("b"), "evidences": [[{"start_token": 0, "end_token": 1}]]}, "'docid' must be a string, but is null"),
-        ({**row("b"), "classification": None}, "'classification' must be a string"),
-        ({**row("b"), "annotation_id": 3}, "'annotation_id' must be a string, but is 3"),
+        (
+            {**row("b"), "evidences": [[{"start_token": 0, "end_token": 1}]]},
+            "'docid' must be a string or a whole number",
+        ),
+        ({**row("b"), "classification": None}, "'classification' is missing; take the row out, or give it one of NEG"),
+        ({**row("b"), "annotation_id": True}, "'annotation_id' must be a string or a whole number, but is true"),
+        ({**row("b"), "annotation_id": 1.5}, "'annotation_id' must be a string or a whole number, but is 1.5"),
+        (row("b", docids=["d1", None]), "'docids' must be a list of strings"),
         ('{"annotation_id": ', "broken JSON"),
         ("[1, 2]", r"must be a JSON object, but is \[1, 2\]"),
         ("[" * 100_000, "broken JSON"),
@@ -115,13 +122,86 @@ def test_broken_lines_are_named(broken, message):
     assert "\n" not in str(caught.value)
 
 
+def test_the_papers_corpora_have_one_document_per_instance():
+    with pytest.raises(UserError, match=r"line 1: must have its evidence in one document, but names d1, own"):
+        load_movies(source(row("b", docids=["own"])))
+
+
+def test_evidence_in_several_documents_moves_with_them():
+    """As in FEVER: no `docids`, a claim as query, and evidence in documents that are joined as they are named."""
+    claim = row("a", spans=(), docids=None, query="A claim")
+    claim["evidences"] = [
+        [{"docid": "own", "start_token": 1, "end_token": 2}],
+        [{"docid": "d1", "start_token": 0, "end_token": 1}, {"docid": "own", "start_token": 0, "end_token": 1}],
+    ]
+    named = row("b", docids=["d1", "own"], query="")
+    corpus = load_eraser(source(claim, named), ("NEG", "POS"))
+    text = "so good really bad\u00a0luck ."
+    first, second = (instance.inputs[0] for instance in corpus.splits["train"])
+    assert first.segments == (f"one two {text}", "A claim")
+    assert first.gold == ((0, 0, 10),)  # one two so
+    assert second.segments == (f"{text} one two",)
+    assert second.gold == ((0, 8, 14),)
+
+
+def test_ids_and_classifications_may_be_numbers():
+    def numbers(id_: float, label: float, **extra: Any) -> bytes:
+        return json.dumps({**row("", spans=()), "annotation_id": id_, "classification": label, **extra}).encode()
+
+    data = {
+        "docs.jsonl": json.dumps({"docid": 7, "document": "one two"}).encode(),
+        "train.jsonl": numbers(1, 0, docids=[7]) + b"\n" + numbers(7.0, 1.0),
+        "val.jsonl": numbers(2, 0, docids=None, evidences=[[{"docid": 7, "start_token": 0, "end_token": 1}]]),
+        "test.jsonl": numbers(3, 0, docids=["7"]),
+    }
+    corpus = load_eraser(Source("corpus", data.get), ("0", "1"))
+    assert [(instance.id, instance.label) for instance in corpus.splits["train"]] == [("1", 0), ("7", 1)]
+    assert corpus.splits["dev"][0].inputs[0].gold == ((0, 0, 3),)
+
+
+def test_a_no_break_space_is_no_line_and_no_token():
+    """ERASER's reader strips lines, of no-break spaces too, before it counts them: evidence does not move."""
+    lines = [row("a", "True", evidences=[[sentences(1, 2)]]), row("b", "True", ((2, 4),))]
+    for docs, form in (({"docs/d1": "one two\u00a0\n\u00a0\n \u00a0 \nthree four\n"}, "file"), ({}, "listed")):
+        data = {**files(*lines), **{name: text.encode() for name, text in docs.items()}}
+        if form == "listed":
+            data["docs.jsonl"] = json.dumps({"docid": "d1", "document": "one two\u00a0\nthree four"}).encode()
+        for name in ("val.jsonl", "test.jsonl"):
+            data[name] = json.dumps(row(name, "True")).encode()
+        corpus = load_multirc(Source("corpus", data.get))
+        for instance in corpus.splits["train"]:
+            assert instance.inputs[0].segments[0] == "one two three four"
+            assert instance.inputs[0].gold == ((0, 8, 18),)
+
+
+def test_blank_lines_and_doubled_blanks_of_docs_jsonl_count():
+    """ERASER's reader makes empty tokens of them, which its evidence counts and no text shows."""
+    lines = [row("a", "True", ((1, 3),)), row("b", "True", evidences=[[sentences(2, 3)]])]
+    data = files(*lines, docs=json.dumps({"docid": "d1", "document": "one  two\n\nthree four"}))
+    for name in ("val.jsonl", "test.jsonl"):
+        data[name] = json.dumps(row(name, "True")).encode()
+    first, second = load_multirc(Source("corpus", data.get)).splits["train"]
+    assert first.inputs[0].segments[0] == "one two three four"
+    assert first.inputs[0].gold == ((0, 4, 7),)
+    assert second.inputs[0].gold == ((0, 8, 18),)
+
+
+def test_evidence_that_mostly_differs_from_its_quotes_is_refused():
+    quoted = [row(name) for name in "abc"]
+    for line, text in zip(quoted, ("really", "something", "else"), strict=True):
+        line["evidences"][0][0]["text"] = text
+    with pytest.raises(UserError, match=r"train\.jsonl: 2 of 3 evidence spans differ from the text"):
+        load_movies(source(*quoted))
+    load_movies(source(*quoted[:2]))  # half of them: a note
+
+
 def question(id_: str, label: str = "A", **extra: Any) -> dict[str, Any]:
     choices = {"query": "a sea [sep]  dry   land [sep] air [sep] a sea [sep] the moon", "query_type": None}
     return {**row(id_, label, spans=()), **choices, "docids": ["q"], **extra}
 
 
 def cose(*train: dict[str, Any]) -> Source:
-    docs = [{"docid": "q", "document": "Where do  ships go ?"}, {"docid": "alone", "document": "Why ?"}]
+    docs = [{"docid": "q", "document": "Where do ships go ?"}, {"docid": "alone", "document": "Why ?"}]
     data = files(*train, docs="\n".join(map(json.dumps, docs)))
     for name in ("val.jsonl", "test.jsonl"):
         data[name] = json.dumps(question(name)).encode()
@@ -165,8 +245,8 @@ def test_cose_by_hand():
         (question("b", query="a [sep] b [sep] [sep] d [sep] e"), "but choice C is empty$"),
         (question("b", query="a [sep] b [sep] c [sep] d [sep] "), "but choice E is empty$"),
         (question("b", query=None), "'query' must be a string, but is null"),
-        (question("b", "F"), "classification 'F' is not one of A, B, C, D, E"),
-        (question("b", "a"), "classification 'a' is not one of A, B, C, D, E"),
+        (question("b", "F"), "'classification' must be one of A, B, C, D, E, but is 'F'"),
+        (question("b", "a"), "'classification' must be one of A, B, C, D, E, but is 'a'"),
         (question("b", docids=["nowhere"]), "document 'nowhere' is neither in docs.jsonl nor in docs/"),
     ],
 )
@@ -248,7 +328,7 @@ def pair(id_: str, label: str, *evidence: tuple[str, int, int], **extra: Any) ->
 
 def esnli(*train: dict[str, Any], without: str = "") -> Source:
     ids = ["1.jpg#0r1n", "1.jpg#0r1e", "2", "v", "t"]
-    texts = {"premise": "Two dogs  run on grass .", "hypothesis": "Animals are outside ."}
+    texts = {"premise": "Two dogs run on grass .", "hypothesis": "Animals are outside ."}
     docs = [{"docid": f"{id_}_{doc}", "document": text} for id_ in ids for doc, text in texts.items()]
     data = {
         "docs.jsonl": "\n".join(json.dumps(doc) for doc in docs if doc["docid"] != without),
@@ -293,7 +373,7 @@ def test_esnli_by_hand():
         ),
         (pair("2", "neutral"), "2_hypothesis", "document '2_hypothesis' is neither in docs.jsonl nor in docs/"),
         (pair("3", "neutral"), "", "document '3_premise' is neither"),
-        (pair("2", "maybe"), "", "classification 'maybe' is not one of contradiction, entailment, neutral"),
+        (pair("2", "maybe"), "", "'classification' must be one of contradiction, entailment, neutral"),
         (pair("1.jpg#0r1e", "neutral"), "", "duplicate annotation_id '1.jpg#0r1e'"),
     ],
 )
@@ -303,25 +383,43 @@ def test_broken_lines_of_esnli_are_named(broken, without, message):
     assert str(caught.value).startswith("corpus: train.jsonl, line 2: ")
 
 
-# What ERASER takes for a token: anything but blanks and line ends, a no-break space or a line separator included.
+def read_as_eraser_does(text: str, *, listed: bool) -> list[list[str]]:
+    """Sentences of tokens: what evidence counts, by the reader that ERASER publishes."""
+    if listed:
+        return [line.strip().split(" ") for line in text.split("\n")]
+    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return [[token for token in line.split(" ") if token] for line in lines if line]
+
+
 tokens = st.text(
-    st.characters(exclude_characters=" \t\r\n", exclude_categories=("Cs",))
-    | st.sampled_from("\u00a0\u2028\U0001f600é"),
+    st.characters(exclude_characters=" \r\n", exclude_categories=("Cs",)) | st.sampled_from("\u00a0\u2028\U0001f600é"),
     min_size=1,
     max_size=5,
 )
-blanks = st.sampled_from([" ", "  ", "\n", " \n\n ", "\t", "\r\n", "\n \n"])
+blanks = st.sampled_from([" ", "  ", "\n", " \n\n ", "\t", "\r\n", "\n \n", "\u00a0\n", "\n\u00a0\n"])
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> tuple[list[str], str, list[tuple[int, int]]]:
-    """Tokens; a text that holds them, with repeated blanks and empty sentences; spans in any order, overlapping too."""
+def documents(
+    draw: st.DrawFn, *, listed: bool | None = None
+) -> tuple[bool, list[list[str]], str, list[tuple[int, int]]]:
+    """Whether it is listed; sentences; a text that holds them, with all kinds of blanks; spans in any order."""
+    listed = draw(st.booleans()) if listed is None else listed
     words = draw(st.lists(tokens, min_size=1, max_size=8))
     gaps = draw(st.lists(blanks, min_size=len(words) + 1, max_size=len(words) + 1))
-    text = "".join(gap + word for gap, word in zip(gaps, words, strict=False)) + gaps[-1]
-    edges = st.integers(0, len(words))
+    text = "x" + "".join(gap + word for gap, word in zip(gaps, words, strict=False)) + gaps[-1]
+    sentences = read_as_eraser_does(text, listed=listed)
+    edges = st.integers(0, len(list(chain(*sentences))))
     spans = draw(st.lists(st.tuples(edges, edges).map(lambda pair: (min(pair), max(pair))), max_size=5))
-    return words, text, spans
+    return listed, sentences, text, spans
+
+
+def visible(sentences: list[list[str]], spans: list[tuple[int, int]]) -> tuple[list[str], set[int]]:
+    """Tokens that are not empty, and which of them the spans name."""
+    counted = list(chain(*sentences))
+    kept = [number for number, token in enumerate(counted) if token]
+    wanted = {number for start, end in spans for number in range(start, end)}
+    return [counted[number] for number in kept], {place for place, number in enumerate(kept) if number in wanted}
 
 
 def gold_words(text: str, spans: tuple[tuple[int, int, int], ...] | None, segment: int) -> set[int]:
@@ -335,9 +433,9 @@ def gold_words(text: str, spans: tuple[tuple[int, int, int], ...] | None, segmen
 
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
-@given(documents(), st.booleans())
-def test_gold_words_are_the_tokens_that_evidence_names(document, listed):
-    words, text, spans = document
+@given(documents())
+def test_gold_words_are_the_tokens_that_evidence_names(document):
+    listed, sentences, text, spans = document
     data = files(row("a", spans=tuple(spans), docids=["d1"]))
     data["docs/d1"] = text.encode()
     data["val.jsonl"] = data["train.jsonl"].replace(b'"a"', b'"z"')
@@ -345,28 +443,28 @@ def test_gold_words_are_the_tokens_that_evidence_names(document, listed):
     if listed:
         data["docs.jsonl"] = json.dumps({"docid": "d1", "document": text}).encode()
     (instance,) = load_movies(Source("corpus", data.get)).splits["train"]
+    words, wanted = visible(sentences, spans)
     assert instance.inputs[0].segments == (" ".join(words),)
-    wanted = {number for start, end in spans for number in range(start, end)}
     assert gold_words(" ".join(words), instance.inputs[0].gold, 0) == wanted
     assert (instance.inputs[0].gold is None) == (not wanted)
 
 
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None)
-@given(documents(), documents())
+@given(documents(listed=True), documents(listed=True))
 def test_gold_words_of_pairs_are_those_of_either_document(premise, hypothesis):
     found = {"premise": premise, "hypothesis": hypothesis}
-    evidence = [(doc, start, end) for doc, (_, _, spans) in reversed(found.items()) for start, end in spans]
+    evidence = [(doc, start, end) for doc, (*_, spans) in reversed(found.items()) for start, end in spans]
     data = {
         "docs.jsonl": "\n".join(
-            json.dumps({"docid": f"{i}_{d}", "document": t}) for i in "12v" for d, (_, t, _) in found.items()
+            json.dumps({"docid": f"{i}_{d}", "document": t}) for i in "12v" for d, (*_, t, _) in found.items()
         ),
         "train.jsonl": json.dumps(pair("1", "neutral", *evidence)),
         "val.jsonl": json.dumps(pair("v", "neutral")),
         "test.jsonl": json.dumps(pair("2", "neutral")),
     }
     (instance,) = load_esnli(Source("corpus", {name: text.encode() for name, text in data.items()}.get)).splits["train"]
-    for segment, (words, _, spans) in enumerate(found.values()):
-        wanted = {number for start, end in spans for number in range(start, end)}
+    for segment, (_, sentences, _, spans) in enumerate(found.values()):
+        words, wanted = visible(sentences, spans)
         assert instance.inputs[0].segments[segment] == " ".join(words)
         assert gold_words(" ".join(words), instance.inputs[0].gold, segment) == wanted

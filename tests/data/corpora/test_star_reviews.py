@@ -76,7 +76,7 @@ def test_short_files_of_reviews_keep_the_proportion(number, expected):
     ("broken", "message"),
     [
         ('"3","x"', "'class' must be one of 1, 2, but is '3'"),
-        ('"","x"', "'class' must be one of 1, 2, but is ''"),
+        ('"","x"', "'class' is missing; take the row out, or give it one of 1, 2"),
         ('"1"', "must have 2 columns, but has 1"),
         ('"1","x","y"', "must have 2 columns, but has 3"),
         ('"1"," \\n\\n"', "'text' must be text, but is empty"),

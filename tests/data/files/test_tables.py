@@ -1,5 +1,8 @@
+import bz2
+import gzip
 import io
 import json
+import lzma
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,7 +90,7 @@ def test_every_kind_of_table_gives_the_same_instances(kind):
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
-        st.text(st.characters(exclude_characters="\0\r", exclude_categories=("Cs",)), min_size=1).filter(str.strip),
+        st.text(st.characters(exclude_characters="\0\r", exclude_categories=("Cs",))).map(lambda text: f"{text}x"),
         min_size=1,
         max_size=5,
     )
@@ -188,8 +191,12 @@ def test_the_dev_split_has_several_names(name):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "must hold .csv, .tsv, .jsonl, .parquet files, but holds no files"),
-        (("a.txt", "train"), "must hold .csv, .tsv, .jsonl, .parquet files, but holds a.txt, train"),
+        ((), "must hold .csv, .tsv, .jsonl, .json, .parquet files, but holds no files"),
+        (("a.txt", "train"), "must hold .csv, .tsv, .jsonl, .json, .parquet files, but holds a.txt, train"),
+        (
+            ("state.json", "dataset_info.json"),
+            "must hold .csv, .tsv, .jsonl, .json, .parquet files, but holds dataset_",
+        ),
         (
             ("a.csv", "b.csv"),
             "must hold one file alone, or files named train, dev, val, valid, validation or test with train among "
@@ -240,15 +247,31 @@ def test_a_column_has_one_purpose(options):
         ("csv", 'text,label\n"a"b,yes\n', "line 2: must be a row whose quotes come in pairs"),
         ("csv", "text,label\na\0,yes\n", "line 2: must be text, but holds a NUL character"),
         ("csv", "text,label\na,yes\n".encode("utf-16-le"), "line 1: must be text, but holds a NUL character"),
-        ("csv", "text,label\na,yes\n".encode("utf-16"), "line 1: must be UTF-8 text, but byte 0 of the line is not"),
+        ("csv", "text,label\na,yes\n".encode("utf-16")[:-1], "begins as UTF-16 does, but is broken ("),
+        ("csv", "text,label\na,yes\n\u200b\u00a0\ufe0f,no\n", "line 3: 'text' must be text, but is empty"),
+        (
+            "csv",
+            "review;verdict\na;yes\n",
+            "line 1: must have one column 'text', but has 'review', 'verdict'; name yours",
+        ),
+        (
+            "csv",
+            "text ,text ,label\na,b,yes\n",
+            "line 1: must have one column 'text', but has 'text ', 'text ', 'label'",
+        ),
         ("csv", b"text,label\ncaf\xe9,yes\n", "line 2: must be UTF-8 text, but byte 3 of the line is not"),
         (
             "csv",
             f"text,label\na,yes\n{'x' * ((16 << 20) + 1)},no\n",
             "line 3: must be a row whose quotes come in pairs",
         ),
-        ("tsv", "text,label\na,yes\n", "line 1: must have one column 'text', but has 'text,label'"),
-        ("tsv", 'text\tlabel\n"a" b\tyes\n', "line 2: must be a row whose quotes come in pairs"),
+        ("tsv", 'text\tlabel\n"a" b\tyes\tno\n', "line 2: must be a row whose quotes come in pairs"),
+        ("csv.gz", b"\x1f\x8b broken", "cannot be unpacked ("),
+        ("json", "[1, 2]", "record 1: must be a JSON object, but is 1"),
+        ("json", '[{"text": "a", "label": "yes"}, {"text": "a"}]', "record 2: must have one column 'label', but has"),
+        ("json", '[{"text": "a", ', "broken JSON"),
+        ("json", "[" * 100_000, "broken JSON"),
+        ("json", '{"text": 1}', "line 1: must have one column 'label', but has 'text'; name yours"),
         (
             "jsonl",
             '{"text": "a", "label": "yes"}\n\n{"text": "a"}\n',
@@ -263,7 +286,10 @@ def test_a_column_has_one_purpose(options):
         ("jsonl", '{"text": "", "label": "yes"}', "line 1: 'text' must be text, but is empty"),
         ("jsonl", '{"text": "a\\u0000", "label": "yes"}', "line 1: must be text, but holds a NUL character"),
         ("jsonl", '{"text": "a", "label": true}', "line 1: 'label' must be one of no, yes, but is 'true'"),
-        ("jsonl", '{"text": "a", "label": null}', "line 1: 'label' must be one of no, yes, but is 'null'"),
+        ("jsonl", '{"text": "a", "label": null}', "line 1: 'label' is missing; take the row out, or give it"),
+        ("jsonl", '{"text": "a", "label": NaN}', "line 1: 'label' is missing; take the row out, or give it one of no"),
+        ("csv", "text,label\na, \n", "line 2: 'label' is missing; take the row out, or give it one of no, yes"),
+        ("parquet", as_parquet([{"text": "a", "label": float("nan")}]), "row 1: 'label' is missing; take the row out"),
         ("jsonl", '{"text": "a", "label": ["yes"]}', "line 1: 'label' must be one of no, yes, but is"),
         ("jsonl", b'{"text": "\xff"}', "line 1: must be UTF-8 text"),
         ("parquet", as_parquet([{"text": "a", "x": 1}]), "must have one column 'label', but has 'text', 'x'"),
@@ -311,8 +337,108 @@ def test_tables_are_loaded_by_name_from_a_file_and_from_a_folder(tmp_path, kind)
         assert len(corpus.notes) == 1
 
 
+def whole(name: str, content: str | bytes, labels: Sequence[str] = LABELS, **options: Any) -> list[tuple[str, int]]:
+    """Texts and labels of a single file, in its order."""
+    found = table({name: content}, labels, **options)
+    return [(text, label) for _, (text,), label in sorted(rows(found), key=lambda row: int(row[0].split("-")[1]))]
+
+
+TEN = [(f"text {n}", n % 2) for n in range(10)]
+
+
+def lines(delimiter: str = ",", header: str = "text,label") -> str:
+    return "".join(f"{header}\n".replace(",", delimiter) + "".join(f"{t}{delimiter}{LABELS[n]}\n" for t, n in TEN))
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_the_one_that_gives_the_columns(kind, delimiter):
+    assert whole(f"a.{kind}", lines(delimiter)) == TEN
+
+
+@pytest.mark.parametrize("header", ["text , label", " text,label ", "\ufefftext\u00a0, label"])
+def test_blanks_around_names_and_values_do_not_count(header):
+    assert whole("a.csv", lines(", ", header.replace(",", "\0")).replace("\0", ",")) == TEN
+    quoted = 'text , label\n "one, two" , yes\n'.replace('" ,', '",') + lines(", ").partition("\n")[2]
+    assert whole("a.csv", quoted)[0] == ("one, two", 1)
+
+
+def test_a_column_named_as_wanted_stands_before_one_with_blanks():
+    assert whole("a.csv", "text ,text,label\n" + "".join(f"x,{t},{LABELS[n]}\n" for t, n in TEN)) == TEN
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
+def test_files_are_read_by_the_mark_that_they_begin_with(kind, encoding):
+    records = [{"text": f"{text} \u2713\u0a0d", "label": LABELS[label]} for text, label in TEN]
+    text = KINDS[kind](records).decode() if kind != "json" else json.dumps(records, ensure_ascii=False, indent=1)
+    assert whole(f"a.{kind}", text.encode(encoding)) == [(f"{text} \u2713\u0a0d", label) for text, label in TEN]
+
+
+@pytest.mark.parametrize("pack", [("gz", gzip.compress), ("bz2", bz2.compress), ("XZ", lzma.compress)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_compressed_tables_are_unpacked(kind, pack):
+    records = [{"text": text, "label": LABELS[label]} for text, label in TEN]
+    ending, compress = pack
+    files = {f"{split}-00000-of-00001.{kind}.{ending}": compress(KINDS[kind](records)) for split in SPLITS}
+    assert [(text, label) for _, (text,), label in rows(table(files), "dev")] == TEN
+
+
+def test_what_unfolds_to_far_more_than_it_is_is_refused():
+    bomb = gzip.compress(bytes(64 << 20))
+    found = refused(load_yes_or_no, {"train.csv.gz": bomb})
+    assert found.startswith("corpus: train.csv.gz: cannot be unpacked (it unfolds to more than 16 MiB")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_records_is_a_table_and_so_are_lines_of_them(indent):
+    records = [{"text": text, "label": LABELS[label]} for text, label in TEN]
+    assert whole("a.json", json.dumps(records, indent=indent)) == TEN
+    assert whole("a.json", as_jsonl(records)) == TEN
+
+
+def test_json_beside_tables_is_none():
+    files = {"reviews.csv": lines(), "config.json": "{}", "dataset_infos.json": "{}"}
+    assert sum(sizes(table(files))) == 10
+    assert sum(sizes(table({"reviews.json": as_jsonl([{"text": t, "label": LABELS[n]} for t, n in TEN])}))) == 10
+
+
+@pytest.mark.parametrize("labels", [("0", "1"), ("0.0", "1.0"), ("1", "0")])
+def test_whole_numbers_are_the_same_label_however_they_are_written(labels):
+    expected = [(text, int(float(labels[1])) == value) for text, value in TEN]
+    for value in (int, float, str, lambda n: f"{n}.0", lambda n: f" {n}."):
+        records = [{"text": text, "label": value(n)} for text, n in TEN]
+        for kind, write in KINDS.items():
+            assert whole(f"a.{kind}", write(records), labels) == expected
+
+
+@pytest.mark.parametrize("labels", [("false", "true"), ("False", "True"), ("FALSE", "TRUE")])
+def test_truth_is_the_same_label_however_it_is_written(labels):
+    for value in (bool, lambda n: str(bool(n)), lambda n: str(bool(n)).lower()):
+        records = [{"text": text, "label": value(n)} for text, n in TEN]
+        for kind, write in KINDS.items():
+            assert whole(f"a.{kind}", write(records), labels) == TEN
+
+
+def test_labels_that_differ_in_spelling_alone_are_told_apart():
+    body = "text,label\n" + "".join(f"t{n},{('1', '1.0', 'true', 'True')[n % 4]}\n" for n in range(40))
+    assert [label for _, label in whole("a.csv", body, ("1", "1.0", "true", "True"))] == [n % 4 for n in range(40)]
+    found = refused(lambda *given: load_table(*given, ("1", "1.0")), {"a.csv": "text,label\na,1.00\n"})
+    assert found.endswith("line 2: 'label' must be one of 1, 1.0, but is '1.00'")
+
+
+def test_quotes_in_tabs_are_text_where_one_does_not_close():
+    """As in GLUE's files; where all of them come in pairs, they are quotes."""
+    body = 'text\tlabel\nplain\tno\n"stray\tyes\nother\tno\nend"\tyes\n"a" b\tno\n""c""\tyes\n'
+    stray = [("plain", 0), ('"stray', 1), ("other", 0), ('end"', 1), ('"a" b', 0), ('""c""', 1)]
+    assert whole("a.tsv", body + "".join(f"{t}\t{LABELS[n]}\n" for t, n in TEN)) == stray + TEN
+    assert whole("a.csv", body + "".join(f"{t}\t{LABELS[n]}\n" for t, n in TEN)) == stray + TEN
+    paired = 'text\tlabel\n"a ""b"" c"\tno\n' + "".join(f"{t}\t{LABELS[n]}\n" for t, n in TEN)
+    assert whole("a.tsv", paired) == [('a "b" c', 0), *TEN]
+
+
 def test_a_quote_that_would_swallow_rows_of_tabs_is_refused():
-    body = 'text\tlabel\nplain\tno\n"stray\tyes\nother\tno\nend"\tyes\n'
+    body = 'text\tlabel\nplain\tno\n"stray\tyes\nother\nend"\tyes\n'
     with pytest.raises(UserError, match=r"train\.tsv, line 3: must be a row on one line, but a quote that opens here"):
         table({"train.tsv": body.encode(), "dev.tsv": b"", "test.tsv": b""})
 
@@ -331,10 +457,10 @@ def cached(tmp_path: Path, source: Path) -> Corpus:
 def test_the_cache_knows_a_single_file_by_its_name_too(tmp_path):
     records = [{"text": f"text {n}", "label": LABELS[n % 2]} for n in range(20)]
     (tmp_path / "a.tsv").write_bytes(as_csv(records, "\t"))
-    (tmp_path / "a.csv").write_bytes(as_csv(records, "\t"))
+    (tmp_path / "a.jsonl").write_bytes(as_csv(records, "\t"))
     first = cached(tmp_path, tmp_path / "a.tsv")
-    with pytest.raises(UserError, match=r"a\.csv, line 1: must have one column 'text'"):
-        cached(tmp_path, tmp_path / "a.csv")
+    with pytest.raises(UserError, match=r"a\.jsonl, line 1: broken JSON"):
+        cached(tmp_path, tmp_path / "a.jsonl")
     digests = {first.digest()}
     for kind, write in KINDS.items():
         (tmp_path / f"other.{kind}").write_bytes(write(records))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,9 +25,6 @@ MULTIRC_LABELS = ("False", "True")
 ESNLI_LABELS = ("contradiction", "entailment", "neutral")
 
 _CHOICE_SEPARATOR = "[sep]"
-
-# As ERASER's own tools do: tokens are parted by blanks and line ends, never by a no-break space.
-_TOKEN = re.compile(r"[^ \t\r\n]+")
 
 
 def load_movies(source: Source) -> Corpus:
@@ -86,13 +83,14 @@ def load_esnli(source: Source) -> Corpus:
 
 
 def load_eraser(source: Source, labels: Sequence[str], task_metric: TaskMetric = "macro_f1") -> Corpus:
-    """Read any ERASER corpus whose instances each stand on one document.
+    """Read any ERASER corpus.
 
-    The document, as whitespace tokens joined by single spaces, is the first segment; the query, where it is not empty,
-    the second. Documents come from `docs.jsonl` or from a `docs` folder. An instance's document is the one that its
-    `docids` or its evidence names, otherwise the one with the instance's own id. Evidence is a span of tokens or, where
-    it has none, of sentences, which are the document's lines. An instance without evidence has no gold rationale; an
-    empty span (Movies has some) is no evidence.
+    The document, as tokens joined by single spaces, is the first segment; the query, where it is not empty, the second.
+    Documents come from `docs.jsonl` or from a `docs` folder. An instance's document is the one that its `docids` or its
+    evidence names, otherwise the one with the instance's own id; several (FEVER) are joined in the order in which they
+    are named. Evidence is a span of tokens or, where it has none, of sentences, which are the document's lines, both
+    counted as ERASER's own reader counts them. An instance without evidence has no gold rationale; an empty span
+    (Movies has some) is no evidence. Ids and classifications may be numbers.
 
     Args:
         labels: the values of `classification`, in the order of the classes.
@@ -100,26 +98,45 @@ def load_eraser(source: Source, labels: Sequence[str], task_metric: TaskMetric =
     Raises:
         UserError: for anything broken, with its file and line.
     """
-    splits, notes = _read_splits(source, _Format("eraser", tuple(labels), _own_document, _document_and_query))
+    splits, notes = _read_splits(source, _Format("eraser", tuple(labels), _named_documents, _joined_and_query))
     return Corpus(name="eraser", labels=tuple(labels), splits=splits, task_metric=task_metric, notes=notes)
 
 
 @dataclass(frozen=True)
 class _Document:
-    """Its tokens, and where each of its lines, which are its sentences, begins among them; one more is their end."""
+    """A document as ERASER's own reader counts it.
+
+    Attributes:
+        tokens: which are not empty.
+        counted: how many of them stand before each token that evidence counts; one more is their end.
+        lines: how many of them stand before each line, which is a sentence; one more is their end.
+    """
 
     tokens: tuple[str, ...]
+    counted: tuple[int, ...]
     lines: tuple[int, ...]
 
     @classmethod
-    def from_text(cls, text: str) -> _Document:
+    def from_lines(cls, lines: Iterable[Sequence[str]]) -> _Document:
         tokens: list[str] = []
-        lines = [0]
-        for line in text.split("\n"):
-            tokens += _TOKEN.findall(line)
-            if len(tokens) > lines[-1]:
-                lines.append(len(tokens))
-        return cls(tuple(tokens), tuple(lines))
+        counted, starts = [0], [0]
+        for line in lines:
+            for token in line:
+                tokens += [token] if token else []
+                counted.append(len(tokens))
+            starts.append(len(tokens))
+        return cls(tuple(tokens), tuple(counted), tuple(starts))
+
+    @classmethod
+    def from_file(cls, text: str) -> _Document:
+        """Of `docs/`: lines are stripped, of no-break spaces too, and count where anything is left."""
+        lines = map(str.strip, io.StringIO(text, newline=None))
+        return cls.from_lines(_tokens(line) for line in lines if line)
+
+    @classmethod
+    def from_listed(cls, text: str) -> _Document:
+        """Of `docs.jsonl`: lines are stripped, but count even if they are empty, as one token; so do doubled blanks."""
+        return cls.from_lines(line.strip().split(" ") for line in text.split("\n"))
 
 
 def _documents(source: Source) -> Callable[[str], _Document | None]:
@@ -127,7 +144,7 @@ def _documents(source: Source) -> Callable[[str], _Document | None]:
     texts: dict[str, str] = {}
     listed = source.find("docs.jsonl") is not None
     for row in progress_bar(json_lines(source, "docs.jsonl"), "reading docs.jsonl") if listed else ():
-        docid = row.get("docid", str, "a string")
+        docid = _id(row, "docid")
         if docid in texts:
             raise UserError(f"{row.location}: duplicate document {docid!r}")
         texts[docid] = row.get("document", str, "a string")
@@ -136,10 +153,10 @@ def _documents(source: Source) -> Callable[[str], _Document | None]:
     @lru_cache(maxsize=64)
     def document(docid: str) -> _Document | None:
         if listed:
-            return _Document.from_text(texts[docid]) if docid in texts else None
+            return _Document.from_listed(texts[docid]) if docid in texts else None
         name = f"docs/{docid}"
         data = source.find(name)
-        return None if data is None else _Document.from_text(source.decode(name, data))
+        return None if data is None else _Document.from_file(source.decode(name, data))
 
     return document
 
@@ -151,7 +168,16 @@ class _Counts:
     instances: int = 0
     without_evidence: int = 0
     empty_spans: int = 0
+    quoted: int = 0
     unlike_text: int = 0
+
+    def check(self, location: str) -> None:
+        """Refuse documents that most evidence was not counted on."""
+        if 2 * self.unlike_text > self.quoted:
+            raise UserError(
+                f"{location}: {self.unlike_text} of {self.quoted} evidence spans differ from the text that is quoted "
+                "beside them: they were counted on other documents, or otherwise; give the documents as published"
+            )
 
     def notes(self, split: Split) -> Iterator[str]:
         if self.without_evidence:
@@ -193,17 +219,21 @@ class _Format:
 
 
 def _own_document(row: TableRow, id_: str, evidence: Sequence[TableRow]) -> tuple[str, ...]:
-    docids = _named(row, evidence)
+    docids = _named_documents(row, id_, evidence)
     if len(docids) > 1:
         raise UserError(
             f"{row.location}: must have its evidence in one document, but names {', '.join(sorted(docids))}"
         )
-    return (docids.pop() if docids else id_,)
+    return docids
+
+
+def _named_documents(row: TableRow, id_: str, evidence: Sequence[TableRow]) -> tuple[str, ...]:
+    return tuple(_named(row, evidence)) or (id_,)
 
 
 def _premise_and_hypothesis(row: TableRow, id_: str, evidence: Sequence[TableRow]) -> tuple[str, ...]:
     docids = (f"{id_}_premise", f"{id_}_hypothesis")
-    others = _named(row, evidence).difference(docids)
+    others = set(_named(row, evidence)).difference(docids)
     if others:
         raise UserError(
             f"{row.location}: must have its evidence in {' and '.join(docids)}, but names {', '.join(sorted(others))}"
@@ -211,11 +241,29 @@ def _premise_and_hypothesis(row: TableRow, id_: str, evidence: Sequence[TableRow
     return docids
 
 
-def _named(row: TableRow, evidence: Iterable[TableRow]) -> set[str]:
+def _named(row: TableRow, evidence: Iterable[TableRow]) -> dict[str, None]:
+    """The documents in the order in which they are named."""
     named = row.values.get("docids") or ()
-    if not isinstance(named, list | tuple) or not all(isinstance(docid, str) for docid in named):
+    ids = [_id_text(docid) for docid in named] if isinstance(named, list | tuple) else [None]
+    if None in ids:
         raise UserError(f"{row.location}: 'docids' must be a list of strings, but is {brief(named)}")
-    return {*named, *(span.get("docid", str, "a string") for span in evidence)}
+    return dict.fromkeys([*(docid for docid in ids if docid is not None), *(_id(span, "docid") for span in evidence)])
+
+
+def _id(row: TableRow, column: str) -> str:
+    text = _id_text(row.values.get(column))
+    if text is None:
+        raise UserError(
+            f"{row.location}: {column!r} must be a string or a whole number, but is {brief(row.values.get(column))}"
+        )
+    return text
+
+
+def _id_text(value: object) -> str | None:
+    """An id as text; None for what cannot be one."""
+    if type(value) is float and value.is_integer():
+        return str(int(value))
+    return str(value) if type(value) in (str, int) else None
 
 
 def _document_alone(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
@@ -229,6 +277,14 @@ def _document_and_query(row: TableRow, documents: Sequence[_Marked]) -> tuple[In
         raise UserError(f"{row.location}: 'query' must be a string, but is {brief(query)}")
     (document,), tidy = documents, _tidy(query or "")
     return (Input(segments=(document.text, tidy) if tidy else (document.text,), gold=document.spans() or None),)
+
+
+def _joined_and_query(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
+    joined = _Marked(
+        tuple(token for document in documents for token in document.tokens),
+        [flag for document in documents for flag in document.gold],
+    )
+    return _document_and_query(row, [joined])
 
 
 def _documents_in_order(row: TableRow, documents: Sequence[_Marked]) -> tuple[Input, ...]:
@@ -249,7 +305,14 @@ def _question_and_choices(row: TableRow, documents: Sequence[_Marked]) -> tuple[
 
 
 def _tidy(text: str) -> str:
-    return " ".join(_TOKEN.findall(text))
+    return " ".join(_tokens(text.translate(_BLANKS)))
+
+
+_BLANKS = str.maketrans("\t\r\n", "   ")
+
+
+def _tokens(line: str) -> list[str]:
+    return [token for token in line.split(" ") if token]
 
 
 @dataclass
@@ -259,30 +322,29 @@ class _Reader:
     seen: set[str] = field(default_factory=set)
 
     def instance(self, row: TableRow, counts: _Counts) -> Instance:
-        id_ = row.get("annotation_id", str, "a string")
+        id_ = _id(row, "annotation_id")
         if id_ in self.seen:
             raise UserError(f"{row.location}: duplicate annotation_id {id_!r}")
         self.seen.add(id_)
-        labels, label = self.format.labels, row.get("classification", str, "a string")
-        if label not in labels:
-            raise UserError(f"{row.location}: classification {label!r} is not one of {', '.join(labels)}")
-
+        label = row.index("classification", self.format.labels)
         evidence = list(_evidence(row))
         docids = self.format.docids(row, id_, evidence)
         documents = [self._found(row, docid) for docid in docids]
         gold = [[False] * len(document.tokens) for document in documents]
         for span in evidence:
-            number = docids.index(span.values["docid"])
+            number = docids.index(_id(span, "docid"))
             start, end = _tokens_of(span, documents[number], docids[number])
             counts.empty_spans += start == end
             gold[number][start:end] = [True] * (end - start)
             quoted = span.values.get("text")
-            found = list(documents[number].tokens[start:end])
-            counts.unlike_text += isinstance(quoted, str) and _TOKEN.findall(quoted) != found
+            if isinstance(quoted, str) and start < end:
+                counts.quoted += 1
+                found = "".join(documents[number].tokens[start:end])
+                counts.unlike_text += "".join(quoted.split()) != "".join(found.split())
         counts.instances += 1
         counts.without_evidence += not any(map(any, gold))
         marked = [_Marked(document.tokens, flags) for document, flags in zip(documents, gold, strict=True)]
-        return Instance(id=id_, inputs=self.format.inputs(row, marked), label=labels.index(label))
+        return Instance(id=id_, inputs=self.format.inputs(row, marked), label=label)
 
     def _found(self, row: TableRow, docid: str) -> _Document:
         document = self.document(docid)
@@ -296,13 +358,14 @@ class _Reader:
 def _tokens_of(span: TableRow, document: _Document, docid: str) -> tuple[int, int]:
     """Half-open token indices of a span of tokens or, where it has none, of sentences."""
     by_sentence = span.values.get("start_token") in (None, -1) and span.values.get("start_sentence") not in (None, -1)
-    unit, size = ("sentence", len(document.lines) - 1) if by_sentence else ("token", len(document.tokens))
+    unit, places = ("sentence", document.lines) if by_sentence else ("token", document.counted)
+    size = len(places) - 1
     start, end = (span.get(f"{edge}_{unit}", int, f"a {unit} index") for edge in ("start", "end"))
     if not 0 <= start <= end <= size:
         raise UserError(
             f"{span.location}: evidence span [{start}, {end}) must be within the {size} {unit}s of {docid!r}"
         )
-    return (document.lines[start], document.lines[end]) if by_sentence else (start, end)
+    return places[start], places[end]
 
 
 def _read_splits(source: Source, form: _Format) -> tuple[dict[Split, InstanceTable], tuple[str, ...]]:
@@ -313,6 +376,7 @@ def _read_splits(source: Source, form: _Format) -> tuple[dict[Split, InstanceTab
         counts = _Counts()
         rows = progress_bar(json_lines(source, file), f"reading {form.name}, {split}")
         splits[split] = InstanceTable.from_instances(reader.instance(row, counts) for row in rows)
+        counts.check(f"{source.label}: {file}")
         notes.extend(counts.notes(split))
     return splits, tuple(notes)
 

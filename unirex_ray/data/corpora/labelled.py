@@ -11,7 +11,15 @@ from pathlib import PurePosixPath
 from unirex_ray.config import DataConfig
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.files.source import Source
-from unirex_ray.data.files.tables import READERS, PlainTabs, QuotedCommas, QuotedTabs, TableRow, delimited
+from unirex_ray.data.files.tables import (
+    READERS,
+    PlainTabs,
+    QuotedCommas,
+    QuotedTabs,
+    TableRow,
+    delimited,
+    unpacked_name,
+)
 from unirex_ray.data.instance import Input, Instance
 from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.sample import partition, stratified_sample
@@ -38,6 +46,8 @@ _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "dev": ("dev", "val", "valid", "validation"),
     "test": ("test",),
 }
+_ABOUT_TABLES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""What Hugging Face's `datasets` writes beside its tables."""
 _SHARD = re.compile(r"-\d+-of-(\d+)")
 _SHOWN = 5
 
@@ -123,11 +133,11 @@ def load_irony(source: Source, config: DataConfig) -> Corpus:
 
 
 def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Corpus:
-    """Read labelled texts, or pairs of texts, from .csv, .tsv, .jsonl or .parquet files with named columns.
+    """Read labelled texts, or pairs of texts, from .csv, .tsv, .jsonl, .json or .parquet files with named columns.
 
     Files are known by their names: train; dev, val, valid or validation; test. Each may be in shards, e.g.
     `train-00000-of-00002.parquet`. Where dev or test is missing, or there is one file alone, a tenth is drawn for each
-    with `data.seed`, stratified by label. Labels are compared as text: 1 is "1", true is "true".
+    with `data.seed`, stratified by label. Labels are compared as text: 1 and 1.0 are "1", true and True are "true".
 
     Args:
         labels: the values of `data.label_column`, in the order of the classes.
@@ -145,7 +155,7 @@ def load_table(source: Source, config: DataConfig, labels: Sequence[str]) -> Cor
         )
 
     def rows(file: str) -> Iterator[TableRow]:
-        return READERS[PurePosixPath(file).suffix.lower()](source, file, columns)
+        return READERS[_ending(PurePosixPath(file))](source, file, columns)
 
     def whole(split: Split, names: Sequence[str]) -> InstanceTable:
         found = progress_bar(chain.from_iterable(map(rows, names)), f"reading table, {split}")
@@ -271,17 +281,25 @@ def _with_drawn_splits(
 
 def table_files(names: Sequence[str]) -> list[str]:
     """Which of a folder's files `load_table` may read."""
-    tables = [file for file in map(PurePosixPath, names) if _is_table(file)]
+    tables = _tables(names)
     return [str(file) for file in tables if len(tables) == 1 or any(_is_of(file, split) for split in SPLITS)]
 
 
+def _stem(file: PurePosixPath) -> str:
+    return unpacked_name(file).stem.lower()
+
+
+def _ending(file: PurePosixPath) -> str:
+    return unpacked_name(file).suffix.lower()
+
+
 def _is_of(file: PurePosixPath, split: Split) -> bool:
-    return file.stem.lower().partition("-")[0] in _SPLIT_NAMES[split]
+    return _stem(file).partition("-")[0] in _SPLIT_NAMES[split]
 
 
 def _files_of_splits(source: Source) -> dict[Split, tuple[str, ...]]:
     """The files of each split that has any; train always has."""
-    tables = [file for file in map(PurePosixPath, sorted(source.names)) if _is_table(file)]
+    tables = _tables(sorted(source.names))
     if not tables:
         raise UserError(f"{source.label}: must hold {', '.join(READERS)} files, but holds {_some(source.names)}")
     found = {split: [file for file in tables if _is_of(file, split)] for split in SPLITS}
@@ -297,14 +315,21 @@ def _files_of_splits(source: Source) -> dict[Split, tuple[str, ...]]:
     return {split: tuple(map(str, files)) for split, files in found.items() if files}
 
 
+def _tables(names: Iterable[str]) -> list[PurePosixPath]:
+    """A folder's tables; JSON, which holds all kinds of things, is one by a split's name, or where nothing else is."""
+    tables = [file for file in map(PurePosixPath, names) if _is_table(file)]
+    sure = [file for file in tables if _ending(file) != ".json" or any(_is_of(file, split) for split in SPLITS)]
+    return sure or tables
+
+
 def _is_table(file: PurePosixPath) -> bool:
     # Archives made on a Mac hold a shadow of each file, whose name begins with a dot.
-    return file.suffix.lower() in READERS and not file.name.startswith(".")
+    return _ending(file) in READERS and not file.name.startswith(".") and file.name not in _ABOUT_TABLES
 
 
 def _check_shards(source: Source, split: Split, files: Sequence[PurePosixPath]) -> None:
-    kinds = {(file.parent, file.suffix, *file.stem.lower().partition("-")[:2]) for file in files}
-    sizes = {int(match[1]) for file in files if (match := _SHARD.search(file.stem))}
+    kinds = {(file.parent, _ending(file), *_stem(file).partition("-")[:2]) for file in files}
+    sizes = {int(match[1]) for file in files if (match := _SHARD.search(_stem(file)))}
     if len(kinds) > 1 or sizes - {len(files)}:
         raise UserError(
             f"{source.label}: {split} must be one file, or all its shards in one folder, "

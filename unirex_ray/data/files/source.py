@@ -5,8 +5,12 @@ Archives are read in memory: nothing is ever unpacked, so no member can write an
 
 from __future__ import annotations
 
+import bz2
+import codecs
+import gzip
 import hashlib
 import io
+import lzma
 import os
 import re
 import tarfile
@@ -15,14 +19,29 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from unirex_ray.errors import UserError, one_line
 
 HUB = "hf://datasets/"
 
-_UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
+_UNREADABLE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(OSError, EOFError, RuntimeError, ValueError),
+)
 _SHOWN = 5
 _PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})(?:/(.+))?")
+
+COMPRESSED: dict[str, Callable[[io.BytesIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""Endings of single files that are unpacked as they are read."""
+
+_WIDE = {
+    codecs.BOM_UTF32_LE: "utf-32",  # begins as that of UTF-16 does
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the mark that their files begin with."""
 
 # Text shrinks to a third or, where it repeats itself, to a twentieth. What grows more than this is no corpus.
 _MOST_GROWTH = 200
@@ -48,23 +67,27 @@ class Source:
         return self._read(name) if _is_inside(name) else None
 
     def content(self, name: str) -> bytes:
-        """A file's bytes.
+        """A file's bytes, unpacked where its name says that they are compressed.
 
         Raises:
-            UserError: if it is missing.
+            UserError: if it is missing, or cannot be unpacked.
         """
         data = self.find(name)
         if data is None:
             raise UserError(f"{self.label}: has no file {name!r}")
-        return data
+        opened = COMPRESSED.get(PurePosixPath(name).suffix.lower())
+        try:
+            return data if opened is None else _unpacked(name, data, opened)
+        except _UNREADABLE as error:
+            raise UserError(f"{self.label}: {name}: cannot be unpacked ({one_line(error)})") from None
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         r"""A file's lines without their ends (\n or \r\n), numbered from 1; only one of them is decoded at a time.
 
         Raises:
-            UserError: if it is missing or not UTF-8; names the line.
+            UserError: if it is missing or not UTF-8; names the line. UTF-16 is known by the mark that it begins with.
         """
-        for number, line in enumerate(io.BytesIO(self.content(name)), start=1):
+        for number, line in enumerate(io.BytesIO(self._as_utf8(name, self.content(name))), start=1):
             yield number, self.decode(name, line, line=number).rstrip("\r\n")
 
     def decode(self, name: str, data: bytes, *, line: int | None = None) -> str:
@@ -76,6 +99,8 @@ class Source:
         Raises:
             UserError: if they are not UTF-8; names the line.
         """
+        if line is None:
+            data = self._as_utf8(name, data)
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -85,6 +110,16 @@ class Source:
                 f"{self.label}: {name}, line {number}: must be UTF-8 text, but byte {column} of the line is not"
             ) from None
         return text.removeprefix("\ufeff") if line in (None, 1) else text
+
+    def _as_utf8(self, name: str, data: bytes) -> bytes:
+        encoding = next((encoding for mark, encoding in _WIDE.items() if data.startswith(mark)), None)
+        try:
+            return data if encoding is None else data.decode(encoding).encode("utf-8")
+        except UnicodeError as error:
+            wide = encoding and encoding.upper()
+            raise UserError(
+                f"{self.label}: {name}: begins as {wide} does, but is broken ({one_line(error)}); save it as UTF-8"
+            ) from None
 
 
 def open_source(path: str | Path, expected: Sequence[str], remedy: str) -> Source:
@@ -266,6 +301,15 @@ def _file(file: Path, *, single: bool) -> _Opened:
     else:
         raise ValueError("it is neither a folder nor a .zip or .tar.gz archive")
     return contents.get, set(contents)
+
+
+def _unpacked(name: str, data: bytes, opened: Callable[[io.BytesIO], Any]) -> bytes:
+    limit, parts = _Limit(len(data)), []
+    with opened(io.BytesIO(data)) as stream:
+        while part := stream.read(_ALWAYS_FINE):
+            limit.add(name, len(part))
+            parts.append(part)
+    return b"".join(parts)
 
 
 class _Limit:

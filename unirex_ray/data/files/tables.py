@@ -1,19 +1,29 @@
-"""Rows of tables with named columns: delimited text, JSON lines, Parquet; each row knows where it stands."""
+"""Rows of tables with named columns: delimited text, JSON, Parquet; each row knows where it stands."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import reprlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice, product
+from pathlib import PurePosixPath
 from typing import Any
 
-from unirex_ray.data.files.source import Source
+from unirex_ray.data.files.source import COMPRESSED, Source
+from unirex_ray.data.instance import is_blank
 from unirex_ray.errors import UserError, one_line
 
 _LARGEST_FIELD = 16 << 20
+_DELIMITERS = ",;\t|"
+_HEADER_LINES = 16
+_NAME_YOURS = "; name yours with data.text_columns and data.label_column"
+_MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>")
+"""What software writes for a value that is not there."""
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class TableRow:
         value = self.values[column]
         if not isinstance(value, str):
             raise UserError(f"{self.location}: {column!r} must be text, but is {reprlib.repr(value)}")
-        if not value.strip():
+        if is_blank(value):
             raise UserError(f"{self.location}: {column!r} must be text, but is empty")
         _refuse_nul(self.location, value)
         return value
@@ -54,20 +64,34 @@ class TableRow:
     def index(self, column: str, labels: Sequence[str]) -> int:
         """Which of the labels a column holds, compared as text.
 
+        Where it is none of them, another spelling of one will do: True for true, and 1.0 for 1, as software writes
+        whole numbers in a column that lacks some.
+
         Raises:
-            UserError: if it is none of them.
+            UserError: if it is none of them, or missing.
         """
-        value = self.values[column]
+        value = self.values.get(column)
         label = json.dumps(value) if isinstance(value, bool | None) else str(value)
-        if label not in labels:
-            raise UserError(
-                f"{self.location}: {column!r} must be one of {', '.join(labels)}, but is {reprlib.repr(label)}"
-            )
-        return labels.index(label)
+        if label in labels:
+            return labels.index(label)
+        allowed = ", ".join(labels)
+        if label.strip().lower() in _MISSING:
+            raise UserError(f"{self.location}: {column!r} is missing; take the row out, or give it one of {allowed}")
+        alike = [number for number, known in enumerate(labels) if _spelling(known) == _spelling(label)]
+        if len(alike) != 1:
+            raise UserError(f"{self.location}: {column!r} must be one of {allowed}, but is {reprlib.repr(label)}")
+        return alike[0]
 
     def changed(self, **values: Any) -> TableRow:
         """The same row with other or more values."""
         return replace(self, values={**self.values, **values})
+
+
+def _spelling(label: str) -> str:
+    """What the spellings of a label have in common."""
+    text = label.strip()
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text.lower() if text.lower() in ("true", "false") else text
 
 
 class QuotedCommas(csv.excel):
@@ -89,12 +113,20 @@ class PlainTabs(csv.excel_tab):
 
 
 def delimited(
-    source: Source, file: str, columns: Sequence[str], dialect: type[csv.Dialect], *, headed: bool = True
+    source: Source,
+    file: str,
+    columns: Sequence[str],
+    dialect: type[csv.Dialect],
+    *,
+    headed: bool = True,
+    remedy: str = "",
 ) -> Iterator[TableRow]:
     """Rows of a file with delimiters.
 
     Args:
         columns: that the header must name, among others; without a header, all columns.
+        dialect: where it skips blanks before a value, those around the names do not count either.
+        remedy: what to do about a missing column.
 
     Raises:
         UserError: for a missing column, a ragged row or an unclosed quote, with its line.
@@ -113,8 +145,8 @@ def delimited(
                 f"{_LARGEST_FIELD >> 20} MiB, but is broken ({error})"
             ) from None
         if names is None:
-            names = values or ()
-            _check_columns(location, names, columns)
+            names = _names(values or (), dialect)
+            _check_columns(location, names, columns, remedy)
         elif values is None:
             return
         elif dialect.delimiter == "\t" and any("\n" in value for value in values):
@@ -145,10 +177,76 @@ def json_lines(source: Source, file: str) -> Iterator[TableRow]:
         yield TableRow(location, values)
 
 
+def _names(header: Sequence[str], dialect: type[csv.Dialect]) -> Sequence[str]:
+    return [name.strip() for name in header] if dialect.skipinitialspace else header
+
+
+def _found_dialect(source: Source, file: str, columns: Sequence[str], dialect: type[csv.Dialect]) -> type[csv.Dialect]:
+    """The dialect with the first delimiter that gives a file the columns; else with one that gives it several."""
+    lines = [f"{line}\n" for _, line in islice(_lines(source, file), _HEADER_LINES)]
+    several = []
+    delimiters = sorted(_DELIMITERS, key=lambda delimiter: delimiter != dialect.delimiter)
+    for delimiter, loose in product(delimiters, (False, True)):
+        tried: type[csv.Dialect] = type(
+            dialect.__name__, (dialect,), {"delimiter": delimiter, "skipinitialspace": loose}
+        )
+        try:
+            names = _names(next(csv.reader(lines, tried), ()), tried)
+        except csv.Error:
+            continue
+        if all(names.count(column) == 1 for column in columns):
+            return tried
+        if len(names) > 1:
+            several.append(tried)
+    return several[0] if several else dialect
+
+
+def _comma_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
+    dialect = _found_dialect(source, file, columns, QuotedCommas)
+    if dialect.delimiter == "\t":
+        return _tab_table(source, file, columns)
+    return delimited(source, file, columns, dialect, remedy=_NAME_YOURS)
+
+
+def _tab_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
+    """Quotes mean something where all of a file can be read so; otherwise, as in GLUE's files, they are text."""
+
+    def read(dialect: type[csv.Dialect]) -> Iterator[TableRow]:
+        return delimited(source, file, columns, _found_dialect(source, file, columns, dialect), remedy=_NAME_YOURS)
+
+    try:
+        deque(read(QuotedTabs), maxlen=0)
+    except UserError as as_quoted:
+        try:
+            deque(read(PlainTabs), maxlen=0)
+        except UserError:
+            raise as_quoted from None
+        return read(PlainTabs)
+    return read(QuotedTabs)
+
+
 def _json_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
     for row in json_lines(source, file):
-        _check_columns(row.location, tuple(row.values), columns)
+        _check_columns(row.location, tuple(row.values), columns, _NAME_YOURS)
         yield row
+
+
+def _json_array(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
+    """The records of one JSON array, or, in a file that is none, of its lines."""
+    first = next((line for _, line in source.lines(file) if line.strip()), "")
+    if not first.lstrip().startswith("["):
+        yield from _json_table(source, file, columns)
+        return
+    try:
+        records = json.loads(source.decode(file, source.content(file)))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source.label}: {file}: broken JSON ({error})") from None
+    for number, values in enumerate(records, start=1):
+        location = f"{source.label}: {file}, record {number}"
+        if not isinstance(values, dict):
+            raise UserError(f"{location}: must be a JSON object, but is {reprlib.repr(values)}")
+        _check_columns(location, tuple(values), columns, _NAME_YOURS)
+        yield TableRow(location, values)
 
 
 def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
@@ -158,7 +256,7 @@ def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Tabl
     location, number = f"{source.label}: {file}", 0
     try:
         table = parquet.ParquetFile(pa.BufferReader(source.content(file)))
-        _check_columns(location, table.schema_arrow.names, columns)
+        _check_columns(location, table.schema_arrow.names, columns, _NAME_YOURS)
         for batch in table.iter_batches(columns=list(columns)):
             for row in range(len(batch)):
                 number += 1
@@ -171,11 +269,17 @@ def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Tabl
 
 
 READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[TableRow]]] = {
-    ".csv": partial(delimited, dialect=QuotedCommas),
-    ".tsv": partial(delimited, dialect=QuotedTabs),
+    ".csv": _comma_table,
+    ".tsv": _tab_table,
     ".jsonl": _json_table,
+    ".json": _json_array,
     ".parquet": _parquet,
 }
+
+
+def unpacked_name(file: PurePosixPath) -> PurePosixPath:
+    """A file's name without what says that it is compressed: data.csv for data.csv.gz."""
+    return file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
 
 
 def _lines(source: Source, file: str) -> Iterator[tuple[int, str]]:
@@ -189,11 +293,11 @@ def _refuse_nul(location: str, text: str) -> None:
         raise UserError(f"{location}: must be text, but holds a NUL character")
 
 
-def _check_columns(location: str, names: Sequence[str], needed: Sequence[str]) -> None:
+def _check_columns(location: str, names: Sequence[str], needed: Sequence[str], remedy: str = "") -> None:
     for column in needed:
         if names.count(column) != 1:
             present = ", ".join(map(repr, names)) or "no columns"
-            raise UserError(f"{location}: must have one column {column!r}, but has {present}")
+            raise UserError(f"{location}: must have one column {column!r}, but has {present}{remedy}")
 
 
 def brief(value: object) -> str:
