@@ -39,6 +39,7 @@ data_values = st.fixed_dictionaries(
         "data.labels": st.one_of(st.none(), st.lists(words, max_size=3)),
         "data.text_columns": st.lists(words, min_size=1, max_size=2),
         "data.label_column": words,
+        "data.rationale_columns": st.lists(words, min_size=1, max_size=2),
         "data.limit": st.one_of(st.none(), st.integers(1, 99)),
         "data.cache": paths,
         "model.encoder": paths,

@@ -304,16 +304,41 @@ CORPORA: list[Row] = [
             ("t.csv", _GOOD.encode("utf-16-le"), "t.csv, line 1: must be text, but holds a NUL character"),
             ("t.csv", f"{_GOOD}\u200b\u00a0,no\n", "t.csv, line 12: 'text' must be text, but is empty"),
             ("t.csv", f"{_GOOD}text,\n", "t.csv, line 12: 'label' is missing; take the row out, or give it one of no"),
-            ("t.csv", "review;verdict\na;no\n", "has 'review', 'verdict'; name yours with data.text_columns and"),
+            (
+                "t.csv",
+                "review;verdict\na;no\n",
+                "has 'review', 'verdict'; for data.name=table, name yours with data.text_columns and",
+            ),
             ("t.csv", _GOOD.replace("yes", "no"), "the train split of table has no instance of yes"),
             ("t.csv", "text,label\na,no\n", "t.csv has 1 instances, too few to draw dev and test from"),
             ("t.csv", "", "must have one column 'text', but has no columns"),
             ("t.jsonl", '{"text": "a", "label": "no"}\n{"text": ', "t.jsonl, line 2: broken JSON"),
+            ("t.json", '[{"text": "a", "label": "no"}, 7]', "t.json, record 2: must be a JSON object, but is 7"),
+            ("t.csv.gz", b"\x1f\x8b", "t.csv.gz' cannot be read (Compressed file ended before"),
             ("t.parquet", b"PAR1", "t.parquet, row 1: broken Parquet"),
             ("t.zip", _archive("zip"), "t.zip"),
             ("t.tar.gz", _archive("tar"), "t.tar.gz' cannot be read"),
         ]
     ),
+    *(
+        (
+            f"prepare_data {_TABLE}=t.csv --data.rationale_columns=why",
+            says,
+            {"t.csv": f"text,label,why\na b,no,{why}\n"},
+        )
+        for why, says in [
+            ('"[[0, 4]]"', "line 2: 'why' has the span [0, 4), which must lie within the 3 characters of its text"),
+            ("[1]", "line 2: 'why' must have one 0 or 1 for each of the 2 words of its text, but has 1"),
+            (
+                "a **b",
+                "line 2: 'why' must have its marks in pairs, one behind the other, but '**' at character 2 has no",
+            ),
+            ("7", "line 2: 'why' must be the text of 'text' with marks, but without them it is '7'"),
+        ]
+    ),
+    (f"prepare_data {_TABLE}=t.csv --data.rationale_columns=a,b", "must be one column for each text", {"t.csv": _GOOD}),
+    ("train --data.rationale_columns=why", "data.rationale_columns is for data.name=table alone; leave it out", {}),
+    ("prepare_data --data.name=hatexplain", "data.name=hatexplain needs data.source; give a folder with train", {}),
     *(
         (f"{job} --data.name=eraser --data.labels=no,yes --data.source=corpus --model.encoder=$BERT", says, files)
         for job in ("train", "sweep --space=paper --method=unirex-slm-fp --data.limit=null")

@@ -27,6 +27,7 @@ OTHER = {
     "data.labels": ["a", "b"],
     "data.text_columns": ["t"],
     "data.label_column": "l",
+    "data.rationale_columns": ["r"],
     "data.task_metric": "macro_f1",
     "data.limit": 7,
     "data.seed": 1,

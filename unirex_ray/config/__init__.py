@@ -57,7 +57,7 @@ class DataConfig(_Section):
     name: str = Field(
         "reviews",
         description="Corpus: reviews (embedded), sst, movies, cose, multirc, esnli, yelp, amazon, stormfront, "
-        "offenseval, irony; eraser or table for your own.",
+        "offenseval, irony, hatexplain; eraser or table for your own.",
     )
     source: Source | None = Field(
         None,
@@ -68,6 +68,12 @@ class DataConfig(_Section):
         None, min_length=1, max_length=2, description="Columns with the text, two for pairs, for table; default: text."
     )
     label_column: str | None = Field(None, description="Column with the label, for table; default: label.")
+    rationale_columns: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=2,
+        description="Columns with the gold rationales of text_columns, for table: spans, word masks or marked text.",
+    )
     task_metric: Literal["accuracy", "macro_f1", "binary_f1"] | None = Field(
         None, description="Task score, for eraser (default: macro_f1) and table (default: accuracy)."
     )
@@ -301,7 +307,12 @@ _FORMER_KEYS = {"train.stream": "train.activation_checkpointing"}
 """Keys that were renamed, by their former names, which are still read and still hashed."""
 
 
-_ADDED_KEYS = {"train.warmup_from_zero": True, "model.log_odds": False, "loss.sampled_top_k": None}
+_ADDED_KEYS = {
+    "train.warmup_from_zero": True,
+    "model.log_odds": False,
+    "loss.sampled_top_k": None,
+    "data.rationale_columns": None,
+}
 """Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""
 
 

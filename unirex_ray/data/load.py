@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from unirex_ray.config import DataConfig
 from unirex_ray.data.cache import cache_folder, read_corpus, read_or_make, write_corpus
 from unirex_ray.data.columns import InstanceTable
-from unirex_ray.data.corpora import eraser, labelled
+from unirex_ray.data.corpora import eraser, hatexplain, labelled, table
 from unirex_ray.data.corpora import sst as treebank
 from unirex_ray.data.files.source import Source, fingerprint, open_source
+from unirex_ray.data.files.splits import table_files
+from unirex_ray.data.files.tables import READERS
 from unirex_ray.data.instance import Input, Instance, is_blank
 from unirex_ray.data.progress_bar import progress_bar
 from unirex_ray.data.sample import stratified_sample
@@ -250,10 +252,15 @@ _LOADERS: dict[str, Loader] = {
         remedy="give an ERASER corpus as its .tar.gz or folder",
         options=("labels", "task_metric"),
     ),
+    "hatexplain": Loader(
+        read=hatexplain.load_hatexplain,
+        select=table_files,
+        remedy="give a folder with train, validation and test as Hugging Face's `datasets` writes them",
+    ),
     "table": Loader(
-        read=lambda source, config: labelled.load_table(source, config, config.labels or ()),
-        select=labelled.table_files,
-        remedy="give a .csv, .tsv, .jsonl or .parquet file, or a folder or archive with one per split",
-        options=("labels", "text_columns", "label_column", "task_metric"),
+        read=lambda source, config: table.load_table(source, config, config.labels or ()),
+        select=table_files,
+        remedy=f"give a {', '.join(READERS)} file, or a folder or archive with one per split",
+        options=("labels", "text_columns", "label_column", "rationale_columns", "task_metric"),
     ),
 }

@@ -68,8 +68,8 @@ _LEAVES_NUMBERS_ALONE = (
 )
 """Beginnings of keys that are no part of a protocol."""
 
-_UNSAID = {("sweep.patience", "null")}
-"""What a setting that came later goes by: earlier sweeps have the same protocol."""
+_UNSAID = {("sweep.patience", "null"), ("data.rationale_columns", "null")}
+"""What settings that came later go by: earlier sweeps have the same protocol."""
 
 Protocol = Mapping[str, str]
 """Every setting of a protocol by dotted key, as text."""

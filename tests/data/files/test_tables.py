@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from unirex_ray.config import DataConfig
-from unirex_ray.data.corpora.labelled import (
-    load_table,
-)
+from unirex_ray.data.corpora.table import load_table
 from unirex_ray.data.files.source import Source
 from unirex_ray.data.load import load_corpus
 from unirex_ray.data.schema import SPLITS, Corpus
@@ -191,11 +189,11 @@ def test_the_dev_split_has_several_names(name):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "must hold .csv, .tsv, .jsonl, .json, .parquet files, but holds no files"),
-        (("a.txt", "train"), "must hold .csv, .tsv, .jsonl, .json, .parquet files, but holds a.txt, train"),
+        ((), "must hold .csv, .tsv, .jsonl, .json, .parquet, .arrow files, but holds no files"),
+        (("a.txt", "train"), "must hold .csv, .tsv, .jsonl, .json, .parquet, .arrow files, but holds a.txt, train"),
         (
             ("state.json", "dataset_info.json"),
-            "must hold .csv, .tsv, .jsonl, .json, .parquet files, but holds dataset_",
+            "must hold .csv, .tsv, .jsonl, .json, .parquet, .arrow files, but holds dataset_",
         ),
         (
             ("a.csv", "b.csv"),
@@ -252,7 +250,7 @@ def test_a_column_has_one_purpose(options):
         (
             "csv",
             "review;verdict\na;yes\n",
-            "line 1: must have one column 'text', but has 'review', 'verdict'; name yours",
+            "line 1: must have one column 'text', but has 'review', 'verdict'; for data.name=table, name yours",
         ),
         (
             "csv",
@@ -271,7 +269,11 @@ def test_a_column_has_one_purpose(options):
         ("json", '[{"text": "a", "label": "yes"}, {"text": "a"}]', "record 2: must have one column 'label', but has"),
         ("json", '[{"text": "a", ', "broken JSON"),
         ("json", "[" * 100_000, "broken JSON"),
-        ("json", '{"text": 1}', "line 1: must have one column 'label', but has 'text'; name yours"),
+        (
+            "json",
+            '{"text": 1}',
+            "line 1: must have one column 'label', but has 'text'; for data.name=table, name yours",
+        ),
         (
             "jsonl",
             '{"text": "a", "label": "yes"}\n\n{"text": "a"}\n',

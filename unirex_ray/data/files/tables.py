@@ -1,4 +1,4 @@
-"""Rows of tables with named columns: delimited text, JSON, Parquet; each row knows where it stands."""
+"""Rows of tables with named columns: delimited text, JSON, Parquet, Arrow; each row knows where it stands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import reprlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice, product
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,10 +21,13 @@ from unirex_ray.errors import UserError, one_line
 _LARGEST_FIELD = 16 << 20
 _DELIMITERS = ",;\t|"
 _HEADER_LINES = 16
-_NAME_YOURS = "; name yours with data.text_columns and data.label_column"
+_NAME_YOURS = "; for data.name=table, name yours with data.text_columns and data.label_column"
 _MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>")
 """What software writes for a value that is not there."""
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
+
+
+_Opened = Callable[[Any, Sequence[str]], tuple[Sequence[str], Iterator[Any]]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class TableRow:
         if label in labels:
             return labels.index(label)
         allowed = ", ".join(labels)
-        if label.strip().lower() in _MISSING:
+        if is_missing(value):
             raise UserError(f"{self.location}: {column!r} is missing; take the row out, or give it one of {allowed}")
         alike = [number for number, known in enumerate(labels) if _spelling(known) == _spelling(label)]
         if len(alike) != 1:
@@ -85,6 +89,11 @@ class TableRow:
     def changed(self, **values: Any) -> TableRow:
         """The same row with other or more values."""
         return replace(self, values={**self.values, **values})
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is what software writes where there is none."""
+    return not isinstance(value, list) and str(value).strip().lower() in _MISSING
 
 
 def _spelling(label: str) -> str:
@@ -249,15 +258,33 @@ def _json_array(source: Source, file: str, columns: Sequence[str]) -> Iterator[T
         yield TableRow(location, values)
 
 
-def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
-    import pyarrow as pa
+def _open_parquet(content: Any, columns: Sequence[str]) -> tuple[Sequence[str], Iterator[Any]]:
     from pyarrow import parquet
+
+    table = parquet.ParquetFile(content)
+    return table.schema_arrow.names, table.iter_batches(columns=list(columns))
+
+
+def _open_arrow(content: Any, columns: Sequence[str]) -> tuple[Sequence[str], Iterator[Any]]:
+    """Of Arrow's two formats, the one that `datasets` writes, and the one with an index."""
+    from pyarrow import ipc
+
+    try:
+        stream = ipc.open_stream(content)
+        return stream.schema.names, iter(stream)
+    except ValueError:  # pyarrow.ArrowInvalid
+        file = ipc.open_file(content)
+        return file.schema.names, map(file.get_batch, range(file.num_record_batches))
+
+
+def _columnar(source: Source, file: str, columns: Sequence[str], *, kind: str, opened: _Opened) -> Iterator[TableRow]:
+    import pyarrow as pa
 
     location, number = f"{source.label}: {file}", 0
     try:
-        table = parquet.ParquetFile(pa.BufferReader(source.content(file)))
-        _check_columns(location, table.schema_arrow.names, columns, _NAME_YOURS)
-        for batch in table.iter_batches(columns=list(columns)):
+        names, batches = opened(pa.BufferReader(source.content(file)), columns)
+        _check_columns(location, names, columns, _NAME_YOURS)
+        for batch in batches:
             for row in range(len(batch)):
                 number += 1
                 values = {column: batch.column(column)[row].as_py() for column in columns}
@@ -265,7 +292,7 @@ def _parquet(source: Source, file: str, columns: Sequence[str]) -> Iterator[Tabl
     except UnicodeDecodeError:
         raise UserError(f"{location}, row {number}: must be UTF-8 text, but is not") from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{location}, row {number + 1}: broken Parquet ({one_line(error)})") from None
+        raise UserError(f"{location}, row {number + 1}: broken {kind} ({one_line(error)})") from None
 
 
 READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[TableRow]]] = {
@@ -273,8 +300,18 @@ READERS: dict[str, Callable[[Source, str, Sequence[str]], Iterator[TableRow]]] =
     ".tsv": _tab_table,
     ".jsonl": _json_table,
     ".json": _json_array,
-    ".parquet": _parquet,
+    ".parquet": partial(_columnar, kind="Parquet", opened=_open_parquet),
+    ".arrow": partial(_columnar, kind="Arrow", opened=_open_arrow),
 }
+
+
+def table_rows(source: Source, file: str, columns: Sequence[str]) -> Iterator[TableRow]:
+    """The rows of a table, read as its name says.
+
+    Raises:
+        UserError: for a missing column or anything broken, with its line, record or row.
+    """
+    return READERS[unpacked_name(PurePosixPath(file)).suffix.lower()](source, file, columns)
 
 
 def unpacked_name(file: PurePosixPath) -> PurePosixPath:
