@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.installed import install
 from helpers.memory_store import MemoryStore
 from helpers.sweep_in_process import SPACE, losing, statuses, the_sweep
 from helpers.tiny import tiny_corpus
 from rich.console import Console
 
 from unirex_ray.config import Config
+from unirex_ray.config.plugins import registered_version
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import NRG_METRICS
 from unirex_ray.sweep.finish import SweepOutcome
 from unirex_ray.sweep.folder import open_trial
 from unirex_ray.sweep.searcher import OptunaSearcher, StudyHistory
-from unirex_ray.tracking.protocol import protocol_line, protocol_of
+from unirex_ray.tracking.protocol import PLUGINS_KEY, protocol_line, protocol_of
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PROTOCOL_LINE
 
 
@@ -101,6 +104,35 @@ def test_a_sweep_whose_trials_lie_on_a_storage_has_their_results_beside_it_and_t
     assert sorted(path.name for path in own.iterdir()) == ["trials"]
     for trial_id in selected:
         assert open_trial(outcome.output, trial_id).read("best.pt") == trial_id.encode()
+
+
+def test_a_sweep_that_grows_by_a_method_of_others_records_which_code_it_is(
+    sweep: Callable[..., SweepOutcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+from unirex_ray.methods import Method, Stage
+from unirex_ray.models.design import Design
+STAGE = Stage(name="joint", criteria=("task", "suff"), design=Design(extractor="aa-ig"))
+MINE, YOURS = (Method(name=name, label=name, stages=(STAGE,)) for name in ("mine", "yours"))
+"""
+    entries = 'mine = "theirs:MINE"\nyours = "theirs:YOURS"'
+    project = f'[project]\nname = "theirs"\nversion = "1"\n[project.entry-points."unirex_ray.methods"]\n{entries}'
+    install(tmp_path / "site", project, {"theirs.py": source}, monkeypatch)
+    store = MemoryStore()
+    before = protocol_of(sweep(store).settings)
+    sweep(store, resume=True, changes={"sweep": {"methods": ["aa-ig", "sgt", "mine"]}})
+    sweep(store, resume=True, changes={"sweep": {"methods": ["aa-ig", "sgt", "mine", "yours"]}})
+    assert statuses(store) == ["completed"] * 12
+    (grown,) = store.sweeps("tiny")
+    assert PLUGINS_KEY not in before
+    assert protocol_of(grown.settings) == {
+        **before,
+        PLUGINS_KEY: ", ".join(f"{name}={registered_version('method', name)}" for name in ("mine", "yours")),
+    }
+    install(tmp_path / "other", project, {"theirs.py": f"{source}# changed"}, monkeypatch)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path / "site")])
+    with pytest.raises(UserError, match=r"with other settings: version\.plugins was \"mine=theirs 1 "):
+        sweep(store, resume=True, changes={"sweep": {"methods": ["aa-ig", "sgt", "mine", "yours"]}})
 
 
 @pytest.mark.parametrize("recorded", ["bf16", "auto"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from unirex_ray.analysis.certainty import LEVEL, Interval
 from unirex_ray.analysis.compare import Comparison, in_table_order
-from unirex_ray.methods import METHODS
+from unirex_ray.methods import known_method
 from unirex_ray.metrics.bootstrap import Draws, share_ahead
 
 SCORES = ("cnrg", "fnrg", "pnrg", "tnrg")
@@ -127,7 +127,8 @@ def dataset_means(
 
 
 def _learns_from_gold(method: str) -> bool:
-    return method in METHODS and METHODS[method].needs_gold
+    known = known_method(method)
+    return known is not None and known.needs_gold
 
 
 def _row(method: str, scores: Mapping[str, CorpusScores], draws: np.ndarray | None) -> MeanRow:

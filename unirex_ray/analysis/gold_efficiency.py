@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from unirex_ray.analysis.compare import in_table_order
 from unirex_ray.analysis.selection import Configuration, select_variants
-from unirex_ray.methods import METHODS
+from unirex_ray.methods import known_method
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights
 from unirex_ray.metrics.table import AUPRC
 
@@ -108,7 +108,7 @@ def gold_efficiency(
 
 def _by_percent(method: str, variants: Iterable[Configuration]) -> dict[float | None, list[Configuration]]:
     measured = [configuration for configuration in variants if AUPRC.key in configuration.mean("test")]
-    if method in METHODS and not METHODS[method].reads(GOLD_PERCENT):
+    if (known := known_method(method)) and not known.reads(GOLD_PERCENT):
         return {None: measured} if measured else {}
     groups: dict[float | None, list[Configuration]] = defaultdict(list)
     for configuration in measured:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unirex_ray.data.schema import Split
-from unirex_ray.methods import METHODS
+from unirex_ray.methods import METHODS, known_method
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Population, Weights, mean_over_seeds, score_population, std_over_seeds
 from unirex_ray.metrics.table import NRG_METRICS, Group, nrg_metrics
 from unirex_ray.metrics.verdict import all_better_than_majority
@@ -172,8 +172,9 @@ def select_variants(
 
 
 def in_global_scope(method: str) -> bool:
-    """Whether Z of the global scope holds this method by default (the paper's sixteen and SLM-P)."""
-    return method in METHODS and METHODS[method].in_global_nrg
+    """Whether Z of the global scope holds this method by default (of the package's: the paper's sixteen and SLM-P)."""
+    known = known_method(method)
+    return known is not None and known.in_global_nrg
 
 
 def rank_methods(selected: Mapping[str, Configuration], split: Split, weights: Weights = EQUAL_WEIGHTS) -> Ranking:

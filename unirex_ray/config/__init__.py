@@ -278,7 +278,9 @@ class SweepConfig(_Section):
 class Config(_Section):
     """Everything a job needs to know."""
 
-    method: str = Field("unirex-slm-fp", description="A method of the paper, e.g. aa-ig or unirex-dlm-fp.")
+    method: str = Field(
+        "unirex-slm-fp", description="A method of the paper, e.g. aa-ig or unirex-dlm-fp; or one of your own."
+    )
     output: UserPath = Field("output", description="Folder for everything a job writes.")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)

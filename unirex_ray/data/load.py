@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unirex_ray.config import DataConfig
+from unirex_ray.config.plugins import load_registered, registered_names, registered_version
 from unirex_ray.data.cache import cache_folder, read_corpus, read_or_make, write_corpus
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.corpora import eraser, hatexplain, labelled, table
@@ -27,10 +28,10 @@ _RULES = 2  # of reading; a new number retires every corpus that was kept
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """How a corpus is read.
+    """How a corpus is read; what another distribution registers to have one of its own.
 
     Attributes:
-        read: from its files and the options of `data`.
+        read: from its files and the options of `data`, to a corpus with the name that it is registered by.
         files: must be there.
         optional: files and folders that are read where they exist.
         select: which of a folder's files are read beside them.
@@ -57,7 +58,8 @@ def load_corpus(config: DataConfig) -> Corpus:
     """
     check_name(config.name)
     _check_options(config)
-    corpus = _generated(config) if config.name == "reviews" else _from_files(config, _LOADERS[config.name])
+    loader = _loader(config.name)
+    corpus = _generated(config) if loader is None else _from_files(config, loader)
     if config.limit is None:
         return corpus
     splits = {split: _limited(table, config.limit, seed=config.seed) for split, table in corpus.splits.items()}
@@ -70,15 +72,27 @@ def check_name(name: str) -> None:
     """Refuse an unknown corpus.
 
     Raises:
-        UserError: listing the known ones.
+        UserError: listing the known ones; for one that is registered by another distribution, but broken or taken.
     """
-    known = ("reviews", *_LOADERS)
-    if name not in known:
-        raise UserError(f"unknown data.name = {name!r}{did_you_mean(name, known)}; choose one of {', '.join(known)}")
+    _loader(name)
+
+
+def _loader(name: str) -> Loader | None:
+    """How a corpus is read; None for the one that is generated."""
+    own = ("reviews", *_LOADERS)
+    loader = load_registered("corpus", name, Loader, own) or _LOADERS.get(name)
+    if loader is None and name != "reviews":
+        known = (*own, *registered_names("corpus"))
+        raise UserError(
+            f"unknown data.name = {name!r}{did_you_mean(name, known)}; choose one of {', '.join(known)} (one that "
+            "another package registers has to be installed on every node)"
+        )
+    return loader
 
 
 def _check_options(config: DataConfig) -> None:
-    allowed = _LOADERS[config.name].options if config.name in _LOADERS else ()
+    loader = _loader(config.name)
+    allowed = loader.options if loader else ()
     for option in dict.fromkeys(option for loader in _LOADERS.values() for option in loader.options):
         users = [name for name, loader in _LOADERS.items() if option in loader.options]
         if getattr(config, option) is not None and option not in allowed:
@@ -182,12 +196,15 @@ def _from_files(config: DataConfig, loader: Loader) -> Corpus:
         raise UserError(f"data.name={config.name} needs data.source; {loader.remedy}")
     stamp = fingerprint(config.source, loader.files, loader.remedy, also=loader.optional, choose=loader.select)
     options = config.model_dump(mode="json", include={"name", "seed", *loader.options})
-    key = f"{_RULES}-{stamp}-{json.dumps(options, sort_keys=True)}"
+    reader = registered_version("corpus", config.name) or _RULES
+    key = f"{reader}-{stamp}-{json.dumps(options, sort_keys=True)}"
     file = cache_folder(config.cache) / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.corpus.arrow"
 
     def read_files() -> Corpus:
         source = config.source or ""
         corpus = loader.read(open_source(source, loader.files, loader.remedy), config)
+        if corpus.name != config.name:
+            raise UserError(f"data.name={config.name} reads a corpus that is named {corpus.name!r}; give it one name")
         check_corpus(corpus)
         return corpus
 

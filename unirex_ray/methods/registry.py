@@ -1,7 +1,8 @@
-"""The paper's rows, by name."""
+"""The paper's rows, and the methods of other distributions, by name."""
 
 from __future__ import annotations
 
+from unirex_ray.config.plugins import is_registered, load_registered, registered_names
 from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.methods.recipe import Criterion, Method, Stage
 from unirex_ray.models.design import Design, ExtractorKind
@@ -63,11 +64,29 @@ METHODS = {
 
 
 def get_method(name: str) -> Method:
-    """Look up a method by name.
+    """Look up a method by name: the package's own, or one that another distribution registers.
 
     Raises:
-        UserError: for an unknown name; lists the known ones.
+        UserError: for an unknown name, listing the known ones; for one that is registered, but broken or taken.
     """
+    registered = load_registered("method", name, Method, METHODS)
+    if registered is not None and registered.name != name:
+        raise UserError(f"the method {registered.name!r} is registered as {name!r}; give it one name")
+    if registered is not None:
+        return registered
     if name not in METHODS:
-        raise UserError(f"unknown method {name!r}{did_you_mean(name, METHODS)}; choose one of {', '.join(METHODS)}")
+        known = (*METHODS, *registered_names("method"))
+        raise UserError(
+            f"unknown method {name!r}{did_you_mean(name, known)}; choose one of {', '.join(known)} (one that another "
+            "package registers has to be installed on every node)"
+        )
     return METHODS[name]
+
+
+def known_method(name: str) -> Method | None:
+    """The method of this name, for what reads results; None where this installation does not have it.
+
+    Raises:
+        UserError: for one that is registered, but broken or taken.
+    """
+    return get_method(name) if name in METHODS or is_registered("method", name) else None

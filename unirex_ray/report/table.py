@@ -18,7 +18,7 @@ from rich.text import Text
 
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.data.schema import Split
-from unirex_ray.methods import METHODS
+from unirex_ray.methods import known_method
 from unirex_ray.metrics.nrg import Population
 from unirex_ray.metrics.table import METRICS, STANDARD_ERRORS, Metric
 
@@ -265,7 +265,8 @@ def raw_metrics(configuration: Configuration, split: Split) -> dict[str, float |
 
 def method_label(method: str) -> str:
     """The method's row name in the paper, or its own name where this version does not know it."""
-    return METHODS[method].label if method in METHODS else method
+    known = known_method(method)
+    return known.label if known else method
 
 
 def marked_label(method: str, learned: bool | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from unirex_ray.errors import UserError, one_line
 from unirex_ray.files import read_holder, replace_text, try_lock, writable_folder, write_holder
-from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, budget_of, recorded_settings
+from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, PLUGINS_KEY, budget_of, recorded_settings
 from unirex_ray.tracking.store import SWEEP
 from unirex_ray.training.checkpoint import CheckpointStore, below
 
@@ -209,20 +209,24 @@ def _changed(stored: Mapping[str, Any], begins: Mapping[str, Any]) -> list[str]:
 def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a setting only adds trials to a sweep: more configurations, seeds behind its own, or more methods.
 
-    Which state encoders are in may be added where the sweep did not record it.
+    Which state encoders are in may be added where the sweep did not record it; what is behind added methods as well.
     """
     if key == CODE_KEY:
         return str(now[key]).startswith(f"{before[key]}, ")
     if key == ENCODERS_KEY:
         return key not in before
+    if key == PLUGINS_KEY:
+        earlier, later = (set(str(settings.get(key, "")).split(", ")) - {""} for settings in (before, now))
+        return earlier <= later
     if key not in GROWING or key not in before:
         return False
     if key == "sweep.configurations":
         return budget_of(now) >= budget_of(before)
     if key == "sweep.patience":
         return now[key] is None or (before[key] is not None and now[key] >= before[key])
-    earlier, later = before[key], now[key]
-    return later[: len(earlier)] == earlier if key == "sweep.seeds" else {*earlier} <= {*later}
+    if key == "sweep.seeds":
+        return bool(now[key][: len(before[key])] == before[key])
+    return {*before[key]} <= {*now[key]}
 
 
 def _codes(before: str, now: str, other_code: bool) -> str:

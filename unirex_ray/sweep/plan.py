@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unirex_ray.config import Config, SweepConfig, without_share
+from unirex_ray.config.plugins import Kind, registered_version
 from unirex_ray.data.encode import WINDOWS_VERSION
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
@@ -18,7 +19,14 @@ from unirex_ray.models.encoder import encoder_version
 from unirex_ray.sweep.schedule import SweepExtent
 from unirex_ray.sweep.searcher import Searcher, make_searcher
 from unirex_ray.sweep.space import MethodSpace, Space
-from unirex_ray.tracking.protocol import CODE_KEY, DEFAULT_BUDGET, ENCODERS_KEY, METRICS_KEY, WINDOWS_KEY
+from unirex_ray.tracking.protocol import (
+    CODE_KEY,
+    DEFAULT_BUDGET,
+    ENCODERS_KEY,
+    METRICS_KEY,
+    PLUGINS_KEY,
+    WINDOWS_KEY,
+)
 from unirex_ray.tracking.provenance import core_version
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.training.prepare import check_method, prepare
@@ -72,6 +80,12 @@ class SweepPlan:
         models = {config.model.encoder: config.model for config in encoder_configs(self)}
         return ", ".join(f"{name}={encoder_version(model)}" for name, model in models.items())
 
+    def plugin_versions(self) -> str:
+        """Which code of other distributions the corpus and the methods are; empty where none is."""
+        used: list[tuple[Kind, str]] = [("corpus", self.config.data.name), *(("method", name) for name in self.budgets)]
+        versions = {name: registered_version(kind, name) for kind, name in used}
+        return ", ".join(f"{name}={version}" for name, version in sorted(versions.items()) if version)
+
     def settings(self, digest: str, truncation: str = "head", encoders: str | None = None) -> dict[str, Any]:
         """Everything that decides the sweep's numbers, flat: configuration, methods, search space, corpus.
 
@@ -88,6 +102,7 @@ class SweepPlan:
             **({WINDOWS_KEY: WINDOWS_VERSION} if truncation != "head" else {}),
         }
         versions |= {ENCODERS_KEY: encoders} if encoders else {}
+        versions |= {PLUGINS_KEY: plugins} if (plugins := self.plugin_versions()) else {}
         return {**flat, "sweep.methods": list(self.budgets), "data.digest": digest, **versions, **described}
 
     def extent(self, sweep_id: str) -> SweepExtent:

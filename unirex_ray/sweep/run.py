@@ -43,6 +43,7 @@ from unirex_ray.tracking.protocol import (
     CODE_KEY,
     GROWING,
     INSTANCES,
+    PLUGINS_KEY,
     WARM_START,
     protocol_hash,
     protocol_line,
@@ -307,7 +308,7 @@ def _tags_of_runs(corpus: Corpus, settings: Mapping[str, Any]) -> dict[str, str]
 
 def _beginning(corpus: Corpus, extent: SweepExtent, settings: Mapping[str, Any], tags: Mapping[str, str]) -> SweepBegun:
     """What the sweep's run says of it."""
-    grown = {key: settings[key] for key in (*GROWING, CODE_KEY)}
+    grown = {key: settings[key] for key in (*GROWING, CODE_KEY, PLUGINS_KEY) if key in settings}
     return SweepBegun(
         experiment=corpus.name,
         sweep_id=extent.sweep_id,

@@ -22,6 +22,9 @@ CODE_KEY = "version.code"
 """Which code trained and evaluated, see `provenance.core_version`; where a sweep was continued by other code, all of
 them in order. Earlier versions did not record it."""
 
+PLUGINS_KEY = "version.plugins"
+"""Which code of other distributions was behind the corpus and the methods of a sweep; recorded where any was."""
+
 WARM_START = "sweep.warm_start"
 """The finished sweep that the searchers knew of."""
 

@@ -1,0 +1,110 @@
+"""What other distributions register: values that `method` and `data.name` may take beside the package's own.
+
+They do so by entry points of the groups `unirex_ray.methods` and `unirex_ray.corpora`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from unirex_ray.errors import UserError, one_line
+
+Kind = Literal["method", "corpus"]
+T = TypeVar("T")
+
+_GROUPS: Mapping[Kind, str] = {"method": "unirex_ray.methods", "corpus": "unirex_ray.corpora"}
+
+
+def registered_names(kind: Kind) -> list[str]:
+    """The names that distributions register, whether or not what is behind them can be loaded."""
+    return sorted(_entries(kind, tuple(sys.path)))
+
+
+def is_registered(kind: Kind, name: str) -> bool:
+    """Whether any distribution registers a name."""
+    return name in _entries(kind, tuple(sys.path))
+
+
+def load_registered(kind: Kind, name: str, wanted: type[T], own: Collection[str]) -> T | None:
+    """What a distribution registers by a name; None where none does.
+
+    Args:
+        wanted: what it has to be.
+        own: the package's names, which nobody else can take.
+
+    Raises:
+        UserError: naming the distribution, for a name that is taken twice, and for what cannot be loaded or is
+            something else.
+    """
+    entry = _entry(kind, name)
+    if entry is None:
+        return None
+    origin = _origin(entry)
+    if name in own:
+        raise UserError(
+            f"the {kind} {name!r} is one of unirex_ray's own, but {origin} registers it too; give it another name "
+            "there, or uninstall that"
+        )
+    try:
+        loaded = entry.load()
+    except Exception as error:  # whatever the code of others raises
+        raise UserError(
+            f"the {kind} {name!r} of {origin} cannot be loaded ({type(error).__name__}: {one_line(error, 200)}); "
+            "mend or uninstall that"
+        ) from None
+    if not isinstance(loaded, wanted):
+        raise UserError(
+            f"the {kind} {name!r} of {origin} must be a {wanted.__name__}, but {entry.value} is a "
+            f"{type(loaded).__name__}"
+        )
+    return loaded
+
+
+def registered_version(kind: Kind, name: str) -> str | None:
+    """Which distribution, version and code is behind a name, e.g. `my-methods 1.0 (0123abcd)`; None where none is.
+
+    The code is told by 8 hex digits over the source of the whole package that the entry point is in.
+    """
+    entry = _entry(kind, name)
+    return None if entry is None else f"{_origin(entry)} ({_source_digest(entry.module.partition('.')[0])})"
+
+
+def _entry(kind: Kind, name: str) -> EntryPoint | None:
+    entries = _entries(kind, tuple(sys.path)).get(name, ())
+    if len(entries) > 1:
+        raise UserError(
+            f"the {kind} {name!r} is registered by {' and '.join(sorted(map(_origin, entries)))}; uninstall all but one"
+        )
+    return entries[0] if entries else None
+
+
+@lru_cache(maxsize=8)
+def _entries(kind: Kind, path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """Entry points by name, as they were when the process first asked on this search path."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in entry_points(group=_GROUPS[kind]):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _source_digest(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    files = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
+    if not files and spec and spec.origin and Path(spec.origin).is_file():
+        files = {Path(spec.origin).name: Path(spec.origin)}
+    digest = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        digest.update(f"{name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
