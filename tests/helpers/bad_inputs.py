@@ -107,6 +107,7 @@ OPTIONS: list[Row] = [
         ("benchmark data --instances=2", "--runs must be at least 5, --instances 3, but are 7 and 2"),
         ("explain --model=model", "the following arguments are required: --text"),
         ("explain --model=model --text=' '", "the text is empty; give a text to explain"),
+        ("explain --model=model --text='\u200b \ufe0f'", "the text is empty; give a text to explain"),
         ("explain --model=model --text=t --second=u", "'model' was trained on single texts; leave the second one out"),
         ("explain --model=model --text=t --top-k-percent=0", "--top-k-percent must be from 1 to 100, but got 0"),
         ("explain --model=model --text=t --html=absent/p.html", "cannot write --html 'absent/p.html'"),
