@@ -196,7 +196,7 @@ def test_shown_rationales_explain_the_predicted_label(started, corpus, method):
     trainer = started(method)
     known = explained(trainer, trainer.model, "test")
     instances = corpus.splits["test"]
-    results = trainer.evaluate("test", shown=len(instances))
+    results = trainer.evaluate("test", keep_scores=True)
     shown = highlight_results(trainer.model, trainer.data["test"], instances, corpus.labels, results)
     for row, length in enumerate(known.batch.lengths.tolist()):
         scores = torch.tensor([token.score for token in shown[row].inputs[0].tokens])

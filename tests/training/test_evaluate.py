@@ -249,7 +249,9 @@ def test_highlights_show_scores_gold_and_selection(encoders, trained, tmp_path, 
     corpus = tiny_corpus((1, 1, 5), choices=choices, pair=choices == 1, gold=0.6, seed=4)
     instances = corpus.splits["test"]
     split, tokens = encode(tiny_config(encoders["bert"]), instances)
-    results = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(split, explain=False, shown=5)
+    results = evaluator_of(model, tokens, LocalRuntime(tmp_path), choices=choices)(
+        split, explain=False, keep_scores=True
+    )
     shown = highlight_results(model, split, instances, corpus.labels, results, top_k_percent=20)
     assert [item.id for item in shown] == [item.id for item in instances]
     expected, _ = naive_metrics(model, split, "slm", tokens.pad_id, tokens.sep_id, "accuracy")
@@ -282,7 +284,7 @@ def test_a_rationale_with_a_size_of_its_own_is_shown_as_it_is(encoders, trained,
     corpus = tiny_corpus((1, 1, 5))
     split, tokens = encode(config, corpus.splits["test"])
     instances = corpus.splits["test"]
-    results = evaluator_of(model, tokens, LocalRuntime(tmp_path))(split, shown=5)
+    results = evaluator_of(model, tokens, LocalRuntime(tmp_path))(split, keep_scores=True)
     shown = highlight_results(model, split, instances, corpus.labels, results, top_k_percent=90)
     assert {item.top_k_percent for item in shown} == {30}
     assert all(token.selected == (token.score == 1.0) for item in shown for token in item.inputs[0].tokens)

@@ -50,10 +50,10 @@ def scripted(monkeypatch, scores: list[float], **further: list[float]) -> list[S
     epochs: list[torch.Tensor] = []
     evaluate = Evaluator.__call__
 
-    def call(self, split, *, explain=True, shown=0):
+    def call(self, split, *, explain=True, keep_scores=False):
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         seen.append(Seen(len(split), explain, weights))
-        results = evaluate(self, split, explain=explain, shown=shown)
+        results = evaluate(self, split, explain=explain, keep_scores=keep_scores)
         if len(split) == TEST_SIZE:
             return results
         head = weights["task_model.head.weight"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from unirex_ray.data.encoded import EncodedSplit
@@ -17,7 +17,8 @@ class HighlightedToken:
     Attributes:
         segment, start, end: character span within the input's segments, half-open.
         score: importance, higher is more important; any real number.
-        selected: whether the top-k% rationale holds it.
+        selected: whether the rationale that is shown holds it, at the instance's `top_k_percent`.
+        enters: the smallest of the instance's `thresholds` whose rationale holds it; 0 where none does.
         gold: whether the gold rationale holds it; None where the instance has no gold rationale.
     """
 
@@ -27,6 +28,7 @@ class HighlightedToken:
     score: float
     selected: bool
     gold: bool | None
+    enters: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,10 @@ class HighlightedInstance:
         predicted: predicted class name; None where no model was asked, and only the gold rationale is there.
         probability: of the predicted class, in [0, 1].
         top_k_percent: the k of `HighlightedToken.selected`.
+        thresholds: increasing percents that `HighlightedToken.enters` tells of; a rationale with a size of its own has
+            that one. Empty in results of versions until 0.1.0.
+        measured: results by instance, by their column in `metrics.instance_file`, and metrics of `metrics.table` by
+            key; those that there are.
     """
 
     id: str
@@ -61,29 +67,40 @@ class HighlightedInstance:
     predicted: str | None = None
     probability: float = 0.0
     top_k_percent: int = 0
+    thresholds: tuple[int, ...] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 def highlight_row(
     split: EncodedSplit,
     row: int,
     segments: tuple[str, ...],
-    selected: Sequence[bool],
+    enters: Sequence[int],
     scores: Sequence[float],
+    *,
+    top_k_percent: int,
     choice: str = "",
 ) -> HighlightedInput:
     """A row's tokens with their scores.
 
     Args:
-        selected, scores: of the row's tokens, special ones included; more than there are do no harm.
+        enters, scores: of the row's tokens, special ones included.
+        top_k_percent: of the rationale that is shown.
     """
     start, end = int(split.offsets[row]), int(split.offsets[row + 1])
     known = bool(split.has_gold[row])
-    columns = zip(split.spans[start:end].tolist(), split.gold[start:end].tolist(), selected, scores, strict=False)
+    columns = zip(split.spans[start:end].tolist(), split.gold[start:end].tolist(), enters, scores, strict=True)
     tokens = tuple(
         HighlightedToken(
-            segment=segment, start=first, end=last, score=score, selected=chosen, gold=gold if known else None
+            segment=segment,
+            start=first,
+            end=last,
+            score=score,
+            selected=0 < percent <= top_k_percent,
+            gold=gold if known else None,
+            enters=percent,
         )
-        for (segment, first, last), gold, chosen, score in columns
+        for (segment, first, last), gold, percent, score in columns
         if segment >= 0
     )
     return HighlightedInput(segments=segments, tokens=tokens, note=split.truncation_note(row), choice=choice)
@@ -101,19 +118,36 @@ def highlight_gold(
             row = number * split.choices + choice
             gold = split.gold[int(split.offsets[row]) : int(split.offsets[row + 1])].tolist()
             name = labels[choice] if split.choices > 1 else ""
-            inputs.append(highlight_row(split, row, text.segments, gold, [float(flag) for flag in gold], name))
+            enters, scores = [100 * flag for flag in gold], [float(flag) for flag in gold]
+            inputs.append(highlight_row(split, row, text.segments, enters, scores, top_k_percent=100, choice=name))
         return HighlightedInstance(id=instance.id, inputs=tuple(inputs), label=labels[instance.label])
 
     return tuple(map(shown, numbers))
 
 
+def highlights_to_json(highlights: Iterable[HighlightedInstance]) -> list[dict[str, Any]]:
+    """Highlighted instances for JSON; a token is a list of its attributes' values."""
+
+    def written(text: HighlightedInput) -> dict[str, Any]:
+        return {**vars(text), "tokens": [list(vars(token).values()) for token in text.tokens]}
+
+    return [{**vars(one), "inputs": [written(text) for text in one.inputs]} for one in highlights]
+
+
 def highlights_from_json(stored: Sequence[Mapping[str, Any]]) -> tuple[HighlightedInstance, ...]:
-    """What `dataclasses.asdict` made of highlighted instances, after its way through JSON."""
+    """What `highlights_to_json` gave, after its way through JSON."""
+    names = [attribute.name for attribute in fields(HighlightedToken)]
+
+    def read_token(token: Mapping[str, Any] | Sequence[Any]) -> HighlightedToken:
+        # Versions until 0.1.0 wrote names and values.
+        return HighlightedToken(**(token if isinstance(token, Mapping) else dict(zip(names, token, strict=True))))
 
     def read_input(content: Mapping[str, Any]) -> HighlightedInput:
-        tokens = tuple(HighlightedToken(**token) for token in content["tokens"])
+        tokens = tuple(map(read_token, content["tokens"]))
         return HighlightedInput(**{**content, "segments": tuple(content["segments"]), "tokens": tokens})
 
-    return tuple(
-        HighlightedInstance(**{**content, "inputs": tuple(map(read_input, content["inputs"]))}) for content in stored
-    )
+    def read_instance(content: Mapping[str, Any]) -> HighlightedInstance:
+        inputs, thresholds = tuple(map(read_input, content["inputs"])), tuple(content.get("thresholds", ()))
+        return HighlightedInstance(**{**content, "inputs": inputs, "thresholds": thresholds})
+
+    return tuple(map(read_instance, stored))

@@ -29,7 +29,7 @@ from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import GIT_VERSION, RunStore
 from unirex_ray.training.evaluate import make_evaluator
-from unirex_ray.training.explain import HIGHLIGHTS, highlight_results
+from unirex_ray.training.explain import highlight_results, shown_instances
 from unirex_ray.training.runtime import LocalRuntime, forward_plan
 
 
@@ -167,7 +167,7 @@ def _evaluated(
     data = encoded.splits[split]
     plan = forward_plan(config.train, runtime.device)
     evaluator = make_evaluator(model.to(runtime.device), encoded, config, plan, runtime, class_map=class_map)
-    results = evaluator(data, shown=HIGHLIGHTS)
+    results = evaluator(data, keep_scores=True)
     metrics = results.metrics
     for key, value in metrics.items():
         if not math.isfinite(value):
@@ -189,8 +189,9 @@ def _evaluated(
         settings=evaluation_settings(max_length=length, bf16=evaluator.bf16),
         protocol=trained.protocol,
     )
-    shown = corpus.splits[split][:HIGHLIGHTS]
-    highlights = highlight_results(model, data, shown, corpus.labels, results)
+    highlights = highlight_results(
+        model, data, corpus.splits[split], corpus.labels, results, numbers=shown_instances(data)
+    )
     if runtime.device.type == "cuda":
         del model, evaluator
         torch.cuda.empty_cache()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
 from unirex_ray.errors import UserError
-from unirex_ray.models.top_k import row_rationale
+from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
+from unirex_ray.models.top_k import entering_percents, row_rationale
 from unirex_ray.report.frame import DataFrame, frame_of
 from unirex_ray.report.html import rationale_text
 from unirex_ray.report.notebook import explanations_html
@@ -60,12 +61,22 @@ class ExplainedInput:
             adjoins = chosen and segment >= 0
         return [self.segments[segment][start:end] for segment, start, end in stretches]
 
-    def highlighted(self, top_k_percent: int) -> HighlightedInput:
+    def highlighted(self, top_k_percent: int, thresholds: Sequence[int]) -> HighlightedInput:
         """The same for pages and terminals, without special tokens."""
-        columns = zip(self.spans.tolist(), self.selected(top_k_percent), self.scores.tolist(), strict=True)
+        enters = entering_percents(torch.from_numpy(self.scores), thresholds)
         tokens = tuple(
-            HighlightedToken(segment=segment, start=start, end=end, score=score, selected=chosen, gold=None)
-            for (segment, start, end), chosen, score in columns
+            HighlightedToken(
+                segment=segment,
+                start=start,
+                end=end,
+                score=score,
+                selected=0 < percent <= top_k_percent,
+                gold=None,
+                enters=percent,
+            )
+            for (segment, start, end), percent, score in zip(
+                self.spans.tolist(), enters, self.scores.tolist(), strict=True
+            )
             if segment >= 0
         )
         return HighlightedInput(segments=self.segments, tokens=tokens, note=self.note, choice=self.choice)
@@ -132,13 +143,15 @@ class Explanation:
     def highlighted(self, top_k_percent: int | None = None) -> HighlightedInstance:
         """The same for pages and terminals (`report.html`)."""
         k = self._k(top_k_percent)
+        thresholds = tuple(sorted({*METRIC_TOP_K_PERCENTS, k})) if self.any_k else (k,)
         return HighlightedInstance(
             id="",
-            inputs=tuple(read.highlighted(k) for read in self.inputs),
+            inputs=tuple(read.highlighted(k, thresholds) for read in self.inputs),
             label=None,
             predicted=self.predicted,
             probability=self.probability,
             top_k_percent=k,
+            thresholds=thresholds,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,14 +13,22 @@ from pyarrow import compute, parquet
 
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError, first_line
-from unirex_ray.metrics.instances import COMP, OTHERS, PLAUSIBILITY, PREDICTED_AT, SUFF, InstanceResults
+from unirex_ray.metrics.instances import (
+    COMP,
+    OTHERS,
+    PLAUSIBILITY,
+    PREDICTED_AT,
+    PROBABILITY_AT,
+    SUFF,
+    InstanceResults,
+)
 from unirex_ray.metrics.table import METRICS_VERSION
 
 INSTANCES = "instances.parquet"
 CHECKED: Mapping[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 """How our tables are written: a changed bit is noticed."""
 _ABOUT = b"unirex_ray"
-_MEASURED = (*COMP, *SUFF, *PLAUSIBILITY, *OTHERS)
+_MEASURED = (*PROBABILITY_AT, *COMP, *SUFF, *PLAUSIBILITY, *OTHERS)
 
 
 def to_parquet(results: Mapping[Split, InstanceResults], labels: tuple[str, ...], about: Mapping[str, Any]) -> bytes:

@@ -41,7 +41,8 @@ SUFF = tuple(f"suff@{k}" for k in METRIC_TOP_K_PERCENTS)
 AT_EACH_K: Mapping[str, tuple[str, ...]] = {COMPREHENSIVENESS.key: COMP, SUFFICIENCY.key: SUFF}
 """Columns that a metric sums up, by its key: differences of probabilities, in [-1, 1]."""
 PREDICTED_AT = tuple(f"predicted@{k}" for k in METRIC_TOP_K_PERCENTS)
-"""Columns of a model that predicts from the rationale of each threshold (A2R)."""
+PROBABILITY_AT = tuple(f"probability@{k}" for k in METRIC_TOP_K_PERCENTS)
+"""Columns of a model that predicts from the rationale of each threshold (A2R): class and probability."""
 PLAUSIBILITY = (AUPRC.key, TOKEN_F1.key)
 """Columns x100, means over the instance's rows with gold; nan where it has none."""
 OTHERS = (LOSS.key, LOG_ODDS.key, CONVERGENCE_DELTA.key)
@@ -58,8 +59,8 @@ class InstanceResults:
         probability: of those [N].
         tokens: of all rows, special ones included [N].
         gold_rows: rows with a gold rationale [N].
-        measured: further columns by name [N]: those of `COMP`, `SUFF`, `PREDICTED_AT`, `PLAUSIBILITY` and `OTHERS` that
-            there are.
+        measured: further columns by name [N]: those of `COMP`, `SUFF`, `PREDICTED_AT`, `PROBABILITY_AT`, `PLAUSIBILITY`
+            and `OTHERS` that there are.
         classes: C.
         task_metric: what the corpus calls its task score.
     """

@@ -74,13 +74,20 @@ def keep_complement(ranks: Tensor, sizes: Tensor, lengths: Tensor) -> Tensor:
     return kept
 
 
-def row_rationale(scores: Tensor, top_k_percent: int) -> list[bool]:
-    """Which tokens of one row its top-k% rationale holds [T]; never CLS.
+def entering_percents(scores: Tensor, percents: Sequence[int]) -> list[int]:
+    """The smallest k of those given whose rationale holds each token of one row; 0 where none does [T].
 
     Args:
-        scores: finite importance scores, CLS included [T].
+        scores: finite importance scores, CLS included [T]; CLS is in no rationale.
+        percents: increasing.
     """
     length = np.array([len(scores)])
-    ranks = token_ranks(scores[None], torch.from_numpy(length))[0]
-    selected: list[bool] = (ranks < int(selection_sizes(length, [top_k_percent])[0, 0])).tolist()
-    return selected
+    ranks = token_ranks(scores[None], torch.from_numpy(length))[0].numpy()
+    held = ranks < selection_sizes(length, percents)  # [K, T]; larger rationales hold the smaller ones
+    enters: list[int] = np.where(held.any(0), np.asarray(percents)[held.argmax(0)], 0).tolist()
+    return enters
+
+
+def row_rationale(scores: Tensor, top_k_percent: int) -> list[bool]:
+    """Which tokens of one row its top-k% rationale holds [T]; see `entering_percents`."""
+    return [percent > 0 for percent in entering_percents(scores, [top_k_percent])]

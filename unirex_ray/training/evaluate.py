@@ -17,7 +17,15 @@ from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics import plausibility
 from unirex_ray.metrics.faithfulness import confidence_drop, log_odds
-from unirex_ray.metrics.instances import COMP, PLAUSIBILITY, PREDICTED_AT, SUFF, InstanceResults, split_metrics
+from unirex_ray.metrics.instances import (
+    COMP,
+    PLAUSIBILITY,
+    PREDICTED_AT,
+    PROBABILITY_AT,
+    SUFF,
+    InstanceResults,
+    split_metrics,
+)
 from unirex_ray.metrics.table import CONVERGENCE_DELTA, LOG_ODDS, LOSS, METRIC_TOP_K_PERCENTS
 from unirex_ray.models.attribution import convergence_delta, dropout_off
 from unirex_ray.models.extractor import ExtractorOutput, attributed_classes
@@ -50,7 +58,7 @@ class SplitResults:
 
     Attributes:
         metrics: by key, without the split's prefix.
-        scores: importance of the tokens of the first instances, as many as were asked for [their tokens].
+        scores: importance of every token of the split [tokens]; empty where they were not asked for.
     """
 
     metrics: dict[str, float]
@@ -84,25 +92,25 @@ class Evaluator:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @torch.no_grad()
-    def __call__(self, split: EncodedSplit, *, explain: bool = True, shown: int = 0) -> SplitResults:
+    def __call__(self, split: EncodedSplit, *, explain: bool = True, keep_scores: bool = False) -> SplitResults:
         """Results on a split, equal on every worker.
 
         Args:
             explain: everything, plausibility only where the split has gold rationales; otherwise the task's alone.
-            shown: of how many of the first instances the importance scores are kept; they are extracted for that where
-                nothing else needs them.
+            keep_scores: whether importance scores are part of the results; they are extracted for that where nothing
+                else needs them.
         """
         columns = self._columns(split, explain)
         values = torch.zeros(len(columns), len(split), dtype=torch.float64)
-        scores = torch.zeros(int(split.offsets[min(shown, len(split)) * split.choices]))
+        scores = torch.zeros(len(split.input_ids) if keep_scores else 0)
         own_share = range(self.runtime.rank, len(split), self.runtime.world)
         with dropout_off(self.model):
             for chunk in sorted_chunks(split, own_share, CHUNK):
                 batch = collate(split, chunk, self.special_tokens).to(self.runtime.device)
-                found, importance = self._chunk(batch, explain, scored=shown > 0)
+                found, importance = self._chunk(batch, explain, keep_scores)
                 values[:, chunk] = torch.stack([found[name].cpu().double() for name in columns])
-                if importance is not None:
-                    _keep_scores(scores, split, chunk, importance)
+                if keep_scores and importance is not None:
+                    scores[_tokens_of(split, chunk)] = importance[batch.attended].float().cpu()
         values, scores = self._over_workers(values), self._over_workers(scores)
         results = self._results(split, dict(zip(columns, values.numpy(), strict=True)))
         return SplitResults(metrics=split_metrics(results), instances=results, scores=scores)
@@ -113,7 +121,7 @@ class Evaluator:
         return [
             "predicted",
             "probability",
-            *(PREDICTED_AT if self.model.design.rationales(METRIC_TOP_K_PERCENTS)[1:] else ()),
+            *((*PREDICTED_AT, *PROBABILITY_AT) if self.model.design.rationales(METRIC_TOP_K_PERCENTS)[1:] else ()),
             *([LOSS.key] if self._one_to_one else []),
             *((*COMP, *SUFF) if explain else ()),
             *(PLAUSIBILITY if has_gold else ()),
@@ -152,9 +160,11 @@ class Evaluator:
         full_logits = class_logits(full_row_logits, batch.choices)
         classes = self._classes
         # A pipeline predicts from the rationale of every threshold: what is shown is its mean.
-        probability, predicted = torch.softmax(full_logits.double(), -1).mean(0).max(-1)
+        probabilities = torch.softmax(full_logits.double(), -1)
+        probability, predicted = probabilities.mean(0).max(-1)
         found = {"predicted": classes[predicted], "probability": probability}
         found |= {name: classes[votes.argmax(-1)] for name, votes in zip(PREDICTED_AT, full_logits, strict=False)}
+        found |= dict(zip(PROBABILITY_AT, probabilities.amax(-1), strict=False))
         if self._one_to_one:
             labels = classes.argsort()[batch.labels]
             found[LOSS.key] = cross_entropy(full_logits.double(), labels).mean(0)
@@ -247,21 +257,15 @@ def score_split(model: RationaleModel, split: EncodedSplit, setup: TrialSetup, r
             batch = collate(split, chunk, setup.encoded.special_tokens).to(runtime.device)
             with torch.autocast(runtime.device.type, torch.bfloat16, enabled=bf16):
                 scores_of_chunk = model.scores(batch, setup.forward_plan)
-            rows = [instance * split.choices + choice for instance in chunk for choice in range(split.choices)]
-            tokens = [torch.arange(int(split.offsets[row]), int(split.offsets[row + 1])) for row in rows]
-            scores[torch.cat(tokens).to(scores.device)] = scores_of_chunk[batch.attended]
+            scores[_tokens_of(split, chunk).to(scores.device)] = scores_of_chunk[batch.attended]
     runtime.all_reduce(scores)
     return scores.cpu()
 
 
-def _keep_scores(kept: Tensor, split: EncodedSplit, chunk: Sequence[int], importance: Tensor) -> None:
-    """Put a chunk's scores [R, T] in their places, as far as `kept` goes [tokens of the first instances]."""
-    choices, offsets = split.choices, split.offsets.tolist()
-    for place, instance in enumerate(chunk):
-        if offsets[(instance + 1) * choices] <= len(kept):
-            for choice in range(choices):
-                start, end = offsets[instance * choices + choice : instance * choices + choice + 2]
-                kept[start:end] = importance[place * choices + choice, : end - start]
+def _tokens_of(split: EncodedSplit, chunk: Sequence[int]) -> Tensor:
+    """Where the tokens of a chunk's instances lie in the split, row by row."""
+    rows = [instance * split.choices + choice for instance in chunk for choice in range(split.choices)]
+    return torch.cat([torch.arange(int(split.offsets[row]), int(split.offsets[row + 1])) for row in rows])
 
 
 def _plausibility(batch: Batch, scores: Tensor) -> dict[str, Tensor]:

@@ -141,11 +141,11 @@ class StageTrainer:
         return early_stopping(self.state, epochs=train.epochs, patience=train.patience)
 
     def evaluate(
-        self, split: Split, evaluator: Evaluator | None = None, *, explain: bool = True, shown: int = 0
+        self, split: Split, evaluator: Evaluator | None = None, *, explain: bool = True, keep_scores: bool = False
     ) -> SplitResults:
         """Results on a split: of the task, and with `explain` all others; see `Evaluator`."""
         started = time.perf_counter()
-        results = (evaluator or self.evaluator())(self.data[split], explain=explain, shown=shown)
+        results = (evaluator or self.evaluator())(self.data[split], explain=explain, keep_scores=keep_scores)
         self.state.evaluate_s += time.perf_counter() - started
         if split != "test":
             self._require_finite(split, results.metrics)

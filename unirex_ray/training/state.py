@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unirex_ray.config import Config, to_yaml
-from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json
+from unirex_ray.data.highlight import HighlightedInstance, highlights_from_json, highlights_to_json
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import DamagedFileError, UserError
 from unirex_ray.metrics.instance_file import INSTANCES
@@ -289,7 +289,7 @@ class TrialFiles:
             "metrics": result.metrics.flat(),
             "epoch": result.epoch,
             "perturbation": result.perturbation,
-            "highlights": [asdict(highlight) for highlight in result.highlights],
+            "highlights": highlights_to_json(result.highlights),
         }
         write_result(self._store, content, {CONFIG: written, BEST: self._store.read(BEST) or b""})
         self._store.delete(LAST)

@@ -9,7 +9,7 @@ from unirex_ray.data.schema import Corpus, Split
 from unirex_ray.metrics.instance_file import to_parquet
 from unirex_ray.metrics.instances import InstanceResults
 from unirex_ray.metrics.table import EVALUATE_S, EXTRACTION_S, TOTAL_S, TRAIN_S, WAIT_S, TrialMetrics
-from unirex_ray.training.explain import HIGHLIGHTS, highlight_results
+from unirex_ray.training.explain import highlight_results, shown_instances
 from unirex_ray.training.memory import trim_malloc
 from unirex_ray.training.runtime import Runtime
 from unirex_ray.training.setup import prepare_trial, trial_identity
@@ -59,9 +59,10 @@ def final_result(trainer: StageTrainer, started: float) -> tuple[TrialResult, by
         started: when this process took the trial up, by `time.perf_counter`.
     """
     setup, evaluator = trainer.setup, trainer.evaluator()
-    test = trainer.evaluate("test", evaluator, shown=HIGHLIGHTS)
+    test = trainer.evaluate("test", evaluator, keep_scores=True)
+    split, corpus = trainer.data["test"], setup.corpus
     highlights = highlight_results(
-        trainer.model, trainer.data["test"], setup.corpus.splits["test"][:HIGHLIGHTS], setup.corpus.labels, test
+        trainer.model, split, corpus.splits["test"], corpus.labels, test, numbers=shown_instances(split)
     )
     state = trainer.state
     seconds = {
