@@ -13,8 +13,9 @@ from helpers.tiny import tiny_config, tiny_corpus
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import DamagedFileError
-from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, CheckpointStore
 from unirex_ray.training.completed import completed_model
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.state import Checkpoint, TrialFiles, TrialResult, TrialState
 

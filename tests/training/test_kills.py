@@ -11,7 +11,8 @@ from helpers.tiny import Group, first_stage, tiny_config, tiny_corpus
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.metrics.instance_file import INSTANCES
-from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, CheckpointStore
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.stage import StageTrainer
 from unirex_ray.training.state import TrialResult

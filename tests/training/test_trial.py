@@ -25,8 +25,9 @@ from unirex_ray.models.acceptance import Acceptance
 from unirex_ray.models.design import Design
 from unirex_ray.models.rationale_model import build_stage
 from unirex_ray.training import setup, stage, trial
-from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, CheckpointStore
 from unirex_ray.training.learner import Learner
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.runtime import LocalRuntime
 from unirex_ray.training.setup import trial_identity
 from unirex_ray.training.state import TrialResult

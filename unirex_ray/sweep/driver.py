@@ -18,7 +18,8 @@ from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
 from unirex_ray.tracking.store import CONFIG_HASH, SweepLog
-from unirex_ray.training.checkpoint import CONFIG, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import CONFIG, CheckpointStore
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.shared import shared_stage, stage_identity
 from unirex_ray.training.state import TrialResult
 

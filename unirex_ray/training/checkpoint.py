@@ -18,7 +18,6 @@ from unirex_ray.errors import DamagedFileError, one_line
 
 LAST = "last.pt"
 BEST = "best.pt"
-RESULT = "result.json"
 CONFIG = "config.yaml"
 _PARTIAL = ".partial"
 _OBJECT_STORES = ("s3", "gcs", "abfs")

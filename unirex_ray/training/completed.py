@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +10,8 @@ import yaml
 from unirex_ray.config import Config, build_config, refuse_remote_code
 from unirex_ray.models.card import ModelCard, read_card
 from unirex_ray.models.rationale_model import RationaleModel, build_model
-from unirex_ray.training.checkpoint import BEST, CONFIG, RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import BEST, CONFIG, CheckpointStore
+from unirex_ray.training.result_file import RESULT, digest_of, seal, unseal
 
 
 def write_result(store: CheckpointStore, content: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -21,8 +20,7 @@ def write_result(store: CheckpointStore, content: Mapping[str, Any], files: Mapp
     Args:
         files: what lies beside it, by name.
     """
-    sealed = {**content, "files": {name: _digest(data) for name, data in files.items()}}
-    store.write(RESULT, json.dumps({**sealed, "digest": _digest_of(sealed)}).encode())
+    store.write(RESULT, seal(content, files))
 
 
 def read_result(store: CheckpointStore) -> dict[str, Any] | None:
@@ -35,14 +33,9 @@ def read_result(store: CheckpointStore) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        content: dict[str, Any] = json.loads(data)
-        if content.pop("digest", None) not in (None, _digest_of(content)):
-            raise ValueError("its checksum is another one")
-        for key in ("identity", "card", "metrics", "epoch", "perturbation"):
-            content[key]
+        return unseal(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise store.damaged(RESULT, error) from None
-    return content
 
 
 def _read_whole(store: CheckpointStore, name: str) -> bytes | None:
@@ -54,7 +47,7 @@ def _read_whole(store: CheckpointStore, name: str) -> bytes | None:
     result, data = read_result(store), store.read(name)
     if result is None or data is None:
         return None
-    if result.get("files", {}).get(name) not in (None, _digest(data)):
+    if result.get("files", {}).get(name) not in (None, digest_of(data)):
         raise store.damaged(name, ValueError("its checksum is another one than result.json has"))
     return data
 
@@ -105,11 +98,3 @@ def completed_card(store: CheckpointStore) -> ModelCard | None:
         return None if result is None else read_card(result["card"])
     except (ValueError, KeyError, TypeError) as error:
         raise store.damaged(RESULT, error) from None
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest_of(content: Mapping[str, Any]) -> str:
-    return _digest(json.dumps(content, sort_keys=True).encode())
