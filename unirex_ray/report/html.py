@@ -2,63 +2,64 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.text import Text
 
-from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance
+from unirex_ray.report.evidence import gather
+from unirex_ray.report.marked_text import Piece, Word, pieces
 
-_LEVELS = ("", "", "on #fff3d6", "on #ffe3a3", "on #ffce66", "on #ffb52e")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A stretch of text between token borders.
-
-    Attributes:
-        strength: importance relative to the input's other tokens, in [0, 1]; 0 outside tokens.
-        token: None for text outside every token (blanks, and text that the model does not read).
-    """
-
-    text: str
-    strength: float
-    token: HighlightedToken | None
-
-
-def pieces(highlighted: HighlightedInput) -> list[list[Piece]]:
-    """Each segment's whole text, cut at token borders; an overlap of tokens belongs to the first one."""
-    scores = [token.score for token in highlighted.tokens]
-    low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
-
-    def cut(segment: int, text: str) -> Iterator[Piece]:
-        offset = 0
-        for token in (token for token in highlighted.tokens if token.segment == segment):
-            start = max(token.start, offset)
-            if start >= token.end:
-                continue
-            if start > offset:
-                yield Piece(text=text[offset:start], strength=0.0, token=None)
-            strength = (token.score - low) / (high - low) if high > low else 0.0
-            yield Piece(text=text[start : token.end], strength=strength, token=token)
-            offset = token.end
-        if offset < len(text):
-            yield Piece(text=text[offset:], strength=0.0, token=None)
-
-    return [list(cut(index, text)) for index, text in enumerate(highlighted.segments)]
+RATIONALES = "rationales.html"
+"""The page of a trial, in its folder and its run, and of a comparison."""
+_SCRIPT = Path(__file__).with_name("rationales.js")
 
 
 def rationale_page(instances: Sequence[HighlightedInstance], *, title: str, subtitle: str = "") -> str:
-    """One HTML page without scripts or external resources: extracted rationales next to the gold ones.
+    """One self-contained HTML page: rationales over the gold ones, and what was measured on each instance.
 
-    Texts, labels and titles are escaped.
+    It is read without its script, which sorts, filters, folds, and changes the threshold. Texts, labels and titles are
+    escaped.
     """
+    return methods_page({"": instances}, title=title, subtitle=subtitle)
+
+
+def methods_page(
+    by_method: Mapping[str, Sequence[HighlightedInstance]], *, title: str, subtitle: str = "", back: str | None = None
+) -> str:
+    """The same page with several methods side by side on each instance.
+
+    Args:
+        by_method: by the method's label; instances that not all of them show are left out.
+        back: a page that this one belongs to, relative to it.
+    """
+    script = _SCRIPT.read_text(encoding="utf-8")
+    evidence = gather(by_method)
     return template("rationales.html").render(
-        title=title, subtitle=subtitle, instances=instances, pieces=pieces, has_gold=has_gold
+        title=title,
+        subtitle=subtitle,
+        back=back,
+        page=evidence,
+        values={"percents": evidence.percents, "cards": [card.values for card in evidence.cards]},
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        mark=mark,
     )
+
+
+def mark(word: Word, percent: int, *, with_model: bool) -> str:
+    """What a word is marked as; empty where it is not."""
+    if not with_model:
+        return "gold" if word.gold else ""
+    inside = 0 < word.enters <= percent
+    if word.gold is None:
+        return "chosen" if inside else ""
+    return {(True, True): "both", (True, False): "extra", (False, True): "missed"}.get((inside, word.gold), "")
 
 
 def template(name: str) -> Template:
@@ -111,7 +112,7 @@ def _append_brackets(text: Text, segment: Sequence[Piece]) -> None:
         if piece.token and piece.token.selected != inside:
             inside = piece.token.selected
             _bracket(text, opening=inside)
-        if piece.token is None and piece.text.strip():
+        if piece.unread:
             text.append("]" * inside + " [...] ")
             inside = False
         else:
@@ -132,10 +133,8 @@ def _bracket(text: Text, *, opening: bool) -> None:
 
 def _style(piece: Piece) -> str:
     if piece.token is None:
-        return "dim" if piece.text.strip() else ""
-    level = _LEVELS[min(int(piece.strength * len(_LEVELS)), len(_LEVELS) - 1)]
-    parts = ["bold underline" if piece.token.selected else "", f"black {level}" if level else ""]
-    return " ".join(part for part in parts if part)
+        return "dim" if piece.unread else ""
+    return "bold underline" if piece.token.selected else ""
 
 
 def _visible(text: str) -> str:

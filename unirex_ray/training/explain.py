@@ -56,10 +56,9 @@ def highlight_results(
             row = number * split.choices + choice
             scores = results.scores[int(split.offsets[row]) : int(split.offsets[row + 1])]
             enters, name = entering_percents(scores, thresholds), labels[choice] if split.choices > 1 else ""
+            raw = [float(f"{score:.9g}") for score in scores.tolist()]  # single precision has no more digits
             inputs.append(
-                highlight_row(
-                    split, row, text.segments, enters, scores.tolist(), top_k_percent=top_k_percent, choice=name
-                )
+                highlight_row(split, row, text.segments, enters, raw, top_k_percent=top_k_percent, choice=name)
             )
         shown.append(
             HighlightedInstance(
