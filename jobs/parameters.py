@@ -19,7 +19,7 @@ def main() -> None:
     from unirex_ray.analysis.compare import variants_of
     from unirex_ray.cli.next_steps import print_next
     from unirex_ray.report.compared import keep_in_runs
-    from unirex_ray.report.files import write_results
+    from unirex_ray.report.files import REPORT, write_results
     from unirex_ray.report.plots import png
     from unirex_ray.report.table import console, method_label
     from unirex_ray.sweep.study import method_studies, page, pictures, write_storage
@@ -38,7 +38,8 @@ def main() -> None:
     table = parameters_table(studies, name, lacking)
     figures = {f"{method}-{kind}": png(figure) for method, s in studies.items() for kind, figure in pictures(s).items()}
     title = f"{name}: what the searched settings did{' (UNFINISHED)' if lacking else ''}"
-    written = write_results(folder, "parameters", {"parameters": table}, figures, page(studies, title, method_label))
+    pages = {REPORT: page(studies, title, method_label)}
+    written = write_results(folder, "parameters", {"parameters": table}, figures, pages)
     table.print(out)
     kept = keep_in_runs(store, sweeps, {file: (folder / file).read_bytes() for file in written}, "parameters")
     out.print(f"Wrote to {folder}: {', '.join(written)}; {kept}.", markup=False)

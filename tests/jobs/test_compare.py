@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.memory_store import MemoryStore
+from helpers.rationale_pages import parse, result_file
 from helpers.recorded_trials import TRIALS, raw, record
 from helpers.simulated import record_simulated
 from mlflow import MlflowClient
@@ -224,10 +225,20 @@ def test_job_where_artifacts_are_out_of_reach(tmp_path: Path) -> None:
             folder = tmp_path / "one" / "trials" / f"s1-{method}-0000-s{seed}"
             folder.mkdir(parents=True)
             (folder / "instances.parquet").write_bytes(to_parquet({"test": found}, ("no", "yes"), {}))
+            if method != "aa-grad":
+                (folder / "result.json").write_bytes(result_file(f"{method} {seed}"))
     shutil.rmtree(tmp_path / "one" / "mlartifacts")
     (tmp_path / "one" / "mlartifacts").write_text("no folder any more")
     done = run_job(f"--output={tmp_path}/one", "--data.name=reviews")
     assert done.returncode == 0, done.stderr
     assert "2,000 bootstrap draws of 60 test instances" in done.stdout
     assert "NOT to the sweeps' own runs: artifact report.html of run" in " ".join(done.stdout.split())
-    assert (tmp_path / "one" / "report.html").is_file()
+    assert 'href="rationales.html"' in (tmp_path / "one" / "report.html").read_text()
+    page = parse((tmp_path / "one" / "rationales.html").read_text())
+    assert page.all("a")[0].attributes["href"] == "report.html"
+    assert "without AA (Grad): result.json is gone" in page.text
+    # Each method as in the comparison, by its first seed.
+    (card,) = page.all("article")
+    shown = {view.all("h3")[0].text: view.all("p", class_="text")[0].text for view in card.all("section")}
+    methods = {"UNIREX (SLM-FP)": "unirex-slm-fp", "UNIREX (DLM-FP)": "unirex-dlm-fp", "AA (IG)": "aa-ig"}
+    assert shown == {label: f"{method} 0" for label, method in methods.items()}

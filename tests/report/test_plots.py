@@ -50,7 +50,7 @@ def test_without_gold_there_is_no_pnrg_bar(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to output"):
-        write_results(tmp_path / "file" / "sub", "comparison", comparison_tables(comparison()), {}, "")
+        write_results(tmp_path / "file" / "sub", "comparison", comparison_tables(comparison()), {}, {})
 
 
 def test_gold_efficiency_draws_means_and_bands() -> None:
@@ -88,7 +88,9 @@ def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) ->
     store = store_of(OURS)
     sst = compared(store)
     transfer = transfer_rows(sst, store.evaluations("sst"))
-    plain = write_results(tmp_path / "plain", "comparison", comparison_tables(sst), comparison_figures(sst), "<p>")
+    plain = write_results(
+        tmp_path / "plain", "comparison", comparison_tables(sst), comparison_figures(sst), {"report.html": "<p>"}
+    )
     assert all(name.startswith(("comparison", "configurations", "report", "table_")) for name in plain)
     assert (tmp_path / "plain" / "report.html").read_text() == "<p>"
     assert {path.name for path in (tmp_path / "plain").iterdir()} == set(plain)
@@ -96,7 +98,7 @@ def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) ->
 
     tables = comparison_tables(sst, None, efficiency(), transfer)
     figures = comparison_figures(sst, efficiency())
-    written = write_results(tmp_path / "all", "comparison", tables, figures, "<p>")
+    written = write_results(tmp_path / "all", "comparison", tables, figures, {"report.html": "<p>"})
     assert set(written) - set(plain) == {"gold_efficiency.csv", "gold_efficiency.png", "transfer.csv"}
     assert {path.name for path in (tmp_path / "all").iterdir()} == set(written)
     text = (tmp_path / "all" / "comparison.md").read_text()

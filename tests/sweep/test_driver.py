@@ -16,11 +16,12 @@ from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.sweep.driver import Driver
 from unirex_ray.sweep.schedule import Schedule, SweepExtent
 from unirex_ray.tracking.records import TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.state import TrialResult
 
 HALVES = {metric.key: 0.5 for metric in NRG_METRICS}
 METRICS = TrialMetrics(dev=HALVES, test=HALVES)
-ARTIFACTS = {"rationales.html", INSTANCES, "config.yaml", "rungs.txt"}
+ARTIFACTS = {"rationales.html", INSTANCES, RESULT, "config.yaml", "rungs.txt"}
 
 
 class Killed(BaseException):
@@ -120,7 +121,8 @@ def driver_of(schedule: Schedule, sweep: RecordingSweep, concurrency: int) -> Dr
 def suggested(driver: Driver) -> str:
     job = driver.suggest()
     assert isinstance(job, TrialJob)
-    job.checkpoints().write(INSTANCES, job.trial_id.encode())
+    for name in (INSTANCES, RESULT):
+        job.checkpoints().write(name, job.trial_id.encode())
     return job.trial_id
 
 

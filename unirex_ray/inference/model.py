@@ -23,8 +23,9 @@ from unirex_ray.models import store
 from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_saved
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import RationaleModel
-from unirex_ray.training.checkpoint import RESULT, CheckpointStore
+from unirex_ray.training.checkpoint import CheckpointStore
 from unirex_ray.training.completed import completed_model
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.runtime import forward_plan, uses_bf16
 
 SETTINGS = "best_config.yaml"

@@ -12,6 +12,7 @@ from unirex_ray.analysis.corpora import CorporaComparison, compare_corpora, data
 from unirex_ray.analysis.extraction_time import read_times
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
+from unirex_ray.analysis.rationales import read_rationales
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
@@ -27,6 +28,7 @@ from unirex_ray.report.files import (
     unfinished_remarks,
     write_results,
 )
+from unirex_ray.report.html import RATIONALES, methods_page
 from unirex_ray.report.page import RunLink, Section, report_page
 from unirex_ray.report.plots import png
 from unirex_ray.report.table import ReportTable, method_label
@@ -35,6 +37,7 @@ from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import TrialRecord
 from unirex_ray.tracking.store import GIT_VERSION, SweepRecord
+from unirex_ray.training.result_file import RESULT
 
 PAPER_TABLES = {"main": "table_main", "1": "table_1", "2": "transfer", "4": "table_4"}
 """By how the paper numbers them; main: Tables 6 to 10."""
@@ -58,6 +61,7 @@ class Compared:
         tables, figures: the latter as PNG, by the name of their file without its ending.
         sweeps: that were read.
         store: that they were read from.
+        rationales: the page of the methods' rationales; empty where no trial has any.
     """
 
     comparison: Comparison
@@ -65,6 +69,7 @@ class Compared:
     figures: Mapping[str, bytes]
     sweeps: Sequence[SweepRecord]
     store: PooledStores
+    rationales: str = ""
 
     def to_print(self, *, configurations: bool, pairs: bool, table: str | None) -> list[ReportTable]:
         """The tables that a user asked for.
@@ -122,31 +127,52 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     store, sweeps = open_sweeps(config, **choice)
     weights = weights_of(sweeps, configured_weights(config, tree))
     outputs = [config.output, *choice.get("also", ())]
-    comparison = with_certainty(compare(corpus, sweeps, weights), _results_reader(store, outputs), weights)
+    comparison = with_certainty(compare(corpus, sweeps, weights), _reader(store, outputs, INSTANCES), weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
     times = read_times(config.output, [sweep.settings for sweep in sweeps])
     tables = comparison_tables(comparison, against, efficiency, transfer, times)
     figures = comparison_figures(comparison, efficiency)
-    return Compared(comparison=comparison, tables=tables, figures=figures, sweeps=sweeps, store=store)
+    return Compared(
+        comparison=comparison,
+        tables=tables,
+        figures=figures,
+        rationales=_rationales_page(comparison, _reader(store, outputs, RESULT)),
+        sweeps=sweeps,
+        store=store,
+    )
 
 
-def _results_reader(store: PooledStores, outputs: Sequence[str]) -> Callable[[TrialRecord], bytes | None]:
-    """Reads a trial's results by instance: from an output that holds them, which may have moved, or from its run."""
+def _rationales_page(comparison: Comparison, read: Callable[[TrialRecord], bytes | None]) -> str:
+    found, missing = read_rationales(comparison, read)
+    if not found:
+        return ""
+    without = "".join(f"; without {method_label(method)}: {why}" for method, why in missing.items())
+    seeds = sorted({row.configuration.records[0].spec.seed for row in comparison.rows})
+    return methods_page(
+        {method_label(method): shown for method, shown in found.items()},
+        title=f"{comparison.experiment}: the methods' rationales",
+        subtitle=f"test instances; each method's selected configuration, seed {', '.join(map(str, seeds))}{without}",
+        back=REPORT,
+    )
+
+
+def _reader(store: PooledStores, outputs: Sequence[str], name: str) -> Callable[[TrialRecord], bytes | None]:
+    """Reads a file of a trial: from an output that holds it, which may have moved, or from its run."""
 
     def read(trial: TrialRecord) -> bytes | None:
         for output in outputs:
-            file = Path(output).expanduser() / "trials" / trial.spec.trial_id / INSTANCES
+            file = Path(output).expanduser() / "trials" / trial.spec.trial_id / name
             if file.is_file():
                 return file.read_bytes()
-        return None if trial.run_id is None else store.artifact(trial.run_id, INSTANCES)
+        return None if trial.run_id is None else store.artifact(trial.run_id, name)
 
     return read
 
 
-def record(compared: Compared, page: str) -> str:
-    """Write NRG back to the runs, and put the page and what it says into the sweeps' runs.
+def record(compared: Compared, pages: Mapping[str, str]) -> str:
+    """Write NRG back to the runs, and put the pages and what they say into the sweeps' runs.
 
     Returns:
         What was written where, in words.
@@ -154,9 +180,10 @@ def record(compared: Compared, page: str) -> str:
     store, sweeps = compared.store, compared.sweeps
     write_back(store.log_scores, compared.comparison)
     said = [*answer(compared.comparison), *compared.comparison.protocols.values()]
+    files = {name: page.encode() for name, page in pages.items()}
     for sweep in sweeps:
         store.describe(sweep.run_id, "\n\n".join(said))
-    return f"NRG to the runs at {store.uri}; {keep_in_runs(store, sweeps, {REPORT: page.encode()})}"
+    return f"NRG to the runs at {store.uri}; {keep_in_runs(store, sweeps, files)}"
 
 
 def keep_in_runs(
@@ -188,17 +215,19 @@ def _verdict(comparison: Comparison) -> list[str]:
     return said
 
 
-def corpus_page(compared: Compared) -> str:
-    """The page of one corpus."""
+def corpus_pages(compared: Compared) -> dict[str, str]:
+    """The pages of one corpus by name: the comparison and, where there are any, the methods' rationales."""
     comparison = compared.comparison
-    return report_page(
+    report = report_page(
         _sections(compared, answer(comparison)),
         title=f"{comparison.experiment}: rationale extraction methods compared",
         subtitle=f"{len(comparison.rows)} methods on test; made by {code_version()}",
         answer=answer(comparison),
         facts=_facts(compared),
         runs=_runs(compared),
+        rationales=RATIONALES if compared.rationales else None,
     )
+    return {REPORT: report, **({RATIONALES: compared.rationales} if compared.rationales else {})}
 
 
 def _sections(compared: Compared, said: Collection[str], prefix: str = "") -> list[Section]:
@@ -325,14 +354,14 @@ class AllCompared:
             UserError: if the folder cannot be written.
         """
         for name, compared in self.corpora.items():
-            folder, page = Path(output) / (name if self.several else ""), corpus_page(compared)
-            written = write_results(folder, "comparison", compared.tables, compared.figures, page)
+            folder, pages = Path(output) / (name if self.several else ""), corpus_pages(compared)
+            written = write_results(folder, "comparison", compared.tables, compared.figures, pages)
             comparison = compared.comparison
             yield f"Sweeps: {', '.join(comparison.sweeps)}; data digest {comparison.digest}."
-            yield f"Wrote {', '.join(written)} to {folder}; {record(compared, page)}."
+            yield f"Wrote {', '.join(written)} to {folder}; {record(compared, pages)}."
         if self.several:
             together = self.several
-            written = write_results(output, "corpora", together.tables, together.figures, together.page)
+            written = write_results(output, "corpora", together.tables, together.figures, {REPORT: together.page})
             yield f"Wrote {', '.join(written)} to {output}."
 
 

@@ -85,14 +85,17 @@ def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None
 
 
 def write_results(
-    folder: str | Path, name: str, tables: Mapping[str, ReportTable], figures: Mapping[str, bytes], page: str
+    folder: str | Path,
+    name: str,
+    tables: Mapping[str, ReportTable],
+    figures: Mapping[str, bytes],
+    pages: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """Write tables as CSV, into one LaTeX file and, but for the configurations, one Markdown file; charts; the page.
+    """Write tables as CSV, into one LaTeX file and, but for the configurations, one Markdown file; charts; the pages.
 
     Args:
         name: of the Markdown and the LaTeX file, without its ending.
-        tables, figures: by name.
-        page: `report.html`.
+        tables, figures, pages: by name.
 
     Returns:
         Names of the files.
@@ -103,7 +106,7 @@ def write_results(
     folder = Path(folder)
     shown = [table.markdown() for table_name, table in tables.items() if table_name != CONFIGURATIONS]
     texts = {
-        REPORT: page,
+        **pages,
         f"{name}.md": "\n".join(shown),
         f"{name}.tex": "\n".join(table.latex() for table in tables.values()),
         **{f"{table_name}.csv": table.csv() for table_name, table in tables.items()},

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unirex_ray.data.highlight import HighlightedInstance
-from unirex_ray.report.html import pieces, template
+from unirex_ray.report.html import template
+from unirex_ray.report.marked_text import pieces
 
 
 def explanations_html(shown: Sequence[tuple[HighlightedInstance, str]], *, more: int = 0) -> str:

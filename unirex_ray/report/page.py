@@ -48,12 +48,14 @@ def report_page(
     answer: Sequence[str] = (),
     facts: Mapping[str, str],
     runs: Sequence[RunLink] = (),
+    rationales: str | None = None,
 ) -> str:
     """The page: what was found, tables and charts, and where they come from; every text is escaped.
 
     Args:
         answer: sentences that stand above all.
         facts: what somebody needs to repeat it, by name.
+        rationales: the page of the methods' rationales, relative to this one.
     """
     return template("report.html").render(
         title=title,
@@ -62,6 +64,7 @@ def report_page(
         sections=sections,
         facts=facts,
         runs=runs,
+        rationales=rationales,
         rows_of=_rows,
         left=is_left_aligned,
         bold=is_bold,

@@ -13,7 +13,7 @@ from unirex_ray.distributed.job import EpochDone, Message, TrialJob, TrialLost, 
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.instance_file import INSTANCES
 from unirex_ray.metrics.table import EVALUATE_S, TASK_SCORE, TRAIN_S, WAIT_S
-from unirex_ray.report.html import rationale_page
+from unirex_ray.report.html import RATIONALES, rationale_page
 from unirex_ray.sweep.display import SweepDisplay
 from unirex_ray.sweep.schedule import Schedule, Signal
 from unirex_ray.tracking.records import TrialRecord, TrialSpec
@@ -26,10 +26,8 @@ from unirex_ray.training.state import TrialResult
 _LOSSES = 3
 """In a row, to the same thing around them: the next ones would meet it as well."""
 
-RATIONALES = "rationales.html"
-ARTIFACTS = (RATIONALES, INSTANCES)
+ARTIFACTS = (RATIONALES, INSTANCES, RESULT)
 """Files of a completed trial's results that its run holds as well."""
-"""The page of a trial's highlights, in its folder and its run."""
 
 
 @dataclass(frozen=True, kw_only=True)
