@@ -3,11 +3,9 @@
 import contextlib
 import io
 import json
-import re
 import shutil
 import sys
 from dataclasses import dataclass
-from html import unescape
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import ray
 import torch
 from helpers import tiny
 from helpers.job_module import job_module
+from helpers.rationale_pages import marks, numbers, parse
 from mlflow import MlflowClient
 from torch import Tensor
 
@@ -267,13 +266,18 @@ def test_a_text_is_predicted_and_explained_as_by_hand(swept: Swept, method: str,
     assert marked == rationale
 
     assert run("explain", *given, "--html", str(page)) == f"written to {page}\n"
-    html = page.read_text()
-    (told,) = re.findall(r"prediction <b>(\w+)</b>\s+([\d.]+%)", html)
-    assert told == (label, f"{probability:.1%}")
-    underlined = [unescape(word).strip() for word in re.findall(r'<span class="s" [^>]*>([^<]*)</span>', html)]
-    assert underlined == [TEXT.split()[number] for number in rationale]
-    assert f"<title>Rationale by {folder}</title>" in html
-    assert "<i>" not in html
+    html = parse(page.read_text())
+    assert f"prediction {label}" in html.text
+    told = numbers(html)
+    assert told["p(x)"] == [f"{probability:.3f}"]
+    assert all(0 <= float(told[name][0]) <= 1 for name in ("p(x \\ r)", "p(r)"))
+    assert method != "fresh" or told["p(r)"] == told["p(x)"]
+    assert (told["AUPRC"], "n/a" in told["Comp"] + told["Suff"]) == (["n/a"], False)
+    assert [(kind, word.strip()) for kind, word in marks(html)] == [
+        ("chosen", TEXT.split()[number]) for number in rationale
+    ]
+    assert html.all("title")[0].text == f"Rationale by {folder}"
+    assert not html.all("i")
 
 
 def test_a_folder_that_holds_something_is_left_alone(swept: Swept) -> None:

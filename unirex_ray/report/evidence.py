@@ -17,7 +17,7 @@ METRICS = (COMPREHENSIVENESS, SUFFICIENCY, AUPRC, TOKEN_F1)
 NO_NUMBER = "n/a"
 """Where something was not measured."""
 _BYTES = 900_000
-_BYTES_PER_TOKEN = 42
+_BYTES_PER_TOKEN, _BYTES_PER_VIEW = 57, 1000
 _FEWEST = 5
 _Places = frozenset[tuple[int, int, int]]
 
@@ -145,7 +145,7 @@ def _fitting(rows: Sequence[Sequence[HighlightedInstance]]) -> int:
     for number, row in enumerate(rows):
         for text in (text for one in row for text in one.inputs):
             marked = sum(bool(token.enters or token.selected or token.gold) for token in text.tokens)
-            size += sum(map(len, text.segments)) + _BYTES_PER_TOKEN * marked
+            size += sum(map(len, text.segments)) + _BYTES_PER_TOKEN * marked + _BYTES_PER_VIEW
         if size > _BYTES and number >= _FEWEST:
             return number
     return len(rows)
