@@ -32,9 +32,8 @@ def main() -> None:
     parser.add_argument("what", choices=_READS, help="What to measure.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     parser.add_argument("--runs", type=int, default=7, help="engine, extraction: interleaved runs, at least 5.")
-    parser.add_argument(
-        "--lengths", choices=["sst", "movies"], help="engine: texts as long as this corpus'; default: each."
-    )
+    lengths = "engine: texts as long as this corpus'; default: each."
+    parser.add_argument("--lengths", choices=["sst", "movies"], help=lengths)
     parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
 
@@ -53,8 +52,7 @@ def main() -> None:
     if not options.json:
         return measured.print(console())
     about = {"encoder": config.model.encoder, "threads": torch.get_num_threads(), "precision": config.train.precision}
-    machine = about if _READS[what] else {}
-    print(json.dumps({**machine, "results": measured.records}, indent=2))
+    print(json.dumps({**(about if _READS[what] else {}), "results": measured.records}, indent=2))
 
 
 if __name__ == "__main__":

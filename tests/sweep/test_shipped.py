@@ -23,7 +23,7 @@ def test_every_file_of_the_folder_is_a_space_by_name() -> None:
 def test_every_folder_of_the_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {file.parent.relative_to(ROOT) for file in (ROOT / "unirex_ray").rglob("*.py")}
-    assert {*listed} == {".".join(folder.parts) for folder in folders} | {"unirex_ray.search_spaces"}
+    assert {*listed} == {".".join(folder.parts) for folder in folders} | {"unirex_ray.jobs", "unirex_ray.search_spaces"}
 
 
 def test_the_demo_is_the_default_of_its_own_corpus_only() -> None:
@@ -72,14 +72,15 @@ def test_a_glance_shows_what_a_space_says_of_the_configuration(tmp_path: Path) -
 def test_an_installed_package_has_its_spaces_and_all_its_modules(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     source, built = tmp_path / "source", tmp_path / "site-packages"
-    for folder in ("unirex_ray", "search_spaces"):
+    for folder in ("unirex_ray", "jobs", "search_spaces"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source / file)
     build = [sys.executable, "-c", "from setuptools import setup; setup()", "-q", "build_py", "--build-lib", str(built)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
-    for pattern in ("*.py", "*.json", "*.html", "py.typed"):
+    for pattern in ("*.py", "*.json", "*.html", "*.js", "py.typed"):
         modules = {file.relative_to(source) for file in (source / "unirex_ray").rglob(pattern)}
+        modules |= {Path("unirex_ray") / file.relative_to(source) for file in (source / "jobs").glob(pattern)}
         assert {file.relative_to(built) for file in built.rglob(pattern)} == modules
     code = "from unirex_ray.sweep.shipped import space_file; print(space_file('paper', {}))"
     environment = {**os.environ, "PYTHONPATH": str(built)}
@@ -87,3 +88,8 @@ def test_an_installed_package_has_its_spaces_and_all_its_modules(tmp_path: Path)
         [sys.executable, "-c", code], cwd="/", env=environment, check=True, capture_output=True, text=True
     )
     assert told.stdout == f"{built}/unirex_ray/search_spaces/paper.yaml\n"
+    code = "import sys; from unirex_ray.cli.unirex import main; sys.argv = ['unirex', 'compare', '--help']; main()"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", env=environment, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.startswith("usage: unirex compare [options]\n")
