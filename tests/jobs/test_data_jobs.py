@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.job_module import job_module
+from helpers.rationale_pages import marks, parse
 from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
@@ -72,12 +73,13 @@ def test_prepare_data_counts_a_corpus_and_shows_its_rationales(job: Job, tmp_pat
     assert told.count("w1 [good") == 2
     given = f"--data.name=eraser --data.source={tmp_path}/corpus --data.labels=A,B"
     assert lines[-1] == f"python jobs/sweep.py --space=all-methods {given}"
-    page = (tmp_path / "out" / "data-eraser.html").read_text()
-    assert page.count("<article>") == 4
-    assert "&lt;" in page
-    assert "<b>" not in page.split("</header>")[1].split("</article>")[0]
-    assert "Extracted" not in page
-    assert "prediction" not in page
+    page = parse((tmp_path / "out" / "data-eraser.html").read_text())
+    assert len(page.all("article")) == 4
+    texts = page.all("p", class_="text")
+    assert any("<" in text.text for text in texts)
+    assert not any(text.all("b") for text in texts)
+    assert {kind for kind, _ in marks(page)} == {"gold"}
+    assert "prediction" not in page.text
 
     found = json.loads(job("prepare_data", *corpus, "--json", "--output=out"))
     assert (found["name"], found["labels"], found["task_metric"]) == ("eraser", ["A", "B"], "macro_f1")

@@ -101,3 +101,8 @@ def test_choices_are_named() -> None:
     choices = tuple(replace(text, choice=name) for name in "AB")
     bare = HighlightedInstance(id="i", inputs=choices, label="B")
     assert [line[:3] for line in rationale_text(bare, plain=True).plain.splitlines()[2:]] == ["A: ", "B: "]
+
+
+def test_the_terminal_marks_the_rationale_alone_whatever_the_scores() -> None:
+    styles = {str(span.style) for span in rationale_text(instance("a dull good film", selected={"good"})).spans}
+    assert styles <= {"bold", "bold underline"}
