@@ -152,6 +152,10 @@ class Explanation:
             probability=self.probability,
             top_k_percent=k,
             thresholds=thresholds,
+            measured={
+                f"comp@{self.top_k_percent}": self.probability - self.complement_probability,
+                f"suff@{self.top_k_percent}": self.probability - self.rationale_probability,
+            },
         )
 
     def to_dict(self) -> dict[str, Any]:
