@@ -40,6 +40,22 @@ def test_a_wide_table_is_split_between_groups(width: int, headers: list[list[str
     assert (lines[0].strip(), lines[-1]) == ("Title", "A remark.")
 
 
+@pytest.mark.parametrize("width", [44, 60, 80, 100, 130])
+def test_no_cell_is_cut(width: int) -> None:
+    lead = {"Method": ["UNIREX (SLM-FP) †", "AA (IG)"]}
+    scores = {"CNRG": ["0.167", "1.000"], "95 %": ["0.00 to 0.17", "0.50 to 1.00"], "First": ["0 %", "100 %"]}
+    raw = {name: ["0.000 ± 0.001", "80.65 ± 12.34"] for name in ("Comp ↑", "Suff ↓", "AUPRC ↑")}
+    stream = io.StringIO()
+    ReportTable(title="Title", lead=lead, scores=scores, raw=raw).print(Console(file=stream, width=width))
+    shown = stream.getvalue()
+    assert max(map(len, shown.splitlines())) <= width
+    for header, column in {**scores, **raw}.items():
+        assert header in shown
+        for cell in column:
+            assert cell in shown
+    assert all(shown.count(cell) == shown.count("Method") for cell in lead["Method"])
+
+
 def test_markdown() -> None:
     assert TABLE.markdown().splitlines() == [
         "Title",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,6 +150,8 @@ def parse_job(
         _tell_defaults(parser, options, own, file_tree, space)
         parser.print_help()
         raise SystemExit(0)
+    if sys.stderr.isatty():
+        print("loading libraries ...", file=sys.stderr)  # what a job prints itself comes seconds later
     return own, tree
 
 

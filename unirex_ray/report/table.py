@@ -38,7 +38,7 @@ class ReportTable:
 
     Attributes:
         lead: columns that name a row; repeated in every part of a table that is too wide for the terminal.
-        scores: columns of the first part.
+        scores: columns of the first part, or parts.
         raw: columns that are spread over further parts.
         raw_group: number of consecutive raw columns that stay in one part.
         remarks: sentences below the table.
@@ -100,16 +100,22 @@ class ReportTable:
         if _fits(complete, out):
             yield complete
             return
-        yield self._table({**self.lead, **self.scores}, self.title)
-        headers, part = list(self.raw), dict(self.lead)
-        for start in range(0, len(headers), self.raw_group):
-            group = {header: self.raw[header] for header in headers[start : start + self.raw_group]}
-            if len(part) > len(self.lead) and not _fits(self._table({**part, **group}), out):
-                yield self._table(part)
-                part = dict(self.lead)
-            part |= group
-        if headers:
-            yield self._table(part)
+        raw = list(self.raw)
+        of_raw = [raw[start : start + self.raw_group] for start in range(0, len(raw), self.raw_group)]
+        yield from self._spread([[header] for header in self.scores], out, self.title)
+        yield from self._spread(of_raw, out, "" if self.scores else self.title)
+
+    def _spread(self, groups: Sequence[Sequence[str]], out: Console, title: str) -> Iterator[Table]:
+        """Parts with as many groups of columns as fit, at least one: what is too wide would be cut, numbers as well."""
+        part = dict(self.lead)
+        for group in groups:
+            added = {header: self.columns[header] for header in group}
+            if len(part) > len(self.lead) and not _fits(self._table({**part, **added}), out):
+                yield self._table(part, title)
+                part, title = dict(self.lead), ""
+            part |= added
+        if groups:
+            yield self._table(part, title)
 
     def _table(self, columns: Columns, title: str = "") -> Table:
         table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
