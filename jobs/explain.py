@@ -23,7 +23,8 @@ def main() -> None:
         raise UserError(f"--top-k-percent must be from 1 to 100, but got {options.top_k_percent}")
     text = options.text if options.second is None else (options.text, options.second)
     model = unirex_ray.load_model(options.model, trust_remote_code=options.trust_remote_code == "true")
-    shown = model.explain([text], top_k_percent=options.top_k_percent)[0].highlighted()
+    explanation = model.explain([text], top_k_percent=options.top_k_percent)[0]
+    shown = explanation.highlighted()
 
     # Only now, as they take a while: --help and refusals answer at once.
     from unirex_ray.report.html import rationale_page, rationale_text
@@ -38,7 +39,8 @@ def main() -> None:
             raise UserError(f"cannot write --html {options.html!r}: {error.strerror}") from None
         out.print(f"written to {options.html}", markup=False, soft_wrap=True)
         return
-    out.print(rationale_text(shown, plain=not out.is_terminal), soft_wrap=True)
+    out.print(rationale_text(shown, plain=not out.is_terminal), soft_wrap=True, end="")
+    out.print(explanation.told(), markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -254,8 +254,9 @@ def test_a_text_is_predicted_and_explained_as_by_hand(swept: Swept, method: str,
     size = 10 if method == "fresh" else percent
     given = ("--model", str(folder), "--text", TEXT, f"--top-k-percent={percent}")
 
-    first, second, shown = run("explain", *given).rstrip("\n").splitlines()
+    first, second, shown, told = run("explain", *given).rstrip("\n").splitlines()
     assert first == f"prediction: {label} ({probability:.1%})"
+    assert told.startswith(f"{label}: {probability:.1%}; without the rationale ")
     assert second == f"rationale (top {size}%): [in brackets]"
     assert shown.replace("[", "").replace("]", "") == TEXT
     inside, marked = False, []
@@ -268,11 +269,13 @@ def test_a_text_is_predicted_and_explained_as_by_hand(swept: Swept, method: str,
     assert run("explain", *given, "--html", str(page)) == f"written to {page}\n"
     html = parse(page.read_text())
     assert f"prediction {label}" in html.text
-    told = numbers(html)
-    assert told["p(x)"] == [f"{probability:.3f}"]
-    assert all(0 <= float(told[name][0]) <= 1 for name in ("p(x \\ r)", "p(r)"))
-    assert method != "fresh" or told["p(r)"] == told["p(x)"]
-    assert [told[name] for name in ("AUPRC", "Comp", "Suff")] == [["n/a"]] * 3  # of gold, and of five thresholds
+    shown_numbers = numbers(html)
+    assert shown_numbers["p(x)"] == [f"{probability:.3f}"]
+    assert all(0 <= float(shown_numbers[name][0]) <= 1 for name in ("p(x \\ r)", "p(r)"))
+    assert method != "fresh" or shown_numbers["p(r)"] == shown_numbers["p(x)"]
+    assert [shown_numbers[name] for name in ("AUPRC", "Comp", "Suff")] == [
+        ["n/a"]
+    ] * 3  # of gold, and of five thresholds
     assert [(kind, word.strip()) for kind, word in marks(html)] == [
         ("chosen", TEXT.split()[number]) for number in rationale
     ]
