@@ -23,6 +23,15 @@ def pytest_collection() -> None:
     gc.disable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In two processes, what needs a cluster is the work of one, and comes first: two clusters starve each other."""
+    on_clusters = [item for item in items if {"ray", "chaos"} & {mark.name for mark in item.iter_markers()}]
+    for item in on_clusters:
+        item.add_marker(pytest.mark.xdist_group("clusters"))
+    first = {*on_clusters}
+    items[:] = [*on_clusters, *(item for item in items if item not in first)]
+
+
 def pytest_collection_finish() -> None:
     """Leave out of later searches what was made so far."""
     gc.enable()
