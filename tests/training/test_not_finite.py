@@ -61,9 +61,9 @@ def test_a_metric_that_is_not_finite_ends_the_trial_by_name(config, corpus, monk
 def test_a_test_metric_that_is_not_finite_does_not(config, corpus, monkeypatch, tmp_path, value):
     evaluate, dev = Evaluator.__call__, []
 
-    def spoiled(self, split, **_):
+    def spoiled(self, split, **options):
         dev.append(split)
-        results = evaluate(self, split)
+        results = evaluate(self, split, **options)
         return results if split is dev[0] else spoilt(results, value)
 
     monkeypatch.setattr(Evaluator, "__call__", spoiled)
