@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from unirex_ray.config import ModelConfig
 from unirex_ray.errors import StoppedError, exit_on_user_error
+from unirex_ray.models.encoder import load_encoder
 from unirex_ray.sweep.ends import Stop, cluster_watched, signals_noted, signals_stop
 
 ENDS = [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "the end of its terminal")]
@@ -53,6 +55,15 @@ def test_a_signal_stops_at_once_or_at_the_next_check(number: signal.Signals, nam
         assert stopped.value.exit_code == 128 + number
         assert signal.getsignal(number) is before
     assert done == ["what was in its middle", "the rest"]
+
+
+def test_a_signal_in_the_middle_of_a_library_is_no_error_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_pretrained(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", from_pretrained)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"), signals_stop():
+        load_encoder(ModelConfig(encoder="anything"))
 
 
 def test_a_second_signal_ends_as_usual_and_an_ignored_one_stays_ignored() -> None:

@@ -22,7 +22,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from unirex_ray.config import Config
 from unirex_ray.config.values import custom_resource
-from unirex_ray.errors import StoppedError, UserError, one_line
+from unirex_ray.errors import UserError, one_line
 
 _DRIVER_CPUS, _WORKER_SPARES = 0.001, 0.01
 """CPUs of the process of a trial with several workers, which only waits for them, and what each worker leaves for such
@@ -89,8 +89,6 @@ def connect() -> None:
             _node_ip_address="127.0.0.1",
             **quiet,
         )
-    except StoppedError:
-        raise
     except Exception as error:  # Ray raises all kinds where one of its processes does not come up, or goes at once
         raise UserError(
             f"no Ray cluster could be started on this machine ({one_line(error, 200)}); "

@@ -43,10 +43,10 @@ class Stop:
     """
 
     def __init__(self, hours: float | None = None) -> None:
-        self.asked: Exception | None = None
+        self.asked: BaseException | None = None
         self._hours, self._until = hours, math.inf if hours is None else time.monotonic() + 3600 * hours
 
-    def ask(self, error: Exception) -> None:
+    def ask(self, error: BaseException) -> None:
         """Have `check` raise this."""
         self.asked = error
 
