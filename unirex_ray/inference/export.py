@@ -15,6 +15,7 @@ from unirex_ray.config import Config, to_yaml
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
 from unirex_ray.files import new_folder
+from unirex_ray.inference.hub import front_matter
 from unirex_ray.inference.model import SETTINGS
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.table import METRICS, TASK_SCORE
@@ -130,7 +131,9 @@ def export(
             SETTINGS: to_yaml(config),
             "metrics.json": json.dumps(dict(sorted(metrics.items())), indent=2),
             PROVENANCE: json.dumps(provenance, indent=2),
-            "README.md": model_card(selected, config, card, provenance) + files_section(new, card),
+            "README.md": front_matter(record, config, card)
+            + model_card(selected, config, card, provenance)
+            + files_section(new, card),
         }
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")
@@ -186,14 +189,8 @@ def provenance_of(selected: Selected, tracking_uri: str) -> dict[str, Any]:
 
 
 def model_card(selected: Selected, config: Config, card: ModelCard, provenance: Mapping[str, Any]) -> str:
-    """The folder's README in Markdown."""
+    """The folder's README in Markdown, below what a hub reads of it."""
     method, record = get_method(config.method), selected.record
-    rows = "\n".join(
-        f"| {metric.label} ({'higher' if metric.higher_is_better else 'lower'} is better) "
-        + "".join(f"| {_shown(record.metrics.of(split).get(metric.key), metric.decimals)} " for split in _SPLITS)
-        + "|"
-        for metric in METRICS
-    )
     return f"""# {method.label} on {config.data.name}
 
 A task model that reads {_READS[card.segments]} and predicts one of {", ".join(card.labels)}, and a
@@ -207,15 +204,13 @@ rationale extractor that scores each token by its importance for the prediction 
 | trial | {provenance["trial_id"]} |
 | data digest | {provenance["data_digest"]} |
 | protocol | {protocol_line(selected.sweep.settings)} |
-| better than the majority class | {", ".join(f"{split}: {_verdict(record, split)}" for split in _SPLITS)} |
+| better than the majority class | {verdicts_in_words(record)} |
 | selected from | {"; ".join(selected.unfinished) or "finished sweeps"} |
 | code | {provenance["code"]} |
 
 ## Metrics of this seed's best checkpoint
 
-| metric | dev | test |
-|---|---|---|
-{rows}
+{metrics_table(record)}
 
 ## Use
 
@@ -226,6 +221,22 @@ In Python: `unirex_ray.load_model(FOLDER).explain([...])`.
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
 """
+
+
+def metrics_table(record: TrialRecord) -> str:
+    """A trial's metrics on dev and test as a table in Markdown."""
+    rows = (
+        f"| {metric.label} ({'higher' if metric.higher_is_better else 'lower'} is better) "
+        + "".join(f"| {_shown(record.metrics.of(split).get(metric.key), metric.decimals)} " for split in _SPLITS)
+        + "|"
+        for metric in METRICS
+    )
+    return "\n".join(["| metric | dev | test |", "|---|---|---|", *rows])
+
+
+def verdicts_in_words(record: TrialRecord) -> str:
+    """Whether a trial's model is better than the majority class, by split, in Markdown."""
+    return ", ".join(f"{split}: {_verdict(record, split)}" for split in _SPLITS)
 
 
 def _verdict(record: TrialRecord, split: Split) -> str:
