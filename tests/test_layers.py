@@ -31,7 +31,7 @@ FLOORS = (
 
 LIBRARIES = {
     "ray": ("distributed", "sweep.tune"),
-    "mlflow": ("tracking",),
+    "mlflow": ("tracking", "inference.registered", "inference.served"),
     "optuna": ("sweep.searcher", "sweep.study"),
     "captum": ("models.attribution",),
 }

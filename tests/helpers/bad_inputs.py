@@ -496,6 +496,17 @@ RECORDED: list[Row] = [
     ),
     ("export_best --output=swept --even-if-not-better", "the weights of trial s1-", {}),
     ("export_best --output=swept --even-if-not-better --folder=swept", "is not empty; choose another --folder", {}),
+    *(
+        (f"export_best --output=swept --register{option}", says, {})
+        for option, says in [
+            ("", "argument --register: expected one argument"),
+            ("=", "digits, '_', '-' and '.', and not begin with '-' or '.', but got --register=''"),
+            ("=a/b", "a registered model's name must hold up to 256 letters"),
+            ("=models:/reviews/1", "but got --register='models:/reviews/1'"),
+            (f"={'x' * 257}", "a registered model's name must hold up to 256 letters"),
+            ("=m --model.trust_remote_code", "--register=m: a served model runs no code that an encoder ships with"),
+        ]
+    ),
     ("evaluate --model=absent", "'absent' is neither an exported model", {}),
     ("evaluate --model=swept", "the sweep in 'swept' has not finished; finish it with --resume", {}),
     ("evaluate --model=swept", "'swept' holds no readable sweep", _finished("1,aa-ig,0,5\n")),

@@ -98,6 +98,16 @@ def after_export(folder: str, exported: Config, card: ModelCard) -> list[str]:
     ]
 
 
+def after_register(name: str, version: int, uri: str) -> list[str]:
+    """Serve a registered model with what is installed here, which `unirex_ray` has to be.
+
+    Args:
+        uri: of the store.
+    """
+    serve = f"mlflow models serve --model-uri models:/{name}/{version} --env-manager=local --port 5001"
+    return [f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {serve}"]
+
+
 def after_evaluate(evaluation: Evaluation, config: Config, uri: str, *, with_sweep: bool) -> list[str]:
     """Compare the methods on the corpus that the models were trained on.
 

@@ -9,3 +9,5 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # Files of a few hundred kB are downloaded one by one, each with two bars.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# It would store a uv.lock of the working directory with a model, and install what that says where it is served.
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
