@@ -42,6 +42,7 @@ def main() -> None:
     trusts = config.model.trust_remote_code
     output, uri = output_of(selected, [config.output, *options.also]), store.uri_of(selected.sweep)
     exported = export(selected, output, folder, tracking_uri=uri, trust_remote_code=trusts)
+    here = exported.changed({"output": str(output)})
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
     served = []
@@ -49,7 +50,7 @@ def main() -> None:
         version = register(selected, folder, name=options.register, corpus=config.data.name, uri=uri)
         out.print(f"registered as version {version} of {options.register} at {uri}", markup=False, soft_wrap=True)
         served = after_register(options.register, version, uri)
-    print_next(after_export(str(folder), exported, read_saved(folder).card) + served, out)
+    print_next(after_export(str(folder), here, read_saved(folder).card) + served, out)
 
 
 if __name__ == "__main__":

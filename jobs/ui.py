@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from unirex_ray.cli.calls import program
 from unirex_ray.cli.parser import Parser
-from unirex_ray.config import build_config
 from unirex_ray.errors import UserError, exit_on_user_error
 
 
@@ -19,11 +18,11 @@ def main() -> None:
 
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.report.table import console
-    from unirex_ray.tracking.choose import existing_store
+    from unirex_ray.tracking.choose import uri_of_output
     from unirex_ray.tracking.mlflow_ui import address, pages, serve
 
     out = console()
-    uri = existing_store(build_config({"output": options.output}))
+    uri = uri_of_output(options.output, "output")
     if uri.startswith("http"):
         out.print(f"recorded at an MLflow server: open {uri}", markup=False, soft_wrap=True)
         return

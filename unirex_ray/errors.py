@@ -23,8 +23,8 @@ class StoreAwayError(UserError):
 class StoppedError(BaseException):
     """A job was ended before it was done, by its user or by what it runs on; what it did by then is kept.
 
-    No `Exception`, as `KeyboardInterrupt` is none: a signal comes wherever the process is, also where whatever a library
-    raises is taken for its error.
+    No `Exception`, as `KeyboardInterrupt` is none: a signal comes wherever the process is, also where whatever a
+    library raises is taken for its error.
 
     Attributes:
         exit_code: 128 and the number of the signal; 1, or 3 where the user wanted it to end there.

@@ -83,6 +83,18 @@ def read_holder(file: Path) -> str:
     return "host {}, pid {}, since {}".format(*holder.groups()) if holder else ""
 
 
+def is_locked_elsewhere(file: Path) -> bool:
+    """Whether another process holds a file that `write_holder` has written to."""
+    try:
+        lock = try_lock(file) if file.exists() else None
+    except OSError:
+        return False
+    if lock is not None:
+        lock.close()
+        return False
+    return file.exists() and f"host {socket.gethostname()}, pid {os.getpid()}," not in read_holder(file)
+
+
 @contextmanager
 def new_folder(folder: Path, option: str) -> Iterator[Path]:
     """A folder to fill, beside its place; it is put in place as a whole, and removed if that fails.

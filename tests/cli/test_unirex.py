@@ -47,7 +47,7 @@ def test_alone_it_lists_them(unirex: Unirex, words: tuple[str, ...]) -> None:
         (["compare", "--ouput=x"], "unknown option --ouput (did you mean 'output'?)"),
         (["export-best", "--train.epochs=1"], "unirex export-best does not read --train.epochs; leave it out"),
         (["export_best", "--train.epochs=1"], "unirex export-best does not read --train.epochs; leave it out"),
-        (["ui", "nowhere"], "nothing is recorded at sqlite:///"),
+        (["ui", "nowhere"], "--output 'nowhere': no runs are recorded there"),
         (["ui", "--port=x"], "argument --port: invalid int value: 'x'"),
     ],
 )

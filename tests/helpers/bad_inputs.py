@@ -415,7 +415,7 @@ OUTPUTS: list[Row] = [
     ("sweep --output=swept --resume", "sweep.json'", {"swept/sweep.json": '{"sweep_id": "s1", "settings": null}'}),
     ("sweep --warm-start=no --model.encoder=$BERT", "--warm-start: 'no' holds no readable sweep", {}),
     ("sweep --warm-start=swept --model.encoder=$BERT", "--warm-start: the sweep in 'swept' has not finished", {}),
-    ("ui absent", "nothing is recorded at sqlite:///", {}),
+    ("ui absent", "--output 'absent': no runs are recorded there", {}),
     ("ui swept --port=0", "--port must be from 1 to 65535, but got 0", {}),
     ("ui folder", "--output 'folder': no runs are recorded there", {"folder/sweep.json": "{"}),
     ("sync --output=absent", "no folder 'absent'; --output names the output of a sweep", {}),

@@ -190,7 +190,7 @@ def test_a_documented_command_is_accepted(command: str, monkeypatch: pytest.Monk
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("unirex_ray.cli.parser.load_yaml", lambda file: {})  # what --config names is not there
     monkeypatch.setattr("unirex_ray.load_model", load_model)
-    monkeypatch.setattr("unirex_ray.tracking.choose.existing_store", load_model)
+    monkeypatch.setattr("unirex_ray.tracking.choose.uri_of_output", load_model)
     monkeypatch.setattr(module, "parse_job", parse, raising=False)
     monkeypatch.setattr(sys, "argv", [job, *arguments])
     with pytest.raises(Parsed):

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 from helpers.rationale_pages import K, instance
 
 from unirex_ray.report.evidence import disagreement, gather
+from unirex_ray.report.html import methods_page
 
 
 def test_probabilities_follow_from_what_was_recorded() -> None:
@@ -89,3 +91,14 @@ def test_a_page_has_room_for_so_much_and_says_what_it_leaves_out() -> None:
     assert [card.id for card in page.cards] == [str(number) for number in range(8)]
     assert page.left_out == 22
     assert len(gather({"": long[:3]}).cards) == 3
+
+
+def test_instances_that_not_all_methods_show_are_counted() -> None:
+    first, second, third = (replace(instance("a b", {"a": 1}), id=name) for name in ("1", "2", "3"))
+    page = gather({"One": [first, second], "Other": [second, third]})
+    assert (len(page.cards), page.not_common) == (1, 2)
+    assert "2 instances that not all methods show are left out." in methods_page(
+        {"One": [first, second], "Other": [second, third]}, title=""
+    )
+    apart = methods_page({"One": [first], "Other": [third]}, title="")
+    assert "which are all there are: trials of this version and of earlier ones show unlike samples." in apart

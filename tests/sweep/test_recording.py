@@ -227,20 +227,20 @@ def test_the_same_loss_three_times_in_a_row_stops_a_sweep(sweep: Callable[..., S
 def test_every_trial_carries_by_what_its_configuration_was_selected(sweep: Callable[..., SweepOutcome]) -> None:
     def selected(outcome: SweepOutcome) -> dict[str, tuple[float, ...]]:
         return {
-            record.spec.trial_id: (*(getattr(row.scores, score) for score in SELECTED_SCORES), row.rank)
+            record.spec.trial_id: tuple(getattr(row.scores, score) for score in SELECTED_SCORES)
             for row in outcome.rows
             for record in row.configuration.records
         }
 
     def recorded(store: MemoryStore) -> dict[str, tuple[float, ...]]:
-        keys = [f"select/{score}" for score in (*SELECTED_SCORES, "rank")]
+        keys = [f"select/{score}" for score in SELECTED_SCORES]
         runs = [run for run in store.runs.values() if "spec" in run]
         return {run["spec"].trial_id: tuple(run["metrics"][key] for key in keys) for run in runs}
 
     store = MemoryStore()
     outcome = sweep(store)
     assert recorded(store) == selected(outcome)
-    assert {row.rank for row in outcome.rows} == {1, 2, 3}
+    assert len({*recorded(store).values()}) > 1
     grown = sweep(store, changes={"sweep": {"seeds": [0, 1]}}, resume=True)
     assert recorded(store) == selected(grown)
     again = MemoryStore()

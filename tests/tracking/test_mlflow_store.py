@@ -1,5 +1,6 @@
 """What only MLflow shows: its own status, nesting, artifacts, and bad addresses."""
 
+import os
 import socket
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from unirex_ray.config import Config
-from unirex_ray.errors import UserError
+from unirex_ray.errors import StoreAwayError, UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.mlflow_sweep import MlflowSweep
@@ -355,3 +356,13 @@ def test_a_folder_instead_of_a_database_is_refused_at_once(tmp_path: Path) -> No
     with pytest.raises(UserError, match="is it a writable MLflow database"):
         MlflowStore(f"sqlite:///{tmp_path}/mlflow.db")
     assert time.monotonic() - began < 30  # MLflow itself tries for minutes
+
+
+def test_a_database_that_cannot_be_written_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    MlflowStore(uri)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "mlflow.db")
+    with pytest.raises(StoreAwayError, match="it cannot be written: copy its folder to a place where it can"):
+        MlflowStore(uri)

@@ -2,11 +2,14 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from unirex_ray.sweep.folder import SweepFolder
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.mlflow_sweep import MlflowSweep
 from unirex_ray.tracking.records import TrialSpec
@@ -95,6 +98,34 @@ def test_a_database_that_left_its_artifacts_behind_still_finds_them(output: Path
     (tmp_path / "other").mkdir()
     shutil.move(output / "mlflow.db", tmp_path / "other" / "mlflow.db")
     assert page(tmp_path / "other", run_id) == "first"
+
+
+def test_a_copy_of_the_database_alone_writes_nothing_to_the_originals_artifacts(
+    output: Path, run_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.copy(output / "mlflow.db", tmp_path / "other" / "mlflow.db")
+    assert page(tmp_path / "other", run_id) is None
+    open_sweep(tmp_path / "other").log_text(spec().trial_id, PAGE, "second")
+    assert (page(output, run_id), page(tmp_path / "other", run_id)) == ("first", "second")
+
+
+def test_an_output_in_which_another_process_works_stays_as_it_is(output: Path, tmp_path: Path) -> None:
+    moved = output.rename(tmp_path / "moved")
+    before = addresses(moved)
+    code = "import fcntl, sys; lock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX); "
+    code += "lock.write(sys.argv[2]); lock.flush(); print(flush=True); sys.stdin.read()"
+    holder = "another-host 1 2026-01-01T00:00:00+0000\n"
+    command = [sys.executable, "-c", code, str(moved / ".sweep.lock"), holder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as working:
+        assert working.stdout is not None
+        working.stdout.readline()
+        store(moved)
+        assert addresses(moved) == before
+        working.communicate()
+    with closing(SweepFolder(str(moved))):  # this process works there itself
+        store(moved)
+        assert addresses(moved) != before
 
 
 def test_artifacts_that_never_were_are_written_beside_the_moved_database(

@@ -16,7 +16,7 @@ from unirex_ray.tracking.mlflow_ui import pages
 from unirex_ray.tracking.records import TrialSpec
 
 BEGUN = SweepBegun(experiment="reviews", sweep_id="s1", seeds=(0,), params={}, tags={})
-FIRST = {"t0": {"cnrg": 1.0, "rank": 1}, "t1": {"cnrg": 0.25, "rank": 2}}
+FIRST = {"t0": {"cnrg": 1.0}, "t1": {"cnrg": 0.25}}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_only_what_has_changed_is_written(tmp_path: Path, events: list[Event]) -
     sweep = journaled(tmp_path, events)
     sweep.log_selection(FIRST, ["a"])
     sweep.log_selection(FIRST, ["a"])
-    second = {"t0": {"cnrg": 1.0, "rank": 1}, "t1": {"cnrg": 0.5, "rank": 2}, "t2": {"cnrg": 0.0, "rank": 3}}
+    second = {"t0": {"cnrg": 1.0}, "t1": {"cnrg": 0.5}, "t2": {"cnrg": 0.0}}
     journaled(tmp_path, events).log_selection(second, ["a"])  # another process
     assert [event["scores"] for event in events] == [FIRST, {key: second[key] for key in ("t1", "t2")}]
 
@@ -55,7 +55,7 @@ def test_mlflow_has_it_and_a_view_of_it(tmp_path: Path, events: list[Event]) -> 
     journaled(tmp_path, events).log_selection(FIRST, ["loss.comp_weight"])
     deliver(events[0], sweep, tmp_path)  # of t1 there is no run: somebody deleted it
     client = MlflowClient(uri)
-    assert client.get_run(run_id).data.metrics == {"select/cnrg": 1.0, "select/rank": 1}
+    assert client.get_run(run_id).data.metrics == {"select/cnrg": 1.0}
     assert sweep.trials()[0].metrics.flat() == {}  # no metric of the trial's own
 
     tags = client.get_experiment_by_name("reviews").tags  # type: ignore[union-attr]
@@ -65,6 +65,6 @@ def test_mlflow_has_it_and_a_view_of_it(tmp_path: Path, events: list[Event]) -> 
     assert state["selectedColumns"][:2] == ["tags.`method`", "metrics.`select/cnrg`"]
     assert state["selectedColumns"][-1] == "params.`loss.comp_weight`"
     assert len(tags["mlflow.sharedViewState.s1"]) < 5000
-    found = client.search_runs(["1"], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"])
+    found = client.search_runs(["1"], state["searchFilter"], order_by=[f"{state['orderByKey']} ASC"])
     assert [run.info.run_id for run in found] == [run_id]
     assert pages(uri)["sweep s1"] == sweep.page

@@ -73,11 +73,13 @@ def after_sync(synced: Synced) -> list[str]:
 
 
 def after_compare(config: Config, compared: Compared, options: argparse.Namespace) -> list[str]:
-    """Export the best.
+    """Export the best, where any is better than the majority class.
 
     Args:
         options: how the user chose the sweeps.
     """
+    if all(row.learned is False for row in compared.comparison.rows):
+        return []  # there is nothing worth exporting
     chosen = "".join(f" {option('also', output)}" for output in options.also)
     chosen += "".join(f" --sweep-id={name}" for name in options.sweeps)
     if not options.sweeps and compared.store.uri != own_database(config):

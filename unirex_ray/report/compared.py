@@ -183,7 +183,8 @@ def record(compared: Compared, pages: Mapping[str, str]) -> str:
     files = {name: page.encode() for name, page in pages.items()}
     for sweep in sweeps:
         store.describe(sweep.run_id, "\n\n".join(said))
-    return f"NRG to the runs at {store.uri}; {keep_in_runs(store, sweeps, files)}"
+    written_to = ", ".join(dict.fromkeys(map(store.uri_of, sweeps)))
+    return f"NRG to the runs at {written_to}; {keep_in_runs(store, sweeps, files)}"
 
 
 def keep_in_runs(

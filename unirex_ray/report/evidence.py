@@ -89,6 +89,7 @@ class Evidence:
         shown: the one that is shown first.
         methods: labels of the methods.
         left_out: how many instances a page of this size has no room for.
+        not_common: how many instances some methods show and others do not, which are left out as well.
     """
 
     percents: tuple[int, ...]
@@ -96,6 +97,7 @@ class Evidence:
     methods: tuple[str, ...]
     cards: Sequence[Card]
     left_out: int = 0
+    not_common: int = 0
 
     @property
     def with_model(self) -> bool:
@@ -136,6 +138,7 @@ def gather(by_method: Mapping[str, Sequence[HighlightedInstance]]) -> Evidence:
         methods=tuple(by_method),
         cards=[_card(tuple(by_method), row, percents) for row in rows[:fitting]],
         left_out=len(rows) - fitting,
+        not_common=len({id_ for column in columns for id_ in column}) - len(common),
     )
 
 
@@ -166,6 +169,7 @@ def _card(methods: Sequence[str], row: Sequence[HighlightedInstance], percents: 
             "views": [
                 {
                     "wrong": view.right is False,
+                    "right": view.right is True,
                     "p": one.probability,
                     "gold": [None if value is None else round(value, 4) for value in off],
                     **{metric.key: one.measured.get(metric.key) for metric in METRICS},

@@ -71,8 +71,8 @@
 
   const isShown = (number) => {
     const card = values[number];
-    const { wrong } = card.views[Number(field("method")?.value || 0)];
-    const kinds = { all: true, wrong, right: !wrong, differ: card.differ };
+    const { wrong, right } = card.views[Number(field("method")?.value || 0)];
+    const kinds = { all: true, wrong, right, differ: card.differ };
     if (!kinds[field("show").value]) return false;
     const bound = field("value").value;
     if (bound === "") return true;

@@ -143,12 +143,9 @@ def write_results(
 def _selection(ranked: Leaderboard) -> dict[str, dict[str, float]]:
     """By trial: by what its configuration was selected, or was not (see `SweepLog.log_selection`)."""
     return {
-        record.spec.trial_id: {
-            **{key: value for key, value in row.scores.by_key().items() if key in SELECTED_SCORES},
-            "rank": row.rank,
-        }
+        record.spec.trial_id: {key: value for key, value in row.scores.by_key().items() if key in SELECTED_SCORES}
         for row in ranked.rows
-        if row.scores is not None and row.rank is not None
+        if row.scores is not None
         for record in row.configuration.records
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 from unirex_ray.errors import UserError, one_line
 from unirex_ray.files import read_holder, replace_text, try_lock, writable_folder, write_holder
 from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, PLUGINS_KEY, budget_of, recorded_settings
-from unirex_ray.tracking.store import SWEEP
+from unirex_ray.tracking.store import LOCK, SWEEP
 from unirex_ray.training.checkpoint import CheckpointStore, below
 
 LEADERBOARD = "leaderboard.csv"
@@ -38,7 +38,7 @@ class SweepFolder:
 
     def __init__(self, output: str, storage: str | None = None) -> None:
         self.path = writable_folder(output)
-        file = self.path / ".sweep.lock"
+        file = self.path / LOCK
         lock = try_lock(file)
         if lock is None:
             holder = read_holder(file)

@@ -158,7 +158,7 @@ def open_sweeps(
     check_name(config.data.name)
     get_method(config.method)
     uri = store_of(config)
-    others = [_uri_of_output(folder, "also") for folder in also]
+    others = [uri_of_output(folder, "also") for folder in also]
     no_trials = UserError(
         f"no finished trials on {config.data.name!r} at {uri}: "
         f"run a sweep on {config.data.name!r} first, or give the --output of one"
@@ -184,24 +184,19 @@ def store_of(config: Config) -> str:
     uri = resolve_tracking_uri(config)
     output = Path(config.output)
     if uri == own_database(config) and not (output / DATABASE).exists() and (output / SWEEP).exists():
-        return _uri_of_output(config.output, "output")
+        return uri_of_output(config.output, "output")
     return uri
 
 
-def existing_store(config: Config) -> str:
-    """The store of an output in which something is recorded (see `store_of`).
+def uri_of_output(folder: str, option: str) -> str:
+    """Where the runs of an output are recorded.
+
+    Args:
+        option: that named it, for errors.
 
     Raises:
-        UserError: where there is none.
+        UserError: if nothing is recorded there.
     """
-    uri = store_of(config)
-    file = database_file(uri)
-    if file is not None and not file.exists():
-        raise UserError(f"nothing is recorded at {uri}: give the output of a sweep or of an evaluation")
-    return uri
-
-
-def _uri_of_output(folder: str, option: str) -> str:
     output = Path(folder).expanduser()
     try:
         recorded = json.loads((output / SWEEP).read_text(encoding="utf-8")).get("tracking_uri")

@@ -97,7 +97,7 @@ class JournaledSweep:
 
     def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
         """See `SweepLog`; only what has changed since the last selection is an event."""
-        before, nothing = self._selection, dict.fromkeys((*SELECTED_SCORES, "rank"), math.nan)
+        before, nothing = self._selection, dict.fromkeys(SELECTED_SCORES, math.nan)
         gone = dict.fromkeys(before.keys() - scores.keys(), nothing)
         changed = {t: dict(s) for t, s in {**scores, **gone}.items() if repr(before.get(t)) != repr(dict(s))}
         self._selection = {**before, **changed}

@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 
 from unirex_ray.config.values import without_credentials
 from unirex_ray.errors import StoreAwayError, UserError, first_line
+from unirex_ray.files import is_locked_elsewhere
 from unirex_ray.tracking.relocation import artifact_location, follow_artifacts
-from unirex_ray.tracking.store import database_file, database_uri
+from unirex_ray.tracking.store import LOCK, database_file, database_uri
 
 # It prints the traceback of every error that it raises, such as of a locked database, which whoever catches it tells.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -87,12 +88,16 @@ def _connect_server(uri: str) -> MlflowClient:
 
 def _connect_database(uri: str, file: Path) -> MlflowClient:
     file.parent.mkdir(parents=True, exist_ok=True)
+    if not (os.access(file.parent, os.W_OK) and os.access(file if file.exists() else file.parent, os.W_OK)):
+        raise PermissionError("it cannot be written: copy its folder to a place where it can")
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA schema_version")  # MLflow itself tries for minutes
     # Several processes that meet a fresh database would all create its tables, and fail.
     with open(file.parent / ".mlflow.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        follow_artifacts(file)
+        # Whoever works there may know it by another path, as containers do, and goes on writing to that one.
+        if not is_locked_elsewhere(file.parent / LOCK):
+            follow_artifacts(file)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client

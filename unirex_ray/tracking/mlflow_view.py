@@ -36,14 +36,13 @@ def view(sweep_id: str, searched: Sequence[str]) -> str:
     metrics = [f"{SELECTED}/{score}" for score in SELECTED_SCORES]
     columns = [f"tags.`{METHOD}`", *(f"metrics.`{key}`" for key in metrics), *(f"params.`{key}`" for key in searched)]
     sections = {
-        # Within each method: those of different methods do not compare.
-        "By method, dev": [_parallel(searched, metrics[0]), *map(_bars, metrics)],
+        "Within a method, dev": [_parallel(searched, metrics[0])],  # its scores do not compare with another method's
         "All methods, test": [_bars(f"nrg/{score}") for score in SELECTED_SCORES],  # once compare has been there
     }
     state = {
         "searchFilter": f"tags.{SWEEP_ID} = '{sweep_id}' AND tags.{TRIAL_ID} LIKE '%'",
-        "orderByKey": f"metrics.`{metrics[0]}`",
-        "orderByAsc": False,
+        "orderByKey": f"tags.`{METHOD}`",
+        "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],

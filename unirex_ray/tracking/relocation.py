@@ -27,9 +27,9 @@ def artifact_location(database: Path, experiment: str) -> str:
 
 
 def follow_artifacts(database: Path) -> None:
-    """Where a database was moved or copied with its artifacts, have it point to those beside it.
+    """Where a database was moved or copied, have it point to the artifacts beside it.
 
-    Other addresses stay as they are, as do those from where the artifacts were not taken along.
+    Other addresses stay as they are, as do those of a database that was moved without its artifacts.
     """
     with closing(sqlite3.connect(database)) as connection:
         columns = [pair for pair in _ADDRESSES if _exists(connection, *pair)]
@@ -38,7 +38,7 @@ def follow_artifacts(database: Path) -> None:
         moved = {}
         for name, recorded in connection.execute("SELECT name, artifact_location FROM experiments"):
             here = artifact_location(database, name)
-            if recorded != here and _has_moved(recorded, here):
+            if recorded != here and _has_moved(recorded, here, database.name):
                 moved[recorded] = here
         if not moved:
             return
@@ -56,13 +56,15 @@ def _exists(connection: sqlite3.Connection, table: str, column: str) -> bool:
     return any(row[1] == column for row in connection.execute(f"PRAGMA table_info({table})"))
 
 
-def _has_moved(recorded: str, here: str) -> bool:
-    """Whether an address is one that we gave, and its folder went with the database."""
+def _has_moved(recorded: str, here: str, database: str) -> bool:
+    """Whether an address is one that we gave, and is not for this database to write to any more."""
     old, new = _folder(recorded), _folder(here)
     if old is None or new is None or old.parts[-2:] != new.parts[-2:]:
         return False
-    if not (old.is_dir() and new.is_dir()):
-        return not old.is_dir()
+    if not old.is_dir():
+        return True
+    if not new.is_dir():  # left behind by a database that was moved; a copy's original goes on writing there
+        return (old.parent.parent / database).exists()
     return not os.path.samefile(old, new)  # one folder by two paths, as under a link or in a container, is no move
 
 

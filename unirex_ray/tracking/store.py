@@ -21,6 +21,8 @@ SQLITE = "sqlite:///"
 BEST_CONFIG = "best_config.yaml"
 DATABASE = "mlflow.db"
 """File in an output with the runs, unless they are recorded elsewhere."""
+LOCK = ".sweep.lock"
+"""File in an output that whoever works there holds."""
 SWEEP = "sweep.json"
 """File in a sweep's output that says what it is, and where it was recorded."""
 
@@ -136,8 +138,8 @@ class SweepLog(Protocol):
         """Record by what configurations were selected; what an earlier selection said of other trials stays.
 
         Args:
-            scores: by trial, `SELECTED_SCORES` of its configuration on dev, in [0, 1] against the others of its method,
-                and its `rank` among them, from 1; nan where it is no longer scored.
+            scores: by trial, `SELECTED_SCORES` of its configuration on dev, in [0, 1] against the others of its method;
+                nan where it is no longer scored.
             searched: keys of the searched settings.
         """
 
