@@ -23,7 +23,7 @@ from unirex_ray.data.sample import stratified_sample
 from unirex_ray.data.schema import SPLITS, Corpus
 from unirex_ray.errors import UserError, did_you_mean
 
-_RULES = 2  # of reading; a new number retires every corpus that was kept
+_RULES = 3  # of reading; a new number retires every corpus that was kept
 
 
 @dataclass(frozen=True, kw_only=True)

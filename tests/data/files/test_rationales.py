@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from itertools import permutations
 from typing import Any
 
 import pyarrow as pa
@@ -117,9 +118,23 @@ def test_a_row_without_a_rationale_has_none_and_is_counted(nothing):
         ([", dull"], ((0, 6, 12),)),
     ],
 )
-def test_a_piece_is_where_it_first_stands_and_has_not_been_found(pieces, gold):
+def test_a_piece_is_where_it_first_stands_and_one_listed_again_where_it_next_does(pieces, gold):
     records = [{"text": TEXT, "label": "yes", "rationale": pieces}]
     assert inputs("jsonl", records) == [Input(segments=(TEXT,), gold=gold)]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "gold"),
+    [
+        ("a dull film", ["film", "dull film"], [(2, 11)]),
+        ("a dull film is a dull film", ["film", "dull film"], [(2, 11)]),
+        ("a dull film is a dull film", ["film", "dull film", "film"], [(2, 11), (22, 26)]),
+        ("a dull film is a dull\nfilm", ["dull  film", "dull", "dull film"], [(2, 11), (17, 26)]),
+    ],
+)
+def test_a_piece_lies_where_it_would_lie_alone(text, pieces, gold):
+    for listed in permutations(pieces):
+        assert gold_of(TableRow("here", {"pieces": [*listed]}), "pieces", text, "text") == gold
 
 
 def test_lists_of_tokens_are_texts_and_their_masks_count_them():
@@ -258,3 +273,21 @@ def test_all_forms_agree(tokens, data):
         for start, end in reversed(expected):
             marked = f"{marked[:start]}{opening}{marked[start:end]}{closing}{marked[end:]}"
         assert marked_text(row.changed(text=marked), "text") == (text, expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.sampled_from(["a", "b", "c."]), min_size=1, max_size=8), st.data())
+def test_the_order_of_pieces_does_not_matter(tokens, data):
+    text = " ".join(tokens)
+    ends = st.tuples(st.integers(0, len(tokens) - 1), st.integers(1, len(tokens)))
+    drawn = data.draw(st.lists(ends.filter(lambda place: place[0] < place[1]), min_size=1, max_size=5))
+    pieces = [" ".join(tokens[start:end]) for start, end in drawn]
+
+    def gold(listed):
+        return gold_of(TableRow("here", {"pieces": [*listed]}), "pieces", text, "text")
+
+    found = gold(pieces)
+    assert gold(data.draw(st.permutations(pieces))) == found
+    covered = {place for start, end in found for place in range(start, end)}
+    for piece in pieces:  # alone, each marks nothing that they do not mark together
+        assert covered >= {place for start, end in gold([piece]) for place in range(start, end)}

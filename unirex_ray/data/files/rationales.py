@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -79,7 +80,8 @@ def marked_text(row: TableRow, column: str) -> tuple[str, list[Place]]:
 def gold_of(row: TableRow, column: str, text: str, text_column: str) -> list[Place]:
     """What a column marks in a text; empty where it marks nothing.
 
-    A piece of the text is found where it first stands between words, and has not been found before.
+    A piece of the text is found where it first stands between words; one that is listed again, where it next does.
+    Other pieces may lie in the same place.
 
     Args:
         text: of `text_column`.
@@ -170,18 +172,14 @@ def _of_mask(row: TableRow, column: str, mask: Sequence[Any], words: Sequence[Pl
 
 def _of_pieces(row: TableRow, column: str, pieces: Sequence[str], text: str) -> list[Place]:
     found: list[Place] = []
-    for piece in filter(str.strip, pieces):
-        start, end = (
-            (r"(?<!\w)" if piece.strip()[0].isalnum() else ""),
-            (r"(?!\w)" if piece.strip()[-1].isalnum() else ""),
-        )
-        wanted = re.compile(start + r"\s+".join(map(re.escape, piece.split())) + end)
+    for words, times in Counter(tuple(piece.split()) for piece in pieces if piece.strip()).items():
+        start, end = (r"(?<!\w)" if words[0][0].isalnum() else ""), (r"(?!\w)" if words[-1][-1].isalnum() else "")
+        wanted = re.compile(start + r"\s+".join(map(re.escape, words)) + end)
         places = [match.span() for match in wanted.finditer(text)]
         if not places:
             raise UserError(
-                f"{row.location}: {column!r} has {reprlib.repr(piece)}, which must be a piece of its text, but is not "
-                "in it; give it as the text has it"
+                f"{row.location}: {column!r} has {reprlib.repr(' '.join(words))}, which must be a piece of its text, "
+                "but is not in it; give it as the text has it"
             )
-        fresh = [place for place in places if not any(place[0] < stop and begin < place[1] for begin, stop in found)]
-        found += fresh[:1]
+        found += places[:times]
     return joined(found)
