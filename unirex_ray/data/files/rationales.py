@@ -21,6 +21,11 @@ FORMS = (
     "**marks** or <mark>marks</mark>"
 )
 
+_LISTS = (
+    'that, or a list as JSON has it: of pieces ["dull", "film"], of spans [[start, end], ...], or of one 0 or 1 per '
+    "word (pandas' to_csv writes lists otherwise; JSONL and Parquet keep them)"
+)
+
 _WORD = re.compile(r"\S+")
 _TAG = re.compile(r"</?mark>")
 _STARS = re.compile(r"\*\*")
@@ -97,7 +102,7 @@ def gold_of(row: TableRow, column: str, text: str, text_column: str) -> list[Pla
         if unmarked != text:
             raise UserError(
                 f"{row.location}: {column!r} must be the text of {text_column!r} with marks, but without them it is "
-                f"{reprlib.repr(unmarked)}"
+                f"{reprlib.repr(unmarked)}; give {_LISTS}"
             )
         return places
     if isinstance(value, list):
@@ -147,7 +152,12 @@ def _span(entry: Any) -> Place | None:
 
 def _of_spans(row: TableRow, column: str, spans: Sequence[Place], text: str) -> list[Place]:
     for start, end in spans:
-        if not 0 <= start < end <= len(text):
+        if start >= end:
+            raise UserError(
+                f"{row.location}: {column!r} has the span [{start}, {end}), which must end behind its start; give the "
+                "first character and the one behind the last, not a length"
+            )
+        if start < 0 or end > len(text):
             raise UserError(
                 f"{row.location}: {column!r} has the span [{start}, {end}), which must lie within the {len(text)} "
                 "characters of its text; count characters from 0, the end excluded"
