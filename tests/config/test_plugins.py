@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from unirex_ray.analysis.selection import in_global_scope
 from unirex_ray.config import Config, DataConfig
 from unirex_ray.config.plugins import registered_version
 from unirex_ray.data.load import load_corpus
-from unirex_ray.errors import UserError
+from unirex_ray.errors import StoppedError, UserError
 from unirex_ray.methods import METHODS, get_method, known_method
 from unirex_ray.report.table import method_label
 from unirex_ray.sweep.folder import grows
@@ -156,6 +157,7 @@ def test_what_another_reader_kept_is_not_taken_for_its_own(
             r"of theirs 1\.0 cannot be loaded \(AttributeError: .*; mend or unin",
         ),
         ("methods", {"mine": "theirs.broken:X"}, "mine", r"cannot be loaded \(RuntimeError: two lines\); mend"),
+        ("methods", {"mine": "theirs.exits:X"}, "mine", r"of theirs 1\.0 cannot be loaded \(SystemExit: 0\); mend"),
         ("methods", {"mine": "theirs:NUMBER"}, "mine", r"theirs 1\.0 must be a Method, but theirs:NUMBER is a int$"),
         ("methods", {"mine": "theirs:METHOD"}, "mine", "the method 'other' is registered as 'mine'; give it one name"),
         (
@@ -171,6 +173,20 @@ def test_what_another_reader_kept_is_not_taken_for_its_own(
             {"mine": "theirs:LOADER"},
             "mine",
             "data.name=mine reads a corpus that is named 'toy'; give it one name",
+        ),
+        *(
+            (
+                "corpora",
+                {"mine": f"theirs:{reader}"},
+                "mine",
+                rf"'mine' of theirs 1\.0 cannot be read \({reason}\); mend",
+            )
+            for reader, reason in (
+                ("RAISES", "KeyError: 'x'"),
+                ("EXITS", "SystemExit: 0"),
+                ("NOTHING", "TypeError: its reader must return a Corpus, but returns a NoneType"),
+                ("LACKS", "KeyError: 'train'"),
+            )
         ),
         (
             "corpora",
@@ -192,8 +208,13 @@ from unirex_ray.methods import Method
 NUMBER = 7
 METHOD = Method(name="other", label="Other", stages=())
 LOADER = Loader(read=lambda source, config: Corpus(name="toy", labels=("a", "b"), splits={}))
+LACKS = Loader(read=lambda source, config: Corpus(name="mine", labels=("a", "b"), splits={}))
+RAISES = Loader(read=lambda source, config: {}["x"])
+EXITS = Loader(read=lambda source, config: exit(0))
+NOTHING = Loader(read=lambda source, config: None)
 """
     modules = {"theirs/__init__.py": source, "theirs/broken.py": "raise RuntimeError('two\\nlines')"}
+    modules["theirs/exits.py"] = "import sys\nsys.exit(0)"
     install(tmp_path / "site", project(kind, **entries), modules, monkeypatch)
 
     def ask() -> None:
@@ -211,6 +232,22 @@ LOADER = Loader(read=lambda source, config: Corpus(name="toy", labels=("a", "b")
         get_method("m")
     with pytest.raises(UserError, match=r"data.name=cose needs data.source"):
         load_corpus(DataConfig(name="cose"))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), StoppedError("stopped", exit_code=143)])
+def test_what_stops_a_job_is_no_error_of_the_code_that_it_comes_in(
+    stop: BaseException, own_reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*_: object) -> None:
+        raise stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EntryPoint, "load", stopping)
+        with pytest.raises(type(stop)):
+            load_corpus(haiku(own_reader, tmp_path))
+    monkeypatch.setattr("unirex_ray.data.load.check_corpus", stopping)
+    with pytest.raises(type(stop)):
+        load_corpus(haiku(own_reader, tmp_path))
 
 
 def test_a_name_of_two_distributions_is_refused(

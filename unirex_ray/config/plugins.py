@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -20,6 +21,8 @@ Kind = Literal["method", "corpus"]
 T = TypeVar("T")
 
 _GROUPS: Mapping[Kind, str] = {"method": "unirex_ray.methods", "corpus": "unirex_ray.corpora"}
+_RAISED = (Exception, SystemExit)
+"""What the code of others may raise; Ctrl-C and signals are neither."""
 
 
 def registered_names(kind: Kind) -> list[str]:
@@ -54,17 +57,35 @@ def load_registered(kind: Kind, name: str, wanted: type[T], own: Collection[str]
         )
     try:
         loaded = entry.load()
-    except Exception as error:  # whatever the code of others raises
-        raise UserError(
-            f"the {kind} {name!r} of {origin} cannot be loaded ({type(error).__name__}: {one_line(error, 200)}); "
-            "mend or uninstall that"
-        ) from None
+    except _RAISED as error:
+        raise _failure(kind, entry, "loaded", error) from error
     if not isinstance(loaded, wanted):
         raise UserError(
             f"the {kind} {name!r} of {origin} must be a {wanted.__name__}, but {entry.value} is a "
             f"{type(loaded).__name__}"
         )
     return loaded
+
+
+@contextmanager
+def code_of_others(kind: Kind, name: str, task: str) -> Iterator[None]:
+    """Name the distribution that registers a name in whatever its code raises; errors of our own code stay as they are.
+
+    Args:
+        task: of the code, as a participle: `read`.
+
+    Raises:
+        UserError: for an exception that is none already, and for an exit of the interpreter.
+    """
+    entry = _entry(kind, name)
+    try:
+        yield
+    except UserError:
+        raise
+    except _RAISED as error:
+        if entry is None:
+            raise
+        raise _failure(kind, entry, task, error) from error
 
 
 def registered_version(kind: Kind, name: str) -> str | None:
@@ -74,6 +95,13 @@ def registered_version(kind: Kind, name: str) -> str | None:
     """
     entry = _entry(kind, name)
     return None if entry is None else f"{_origin(entry)} ({_source_digest(entry.module.partition('.')[0])})"
+
+
+def _failure(kind: Kind, entry: EntryPoint, task: str, error: BaseException) -> UserError:
+    return UserError(
+        f"the {kind} {entry.name!r} of {_origin(entry)} cannot be {task} ({type(error).__name__}: "
+        f"{one_line(error, 200)}); mend or uninstall that"
+    )
 
 
 def _entry(kind: Kind, name: str) -> EntryPoint | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unirex_ray.config import DataConfig
-from unirex_ray.config.plugins import load_registered, registered_names, registered_version
+from unirex_ray.config.plugins import code_of_others, load_registered, registered_names, registered_version
 from unirex_ray.data.cache import cache_folder, read_corpus, read_or_make, write_corpus
 from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.corpora import eraser, hatexplain, labelled, table
@@ -201,11 +201,16 @@ def _from_files(config: DataConfig, loader: Loader) -> Corpus:
     file = cache_folder(config.cache) / f"{config.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.corpus.arrow"
 
     def read_files() -> Corpus:
-        source = config.source or ""
-        corpus = loader.read(open_source(source, loader.files, loader.remedy), config)
-        if corpus.name != config.name:
-            raise UserError(f"data.name={config.name} reads a corpus that is named {corpus.name!r}; give it one name")
-        check_corpus(corpus)
+        source = open_source(config.source or "", loader.files, loader.remedy)
+        with code_of_others("corpus", config.name, "read"):
+            corpus = loader.read(source, config)
+            if not isinstance(corpus, Corpus):
+                raise TypeError(f"its reader must return a Corpus, but returns a {type(corpus).__name__}")
+            if corpus.name != config.name:
+                raise UserError(
+                    f"data.name={config.name} reads a corpus that is named {corpus.name!r}; give it one name"
+                )
+            check_corpus(corpus)
         return corpus
 
     return read_or_make(
