@@ -2,7 +2,7 @@
 
 import json
 import sys
-from importlib.metadata import EntryPoint
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from unirex_ray.report.table import method_label
 from unirex_ray.sweep.folder import grows
 from unirex_ray.sweep.plan import plan_sweep
 from unirex_ray.sweep.space import parse_space
-from unirex_ray.tracking.protocol import PLUGINS_KEY, protocol_hash, protocol_of
+from unirex_ray.tracking.protocol import PLUGINS_KEY, plugin_codes, protocol_hash, protocol_of
 
 OWN_METHOD = section("unirex_ray/methods/README.md", "A method of your own")
 OWN_ENCODER = section("unirex_ray/methods/README.md", "An encoder of your own")
@@ -234,20 +234,22 @@ NOTHING = Loader(read=lambda source, config: None)
         load_corpus(DataConfig(name="cose"))
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), StoppedError("stopped", exit_code=143)])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, StoppedError])
 def test_what_stops_a_job_is_no_error_of_the_code_that_it_comes_in(
-    stop: BaseException, own_reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopping(*_: object) -> None:
-        raise stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EntryPoint, "load", stopping)
-        with pytest.raises(type(stop)):
-            load_corpus(haiku(own_reader, tmp_path))
-    monkeypatch.setattr("unirex_ray.data.load.check_corpus", stopping)
-    with pytest.raises(type(stop)):
-        load_corpus(haiku(own_reader, tmp_path))
+    raising = "from unirex_ray.errors import StoppedError\n\ndef read(*_):\n    raise "
+    raising += 'StoppedError("", exit_code=143)' if stop is StoppedError else "KeyboardInterrupt"
+    modules = {
+        "theirs/__init__.py": raising,
+        "theirs/reader.py": "from theirs import read\nfrom unirex_ray.data.load import Loader\nX = Loader(read=read)\n",
+        "theirs/stopped.py": "from theirs import read\nread()\n",
+    }
+    entries = {"mine": "theirs.reader:X", "yours": "theirs.stopped:X"}
+    install(tmp_path / "site", project("corpora", **entries), modules, monkeypatch)
+    for name in entries:
+        with pytest.raises(stop):
+            load_corpus(DataConfig(name=name, source=str(tmp_path / "site"), cache=str(tmp_path / "cache")))
 
 
 def test_a_name_of_two_distributions_is_refused(
@@ -296,7 +298,7 @@ def test_sweeps_of_two_versions_have_two_protocols_and_others_keep_theirs(
 ) -> None:
     without, with_it = settings("aa-ig"), settings("aa-ig", "unirex-dlm-sp")
     assert PLUGINS_KEY not in without
-    assert with_it[PLUGINS_KEY] == f"unirex-dlm-sp={registered_version('method', 'unirex-dlm-sp')}"
+    assert with_it[PLUGINS_KEY] == f"method unirex-dlm-sp={registered_version('method', 'unirex-dlm-sp')}"
     install_documented(OWN_METHOD, "my_methods.py", tmp_path / "other", monkeypatch, more="# changed\n")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path / "site")])
     changed = settings("aa-ig", "unirex-dlm-sp")
@@ -308,7 +310,7 @@ def test_sweeps_of_two_versions_have_two_protocols_and_others_keep_theirs(
 
 def test_the_reader_of_a_corpus_is_part_of_the_protocol(own_reader: Path) -> None:
     found = settings("aa-ig", **{"data.name": "haiku", "data.source": str(own_reader)})
-    assert found[PLUGINS_KEY] == f"haiku={registered_version('corpus', 'haiku')}"
+    assert found[PLUGINS_KEY] == f"corpus haiku={registered_version('corpus', 'haiku')}"
 
 
 def test_a_sweep_may_grow_by_a_method_of_others() -> None:
@@ -318,3 +320,17 @@ def test_a_sweep_may_grow_by_a_method_of_others() -> None:
     assert not grows(PLUGINS_KEY, two, one)
     assert not grows(PLUGINS_KEY, one, {PLUGINS_KEY: "a=a 1 (0), b=b 2 (0)"})
     assert not grows(PLUGINS_KEY, one, {})
+    assert grows(PLUGINS_KEY, one, {PLUGINS_KEY: "b=b 1 (0) then b 2 (0)"})
+    assert not grows(PLUGINS_KEY, one, {PLUGINS_KEY: "b=b 1 (0)1"})
+
+
+def test_a_corpus_and_a_method_of_one_name_are_both_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = "from unirex_ray.methods import Method\nX = Method(name='mine', label='Mine', stages=())\n"
+    install(tmp_path / "methods", project("methods", mine="theirs:X"), {"theirs.py": method}, monkeypatch)
+    install(tmp_path / "corpora", project("corpora", name="others", mine="others:X"), {"others.py": ""}, monkeypatch)
+    plan = plan_sweep(Config().changed({"sweep.methods": ["aa-ig"], "data.name": "mine"}), parse_space({}, "s.yaml"))
+    recorded = plugin_codes(replace(plan, budgets={"mine": 1}).plugin_versions())
+    assert {name: code.partition(" (")[0] for name, code in recorded.items()} == {
+        "corpus mine": "others 1.0",
+        "method mine": "theirs 1.0",
+    }

@@ -157,6 +157,41 @@ def test_a_sweep_that_other_code_began_goes_on_only_when_asked_to_and_both_stay_
     assert begin("bbbb", other_code=True) == "not recorded, bbbb"
 
 
+def test_a_sweep_that_other_code_of_a_plugin_began_goes_on_only_when_asked_to_and_both_stay_on_record(
+    tmp_path: Path,
+) -> None:
+    folder = SweepFolder(str(tmp_path))
+
+    def begin(plugins: str, *, other_code: bool = False, **changed: object) -> str:
+        now = settings(**changed) | ({"version.plugins": plugins} if plugins else {})
+        begun = begin_in(folder, now, folder.find(resume=True), URI, other_code=other_code)
+        return begun["settings"].get("version.plugins", "")
+
+    first, other = (
+        "corpus c=theirs 1 (aaaa), method m=theirs 1 (aaaa)",
+        "corpus c=theirs 1 (aaaa), method m=theirs 1 (bbbb)",
+    )
+    both = "corpus c=theirs 1 (aaaa), method m=theirs 1 (aaaa) then theirs 1 (bbbb)"
+    assert begin(first) == first
+    refused = (
+        r'plugins was "method m=theirs 1 \(aaaa\)", now "method m=theirs 1 \(bbbb\)"; .* add --other-code to go on'
+    )
+    with pytest.raises(UserError, match=refused):
+        begin(other)
+    with pytest.raises(UserError, match="cannot resume") as caught:
+        begin(other, train__epochs=3)
+    assert "--other-code" not in str(caught.value)
+    assert begin(first, other_code=True) == first
+    assert begin(other, other_code=True) == both
+    assert begin(other) == both
+    assert begin(f"{other}, method n=n 1 (cccc)") == f"{both}, method n=n 1 (cccc)"
+    with pytest.raises(UserError, match=r'then theirs 1 \(bbbb\).*", now "method m=theirs 1 \(aaaa\)'):
+        begin(f"{first}, method n=n 1 (cccc)")
+    with pytest.raises(UserError, match=r"was .*add --other-code"):
+        begin("")
+    assert begin("", other_code=True) == f"{both}, method n=n 1 (cccc)"
+
+
 def test_encoders_whose_files_have_changed_are_refused(tmp_path: Path) -> None:
     def begin(**versions: str) -> None:
         with closing(SweepFolder(str(tmp_path))) as folder:

@@ -127,12 +127,15 @@ MINE, YOURS = (Method(name=name, label=name, stages=(STAGE,)) for name in ("mine
     assert PLUGINS_KEY not in before
     assert protocol_of(grown.settings) == {
         **before,
-        PLUGINS_KEY: ", ".join(f"{name}={registered_version('method', name)}" for name in ("mine", "yours")),
+        PLUGINS_KEY: ", ".join(f"method {name}={registered_version('method', name)}" for name in ("mine", "yours")),
     }
     install(tmp_path / "other", project, {"theirs.py": f"{source}# changed"}, monkeypatch)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path / "site")])
-    with pytest.raises(UserError, match=r"with other settings: version\.plugins was \"mine=theirs 1 "):
+    with pytest.raises(UserError, match=r"with other settings: version\.plugins was \"method mine=theirs 1 "):
         sweep(store, resume=True, changes={"sweep": {"methods": ["aa-ig", "sgt", "mine", "yours"]}})
+    sweep(store, resume=True, other_code=True, changes={"sweep": {"methods": ["aa-ig", "sgt", "mine", "yours"]}})
+    (mixed,) = store.sweeps("tiny")
+    assert mixed.settings[PLUGINS_KEY].count(" then theirs 1 (") == 2
 
 
 @pytest.mark.parametrize("recorded", ["bf16", "auto"])

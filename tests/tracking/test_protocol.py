@@ -17,7 +17,15 @@ from unirex_ray.report.files import comparison_tables
 from unirex_ray.sweep.plan import plan_sweep
 from unirex_ray.sweep.space import parse_space
 from unirex_ray.tracking.choose import choose_sweeps
-from unirex_ray.tracking.protocol import INSTANCES, differing, protocol_hash, protocol_line, protocol_of
+from unirex_ray.tracking.protocol import (
+    CODE_KEY,
+    INSTANCES,
+    PLUGINS_KEY,
+    differing,
+    protocol_hash,
+    protocol_line,
+    protocol_of,
+)
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, SweepRecord
 
@@ -166,6 +174,11 @@ def test_the_line_for_people() -> None:
     assert line == (
         f"protocol {hash_of({'model.layers': 2})}: reviews, 24/12/12 instances (train/dev/test); encoder embedded "
         "(2 layers); epochs 10; K 1, 5, 10, 20, 50; seeds 0; up to 9 configurations per method"
+    )
+    assert "BEGUN BY" not in protocol_line({**settings(), PLUGINS_KEY: "corpus c=c 1 (0)"})
+    mixed = {CODE_KEY: "aa, bb", PLUGINS_KEY: "corpus c=c 1 (0) then c 1 (1)"}
+    assert protocol_line({**settings(), **mixed}).endswith(
+        "; BEGUN BY OTHER CODE (aa, bb; corpus c=c 1 (0) then c 1 (1))"
     )
     assert "at most 7 instances" in protocol_line(settings({"data.limit": 7}))
     grid = settings({"sweep.searcher": "grid"}, parse_space({"parameters": {"train.epochs": {"choice": [1, 2]}}}, "s"))

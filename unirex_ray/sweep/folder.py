@@ -12,7 +12,17 @@ from typing import Any
 
 from unirex_ray.errors import UserError, one_line
 from unirex_ray.files import read_holder, replace_text, try_lock, writable_folder, write_holder
-from unirex_ray.tracking.protocol import CODE_KEY, ENCODERS_KEY, GROWING, PLUGINS_KEY, budget_of, recorded_settings
+from unirex_ray.tracking.protocol import (
+    CODE_KEY,
+    ENCODERS_KEY,
+    GROWING,
+    PLUGINS_KEY,
+    THEN,
+    budget_of,
+    plugin_codes,
+    plugins_text,
+    recorded_settings,
+)
 from unirex_ray.tracking.store import LOCK, SWEEP
 from unirex_ray.training.checkpoint import CheckpointStore, below
 
@@ -150,15 +160,19 @@ class SweepFolder:
             UserError: if they differ from the stored ones, unless the sweep only grows (see `grows`); names the keys.
         """
         begins: dict[str, Any] = json.loads(json.dumps(settings))
-        begins[CODE_KEY] = _codes(_of_sweep(stored["settings"])[CODE_KEY], begins[CODE_KEY], other_code)
-        before, now = _of_sweep(stored["settings"]), _of_sweep(begins)
+        before = _of_sweep(stored["settings"])
+        begins[CODE_KEY] = _codes(before[CODE_KEY], begins[CODE_KEY], other_code)
+        if plugins := _plugins(before.get(PLUGINS_KEY, ""), begins.get(PLUGINS_KEY, ""), other_code):
+            begins[PLUGINS_KEY] = plugins
+        now = _of_sweep(begins)
         refused = [key for key in _changed(stored["settings"], begins) if not grows(key, before, now)]
         if refused:
-            differences = "; ".join(f"{k} was {_short(before.get(k))}, now {_short(now.get(k))}" for k in refused)
+            differences = "; ".join(_difference(key, before.get(key), now.get(key)) for key in refused)
             only = (
                 " (methods, seeds and configurations can be added, none taken away)" if {*refused} & {*GROWING} else ""
             )
-            code = " add --other-code to go on with this code all the same," if refused == [CODE_KEY] else ""
+            of_code = {*refused} <= {CODE_KEY, PLUGINS_KEY}
+            code = " add --other-code to go on with this code all the same," if of_code else ""
             raise UserError(
                 f"cannot resume {stored['sweep_id']} with other settings: {differences}{only}; "
                 f"restore the settings,{code} or choose another --output"
@@ -216,8 +230,8 @@ def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if key == ENCODERS_KEY:
         return key not in before
     if key == PLUGINS_KEY:
-        earlier, later = (set(str(settings.get(key, "")).split(", ")) - {""} for settings in (before, now))
-        return earlier <= later
+        earlier, later = (plugin_codes(settings.get(key, "")) for settings in (before, now))
+        return all(f"{later.get(name)}{THEN}".startswith(f"{code}{THEN}") for name, code in earlier.items())
     if key not in GROWING or key not in before:
         return False
     if key == "sweep.configurations":
@@ -229,11 +243,25 @@ def grows(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return {*before[key]} <= {*now[key]}
 
 
-def _codes(before: str, now: str, other_code: bool) -> str:
+def _codes(before: str, now: str, other_code: bool, between: str = ", ") -> str:
     """The versions of code that a sweep has run with; the one that runs now is the last."""
-    if before.rpartition(", ")[2] == now:
+    if before.rpartition(between)[2] == now:
         return before
-    return f"{before}, {now}" if other_code else now
+    return f"{before}{between}{now}" if other_code else now
+
+
+def _plugins(before: str, now: str, other_code: bool) -> str:
+    """The same of the code of other distributions; what is no longer registered stays on record."""
+    earlier, later = plugin_codes(before), plugin_codes(now)
+    codes = {name: _codes(earlier.get(name, code), code, other_code, THEN) for name, code in later.items()}
+    return plugins_text({**earlier, **codes} if other_code else codes)
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if key == PLUGINS_KEY:
+        codes = [plugin_codes(text or "").items() for text in (before, now)]
+        before, now = (plugins_text(dict(some - others)) for some, others in (codes, codes[::-1]))
+    return f"{key} was {_short(before)}, now {_short(now)}"
 
 
 def _short(value: Any) -> str:

@@ -26,6 +26,7 @@ from unirex_ray.tracking.protocol import (
     METRICS_KEY,
     PLUGINS_KEY,
     WINDOWS_KEY,
+    plugins_text,
 )
 from unirex_ray.tracking.provenance import core_version
 from unirex_ray.tracking.records import TrialSpec
@@ -83,8 +84,8 @@ class SweepPlan:
     def plugin_versions(self) -> str:
         """Which code of other distributions the corpus and the methods are; empty where none is."""
         used: list[tuple[Kind, str]] = [("corpus", self.config.data.name), *(("method", name) for name in self.budgets)]
-        versions = {name: registered_version(kind, name) for kind, name in used}
-        return ", ".join(f"{name}={version}" for name, version in sorted(versions.items()) if version)
+        versions = {f"{kind} {name}": registered_version(kind, name) for kind, name in used}
+        return plugins_text({name: version for name, version in versions.items() if version})
 
     def settings(self, digest: str, truncation: str = "head", encoders: str | None = None) -> dict[str, Any]:
         """Everything that decides the sweep's numbers, flat: configuration, methods, search space, corpus.

@@ -25,6 +25,9 @@ them in order. Earlier versions did not record it."""
 PLUGINS_KEY = "version.plugins"
 """Which code of other distributions was behind the corpus and the methods of a sweep; recorded where any was."""
 
+THEN = " then "
+"""Between the versions of a plugin's code where a sweep was continued by other code."""
+
 WARM_START = "sweep.warm_start"
 """The finished sweep that the searchers knew of."""
 
@@ -84,6 +87,20 @@ def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("model.encoder") == "embedded" and f"{_SPACE}model.encoder" not in settings:
         versions[ENCODERS_KEY] = f"embedded={EMBEDDED_REVISION}"
     return {**versions, **with_added_keys(settings)}
+
+
+def plugin_codes(recorded: str) -> dict[str, str]:
+    """Which code is behind each plugin, by its kind and name; more than one version with `THEN` between them.
+
+    Args:
+        recorded: under `PLUGINS_KEY`, e.g. `corpus haiku=my-corpora 1.0 (0123abcd), method mine=theirs 2 (abcd0123)`.
+    """
+    return {name: code for name, _, code in (entry.partition("=") for entry in recorded.split(", ") if entry)}
+
+
+def plugins_text(codes: Mapping[str, str]) -> str:
+    """The inverse of `plugin_codes`."""
+    return ", ".join(f"{name}={code}" for name, code in sorted(codes.items()))
 
 
 def protocol_of(settings: Mapping[str, Any]) -> Protocol:
@@ -150,8 +167,10 @@ def protocol_line(settings: Mapping[str, Any]) -> str:
     budget = protocol["sweep.configurations"]
     budget = f"up to {budget} configurations" if budget.isdigit() else budget
     patience = f" (patience {protocol['sweep.patience']})" if "sweep.patience" in protocol else ""
-    code = protocol.get(CODE_KEY, "")
-    mixed = f"; BEGUN BY OTHER CODE ({code})" if ", " in code else ""
+    codes = [
+        protocol[key] for key, between in ((CODE_KEY, ", "), (PLUGINS_KEY, THEN)) if between in protocol.get(key, "")
+    ]
+    mixed = f"; BEGUN BY OTHER CODE ({'; '.join(codes)})" if codes else ""
     encoder = protocol.get("model.encoder", "searched") + ("" if layers == "null" else f" ({layers} layers)")
     return (
         f"protocol {protocol_hash(protocol)}: {protocol['data.name']}, {instances} instances (train/dev/test); "
