@@ -293,6 +293,43 @@ def test_the_version_is_that_of_the_package_and_of_its_source(tmp_path: Path, mo
     assert registered_version("method", "aa-ig") is None
 
 
+@pytest.mark.parametrize("editable", [False, True])
+def test_modules_beside_the_one_that_is_registered_count_where_the_distribution_lists_them(
+    editable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = []
+    for number, beside in enumerate(("Y = 1", "Y = 1", "Y = 2")):
+        site = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            modules = {"theirs.py": "import beside\nX = 1", "beside.py": beside}
+            install(site, project("methods", mine="theirs:X"), modules, patch)
+            if editable:
+                (site / "__editable___theirs_finder.py").write_text(f"MAPPING = {str(site)!r}")
+                (site / "theirs-1.0.dist-info" / "RECORD").write_text("__editable___theirs_finder.py,,\n")
+            versions.append(registered_version("method", "mine"))
+    assert versions[0] == versions[1]
+    assert (versions[1] == versions[2]) == editable
+
+
+def test_a_package_is_the_same_however_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions, listed = set(), "theirs/__init__.py,,\ntheirs/recipe.py,,\n"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "script.py").write_text("#!/here/bin/python")
+    for number, record in enumerate((f"{listed}theirs/gone.py,,\n../bin/script.py,,\n", listed, "", None)):
+        site = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            install(
+                site,
+                project("methods", mine="theirs.recipe:X"),
+                {"theirs/__init__.py": "", "theirs/recipe.py": "X = 1"},
+                patch,
+            )
+            listing = site / "theirs-1.0.dist-info" / "RECORD"
+            listing.unlink() if record is None else listing.write_text(record)
+            versions.add(registered_version("method", "mine"))
+    assert len(versions) == 1
+
+
 def test_sweeps_of_two_versions_have_two_protocols_and_others_keep_theirs(
     own_method: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

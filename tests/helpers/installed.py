@@ -26,6 +26,7 @@ def install(site: Path, project: str, modules: Mapping[str, str], monkeypatch: p
         line for group, named in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in named.items()))
     ]
     (info / "entry_points.txt").write_text("\n".join(lines))
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in modules))
     for file, source in modules.items():
         (site / file).parent.mkdir(parents=True, exist_ok=True)
         (site / file).write_text(source)

@@ -91,10 +91,11 @@ def code_of_others(kind: Kind, name: str, task: str) -> Iterator[None]:
 def registered_version(kind: Kind, name: str) -> str | None:
     """Which distribution, version and code is behind a name, e.g. `my-methods 1.0 (0123abcd)`; None where none is.
 
-    The code is told by 8 hex digits over the source of the whole package that the entry point is in.
+    The code is told by 8 hex digits over the source of the whole package that the entry point is in, and over the other
+    modules that were installed with it.
     """
     entry = _entry(kind, name)
-    return None if entry is None else f"{_origin(entry)} ({_source_digest(entry.module.partition('.')[0])})"
+    return None if entry is None else f"{_origin(entry)} ({_source_digest(entry)})"
 
 
 def _failure(kind: Kind, entry: EntryPoint, task: str, error: BaseException) -> UserError:
@@ -126,13 +127,33 @@ def _origin(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
-def _source_digest(package: str) -> str:
-    spec = importlib.util.find_spec(package)
-    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
-    files = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
-    if not files and spec and spec.origin and Path(spec.origin).is_file():
-        files = {Path(spec.origin).name: Path(spec.origin)}
+def _source_digest(entry: EntryPoint) -> str:
+    files, installed = _package_files(entry.module.partition(".")[0]), _installed_files(entry)
+    # An editable installation lists what finds its files, by where they lie on this machine, and none of them.
+    if {file.resolve() for file in installed.values()} & {file.resolve() for file in files.values()}:
+        files |= installed
     digest = hashlib.sha256()
     for name, file in sorted(files.items()):
         digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:8]
+
+
+def _package_files(package: str) -> dict[str, Path]:
+    """The source of a package or a module, by name as from the folder that it is in."""
+    spec = importlib.util.find_spec(package)
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    files = {
+        f"{package}/{file.relative_to(folder).as_posix()}": file for folder in folders for file in folder.rglob("*.py")
+    }
+    if not files and spec and spec.origin and Path(spec.origin).is_file():
+        files = {Path(spec.origin).name: Path(spec.origin)}
+    return files
+
+
+def _installed_files(entry: EntryPoint) -> dict[str, Path]:
+    """The modules that an installer listed, by the same names; scripts, which name this machine's Python, are none."""
+    if entry.dist is None or not entry.dist.read_text("RECORD"):
+        return {}
+    modules = [file for file in entry.dist.files or () if file.suffix == ".py" and ".." not in file.parts]
+    located = {file.as_posix(): Path(str(file.locate())) for file in modules}
+    return {name: file for name, file in located.items() if file.is_file()}
