@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unirex_ray.inference.explanation import Explanation, Explanations
     from unirex_ray.inference.model import LoadedModel, load_model
     from unirex_ray.sweep.start import sweep
+    from unirex_ray.training.learner import TrainingError
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "Explanation",
     "Explanations",
     "LoadedModel",
+    "TrainingError",
     "UserError",
     "compare",
     "evaluate",
@@ -35,6 +37,7 @@ _HOMES = {
     "Explanation": "inference.explanation",
     "Explanations": "inference.explanation",
     "LoadedModel": "inference.model",
+    "TrainingError": "training.learner",
     "UserError": "errors",
     "compare": "api.compare",
     "evaluate": "api.evaluate",

@@ -29,6 +29,7 @@ from unirex_ray.inference.model import LoadedModel, load_model
 from unirex_ray.models.card import MODEL
 from unirex_ray.models.design import Design
 from unirex_ray.models.store import save_model
+from unirex_ray.training.learner import TrainingError
 
 METHODS = ("aa-ig", "unirex-dlm-fp", "unirex-slm-fp", "fresh")
 PERCENTS = (1, 5, 10, 20, 50)
@@ -220,7 +221,8 @@ def test_a_rationale_is_read_off_at_any_k() -> None:
     assert explanation.rationale(67) == ["cd,", "fg"]
     assert explanation.rationale(100) == ["ab cd, e fg"]
     assert explanation.rationale() == explanation.rationale(33)
-    for wrong in (0, 101, 2.5, "20"):
+    assert explanation.rationale(np.int64(33)) == ["cd"]
+    for wrong in (0, 101, 2.5, "20", True, np.bool_(True), np.float64(20)):
         with pytest.raises(UserError, match=r"must be a whole number from 1 to 100, but got"):
             explanation.rationale(wrong)
 
@@ -326,11 +328,38 @@ def test_json_and_frames_hold_everything(single: LoadedModel) -> None:
         (["w1", 3], r"texts\[1\] must be a string, or two of a pair, but is 3"),
         (["w1", ("a", "b", "c")], r"texts\[1\] must be a string, or two of a pair, but is \('a', 'b', 'c'\)"),
         ([["w1", None]], r"the text must be a string, or two of a pair, but is \['w1', None\]"),
+        (
+            pandas.DataFrame({"text": ["w1"]}),
+            r'a DataFrame, which does not say .* one column: explain\(frame\["text"\]\)$',
+        ),
+        ({"text": ["w1"]}, r'the texts are a dict, which does not say .* one column: explain\(frame\["text"\]\)$'),
+        (None, r"the texts must be a string, or a list of texts, but are None"),
+        (3, r"the texts must be a string, or a list of texts, but are 3"),
+        (b"w1", r"the texts must be a string, or a list of texts, but are b'w1'"),
+        (np.array([["w1", "w2"]]), r"the text: '.*' was trained on single texts"),
+        ("bad \ud800 film", r"the text holds '\\ud800' at character 4, which .* is no character; .* valid UTF-8$"),
+        (["w1", "\udcff film"], r"texts\[1\] holds '\\udcff' at character 0"),
     ],
 )
 def test_what_cannot_be_read_is_named(single: LoadedModel, texts: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         single.explain(texts)
+
+
+def test_a_column_and_an_array_are_lists_of_texts(single: LoadedModel, save: Folder) -> None:
+    for texts in (pandas.Series(TEXTS, index=range(5, 10)), np.array(TEXTS), tuple(TEXTS), iter(TEXTS)):
+        assert single.explain(texts).to_frame()["text"].tolist() == TEXTS
+    pairs = load_model(save(segments=2))
+    assert [read.segments for read in pairs.explain(np.array([["w1", "w2"]]))[0].inputs] == [("w1", "w2")]
+
+
+@pytest.mark.parametrize("segments", [2, *slow(None)])
+def test_a_tuple_may_be_a_pair_or_two_texts(single: LoadedModel, save: Folder, segments: int | None) -> None:
+    with pytest.raises(
+        UserError, match=r"may be one pair or two texts, and '.*' reads pairs; .*: explain\(\[\(a, b\)\]\)"
+    ):
+        load_model(save(segments=segments)).explain(("w1", "w2"))
+    assert len(single.explain(("w1", "w2"))) == 2  # a model of single texts reads no pair
 
 
 @pytest.mark.slow
@@ -361,6 +390,11 @@ def test_folders_and_devices_that_are_none_are_named(train: Train, save: Folder,
         load_model(tmp_path)
     with pytest.raises(UserError, match="device = 'gpu' cannot be used here"):
         load_model(save(), device="gpu")
+    nothing: Any = None
+    with pytest.raises(UserError, match=r"device = None cannot be used here: .*; use cpu, or cuda on a GPU"):
+        load_model(save(), device=nothing)
+    with pytest.raises(UserError, match="the model's folder must be a path, but is None"):
+        load_model(nothing)
     trial = train("unirex-slm-fp").output / "trials" / "s1-unirex-slm-fp-0003-s0"
     (tmp_path / "result.json").write_bytes((trial / "result.json").read_bytes())
     with pytest.raises(UserError, match="holds no trained weights"):
@@ -379,6 +413,7 @@ def test_a_model_computes_as_its_numbers_were_recorded(train: Train, save: Folde
 
 def test_the_package_gives_the_same() -> None:
     assert unirex_ray.load_model is load_model
-    assert {"load_model", "Explanation", "__version__"} < set(dir(unirex_ray))
+    assert unirex_ray.TrainingError is TrainingError
+    assert {"load_model", "Explanation", "TrainingError", "__version__"} < set(dir(unirex_ray))
     with pytest.raises(AttributeError, match="no attribute 'explain'"):
         _ = unirex_ray.explain

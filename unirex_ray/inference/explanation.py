@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -250,14 +251,18 @@ class Explanations(Sequence[Explanation]):
 
 
 def check_percent(top_k_percent: int) -> int:
-    """A rationale's k as it is.
+    """A rationale's k, of Python or NumPy, as a Python number.
 
     Raises:
         UserError: where it is not a whole number from 1 to 100.
     """
-    if not isinstance(top_k_percent, int) or not 1 <= top_k_percent <= 100:
+    try:
+        k = 0 if isinstance(top_k_percent, bool) else operator.index(top_k_percent)
+    except TypeError:
+        k = 0
+    if not 1 <= k <= 100:
         raise UserError(f"top_k_percent must be a whole number from 1 to 100, but got {top_k_percent!r}")
-    return top_k_percent
+    return k
 
 
 def _record(explanation: Explanation) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from unirex_ray.errors import UserError, one_line
 from unirex_ray.files import load_yaml
 from unirex_ray.inference.explain import ExplainedSplit, explain_split
 from unirex_ray.inference.explanation import ExplainedInput, Explanation, Explanations, check_percent
-from unirex_ray.inference.texts import Text, instances_of
+from unirex_ray.inference.texts import Text, instances_of, listed_texts
 from unirex_ray.methods import get_method
 from unirex_ray.models import store
 from unirex_ray.models.card import MODEL, ModelCard, SavedModel, damaged, read_saved
@@ -59,21 +60,22 @@ class LoadedModel:
         """Predict texts, and extract their rationales.
 
         Args:
-            texts: any number of them; a single string is one text. Each is a string; for a model that was trained on
-                pairs, two strings; for multi-choice, a list with each choice in the order of `labels`, which is a
-                string or two likewise.
+            texts: any number of them, as a list, a column of a frame or an array; a single string is one text. Each is
+                a string; for a model that was trained on pairs, two strings; for multi-choice, a list with each choice
+                in the order of `labels`, which is a string or two likewise.
             top_k_percent: size of the rationale, in whole percent of the tokens; of no effect on one that has a size
                 of its own (FRESH). Other sizes can be read off each explanation.
 
         Raises:
-            UserError: for an empty text, or one that is not what the model reads, by its index; for a model that scores
-                tokens by their gold rationale.
+            UserError: for an empty or undecodable text, or one that is not what the model reads, by its index; for a
+                mapping, a frame, or a tuple of two texts where the model reads pairs; for a model that scores tokens by
+                their gold rationale.
         """
         k = self.model.design.top_k_percent or check_percent(top_k_percent)
         if self.model.design.extractor in ("gold", "inv"):
             raise UserError(f"{str(self.folder)!r} scores tokens by their gold rationale, and these texts have none")
-        given = [texts] if isinstance(texts, str) else list(texts)
-        instances = instances_of(given, self.card, repr(str(self.folder)))
+        name = repr(str(self.folder))
+        instances = instances_of(listed_texts(texts, self.card, name), self.card, name)
         if not instances:
             return Explanations(())
         split = encode_split(
@@ -134,6 +136,10 @@ def load_model(folder: str | Path, *, device: str = "cpu", trust_remote_code: bo
     Raises:
         UserError: if the folder is no model, is damaged, or asks for code that may not run; if there is no such device.
     """
+    if not isinstance(folder, str | PathLike):
+        raise UserError(
+            f"the model's folder must be a path, but is {folder!r:.80}; give what export_best or train wrote"
+        )
     folder, place = Path(folder).expanduser(), _device(device)
     if (folder / MODEL).is_file() or not (folder / RESULT).is_file():
         read_known(folder)
@@ -168,7 +174,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(
             f"device = {name!r} cannot be used here: {one_line(error)}; use cpu, or cuda on a GPU"
         ) from None
