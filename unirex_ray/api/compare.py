@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from unirex_ray.config import build_config
-from unirex_ray.config.given import Settings, given_tree
+from unirex_ray.config.given import Settings, given_names, given_tree
 from unirex_ray.report.compared import compare_all
 from unirex_ray.report.frame import DataFrame, frame_of
 
@@ -14,11 +15,12 @@ from unirex_ray.report.frame import DataFrame, frame_of
 def compare(
     settings: Settings = None,
     *,
-    also: Sequence[str] = (),
-    sweeps: Sequence[str] = (),
+    also: str | Path | Sequence[str | Path] = (),
+    sweeps: str | Sequence[str] = (),
     digest: str | None = None,
     protocol: str | None = None,
     unfinished: bool = False,
+    published: bool = False,
     **keys: Any,
 ) -> DataFrame:
     """Compare methods by global NRG as `jobs/compare.py` does: `unirex_ray.compare(output="sst", data={"name": ...})`.
@@ -27,7 +29,8 @@ def compare(
 
     Args:
         settings, keys: the configuration, see `given_tree`.
-        also, sweeps, digest, protocol, unfinished: which runs, see `open_sweeps`.
+        also, sweeps: one or several; with digest, protocol and unfinished: which runs, see `open_sweeps`.
+        published: whether the paper's results are compared as well, in files of their own; see `compare_corpus`.
 
     Returns:
         A row per corpus and method, the best first.
@@ -37,9 +40,10 @@ def compare(
     """
     frame_of([])  # before the work, not behind it
     tree = given_tree(settings, keys)
-    choice = {"also": also, "sweeps": sweeps, "digest": digest, "protocol": protocol, "unfinished": unfinished}
+    names = {"also": given_names(also), "sweeps": given_names(sweeps)}
+    choice = {**names, "digest": digest, "protocol": protocol, "unfinished": unfinished}
     config = build_config(tree)
-    found = compare_all(config, tree, choice)
+    found = compare_all(config, tree, choice, published=published)
     for line in found.write(config.output):
         print(line)
     return frame_of(

@@ -8,7 +8,8 @@ from typing import Any
 
 from unirex_ray.analysis.transfer import evaluation_rows
 from unirex_ray.config.given import Settings, given_tree
-from unirex_ray.data.schema import Split
+from unirex_ray.data.schema import SPLITS, Split
+from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.inference.evaluate import evaluate_folder
 from unirex_ray.report.frame import DataFrame, frame_of
 from unirex_ray.report.transfer import transfer_table
@@ -35,8 +36,11 @@ def evaluate(
         A row per method, means over its seeds.
 
     Raises:
-        UserError: for models that do not fit the corpus, or are none; where pandas is not installed.
+        UserError: for an unknown split; for models that do not fit the corpus, or are none; where pandas is not
+            installed.
     """
     frame_of([])  # before the work, not behind it
+    if split not in SPLITS:
+        raise UserError(f"unknown split {split!r}{did_you_mean(str(split), SPLITS)}; choose one of {', '.join(SPLITS)}")
     evaluated = evaluate_folder(str(model), given_tree(settings, keys), split=split, label_map=label_map)
     return frame_of(transfer_table(evaluation_rows(evaluated.evaluations)).records)

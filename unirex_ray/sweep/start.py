@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from os import fspath
+from pathlib import Path
 from typing import Any
 
 from unirex_ray.config import Config, Tree, build_config, check_remote_code, flatten
@@ -39,9 +41,9 @@ def start_sweep(space: str | None, tree: Tree, **options: Any) -> tuple[SweepOut
 def sweep(
     settings: Settings = None,
     *,
-    space: str | None = None,
+    space: str | Path | None = None,
     resume: bool = False,
-    warm_start: str | None = None,
+    warm_start: str | Path | None = None,
     other_code: bool = False,
     **keys: Any,
 ) -> DataFrame:
@@ -60,8 +62,9 @@ def sweep(
     """
     frame_of([])  # before hours of work, not behind them
     tree = given_tree(settings, keys)
-    own = {"resume": resume, "warm_start": warm_start, "other_code": other_code}
-    outcome, _ = start_sweep(space, tree, go_on="the same call with resume=True", **own)
+    file, warm = (None if path is None else fspath(path) for path in (space, warm_start))
+    own = {"resume": resume, "warm_start": warm, "other_code": other_code}
+    outcome, _ = start_sweep(file, tree, go_on="the same call with resume=True", **own)
     if outcome.shortfall:
         warnings.warn(f"not all trials completed: {outcome.shortfall}", stacklevel=2)
     if outcome.not_delivered:
