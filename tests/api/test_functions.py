@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -11,7 +12,8 @@ from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
 import unirex_ray
-from unirex_ray.config.given import given_tree
+from unirex_ray.config import Tree
+from unirex_ray.config.given import given_names, given_tree
 from unirex_ray.errors import UserError
 from unirex_ray.tracking.mlflow_store import MlflowStore
 
@@ -27,17 +29,57 @@ def test_settings_are_a_mapping_or_a_file_below_the_keywords(tmp_path: Path) -> 
         given_tree(str(tmp_path / "my.yaml"), {})
     allowed = given_tree(str(tmp_path / "my.yaml"), {"model": {"trust_remote_code": True}})
     assert allowed == {"model": {"trust_remote_code": True}}
+    wrong: Any = ["aa-ig"]
+    for function in (unirex_ray.train, unirex_ray.sweep, unirex_ray.compare):
+        with pytest.raises(
+            UserError, match=r"the settings must be a mapping or the path of a YAML file, but are \['aa-"
+        ):
+            function(wrong)
+
+
+def test_a_path_stands_wherever_a_string_does() -> None:
+    given = given_tree(
+        {"output": Path("a"), "data.source": Path("b")}, {"model": {"encoder": Path("c")}, "x": [Path("d")]}
+    )
+    assert given == {"output": "a", "data": {"source": "b"}, "model": {"encoder": "c"}, "x": ["d"]}
+    for one in ("ev", Path("ev"), ["ev"], (Path("ev"),)):
+        assert given_names(one) == ["ev"]
+    assert given_names(()) == []
+
+
+def test_a_sweep_takes_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def start_sweep(space: str | None, tree: Tree, **options: Any) -> None:
+        given.extend([space, options["warm_start"]])
+        raise UserError("enough is known")
+
+    monkeypatch.setattr("unirex_ray.sweep.start.start_sweep", start_sweep)
+    with pytest.raises(UserError, match="enough is known"):
+        unirex_ray.sweep(space=Path("my.yaml"), warm_start=Path("before"))
+    assert given == ["my.yaml", "before"]
+
+
+def test_an_unknown_split_is_named(tmp_path: Path) -> None:
+    wrong: Any = "tst"
+    with pytest.raises(
+        UserError, match=r"unknown split 'tst' \(did you mean 'test'\?\); choose one of train, dev, test"
+    ):
+        unirex_ray.evaluate(tmp_path, split=wrong)
 
 
 @pytest.mark.slow
-def test_a_trained_model_is_there_to_be_loaded(encoders: dict[str, str], tmp_path: Path) -> None:
-    output, cache = tmp_path / "out", str(tmp_path / "cache")
-    frame = unirex_ray.train(
-        {"method": "unirex-slm-fp", "output": str(output)},
-        data={"limit": 12, "cache": cache},
-        model={"encoder": encoders["bert"]},
-        train={"epochs": 1, "threads": 1},
-    )
+def test_a_trained_model_is_there_to_be_loaded(
+    encoders: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    settings = {
+        "method": "unirex-slm-fp",
+        "output": output,
+        "data": {"limit": 12, "cache": tmp_path / "cache"},
+        "model": {"encoder": encoders["bert"]},
+    }
+    frame = unirex_ray.train(settings, train={"epochs": 1, "threads": 1})
     assert isinstance(frame, pandas.DataFrame)
     written = json.loads((output / "metrics.json").read_text())
     assert frame["split"].tolist() == ["dev", "test"]
@@ -45,6 +87,15 @@ def test_a_trained_model_is_there_to_be_loaded(encoders: dict[str, str], tmp_pat
     assert set(frame["method"]) == {"unirex-slm-fp"}
     assert "<html" in (output / "rationales.html").read_text()
     assert unirex_ray.load_model(output).explain(["A good plot."])[0].predicted in ("negative", "positive")
+    complete = (
+        f"the trial in {str(output)!r} is complete: its results were read back, and nothing was trained; to train"
+    )
+    assert complete not in capsys.readouterr().out
+    assert unirex_ray.train(settings, train={"epochs": 1, "threads": 1}).equals(frame)
+    assert f"{complete} again, give another output\n" in capsys.readouterr().out
+    (output / "result.json").write_text("{")  # a damaged one is no result: the trial is trained again
+    unirex_ray.train(settings, train={"epochs": 1, "threads": 1})
+    assert complete not in capsys.readouterr().out
     with pytest.raises(UserError, match="unknown method 'aa-gi'"):
         unirex_ray.train(method="aa-gi", output=str(output))
 
@@ -54,19 +105,27 @@ def test_a_comparison_is_the_file_that_it_writes(tmp_path: Path, capsys: pytest.
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     for corpus in ("reviews", "sst"):
         record(MlflowStore(uri), TRIALS, corpus=corpus)
-    frame = unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri})
+    frame = unirex_ray.compare(output=tmp_path, tracking={"uri": uri})
+    assert not (tmp_path / "comparison_published.csv").exists()
     with (tmp_path / "comparison.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert frame["method"].tolist() == [row["method"] for row in rows]
     nrg = [float(row["nrg/cnrg"] or "nan") for row in rows]
     assert frame["nrg/cnrg"].tolist() == pytest.approx(nrg, nan_ok=True)
     assert "NRG to the runs" in capsys.readouterr().out
+    unirex_ray.compare(output=tmp_path / "paper", tracking={"uri": uri}, data={"name": "sst"}, published=True)
+    assert (tmp_path / "paper" / "comparison_published.csv").is_file()
     both = unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, data={"name": "reviews,sst"})
     assert both.groupby("corpus").size().to_dict() == {"reviews": len(rows), "sst": len(rows)}
     assert (tmp_path / "sst" / "comparison.csv").is_file()
     assert (tmp_path / "corpora.csv").is_file()
     with pytest.raises(UserError, match="unknown sweep 'x'"):
         unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, sweeps=["x"])
+    with pytest.raises(UserError, match="unknown sweep 'xy'"):
+        unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, sweeps="xy")
+    for also in ("ev", Path("ev")):
+        with pytest.raises(UserError, match="'ev'"):
+            unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, also=also)
 
 
 @pytest.mark.slow

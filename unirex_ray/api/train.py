@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from unirex_ray.config import Config, build_config
@@ -16,6 +17,7 @@ from unirex_ray.methods import get_method
 from unirex_ray.report.frame import DataFrame, frame_of
 from unirex_ray.report.html import rationale_page
 from unirex_ray.training.prepare import choose_precision, prepare
+from unirex_ray.training.result_file import RESULT
 from unirex_ray.training.state import TrialResult
 
 WRITTEN = "config.yaml, metrics.json, instances.parquet, rationales.html"
@@ -25,7 +27,7 @@ def train_in_output(config: Config, tell: Callable[[str], None]) -> TrialResult:
     """Train a configuration, and write what `WRITTEN` names to its output.
 
     Args:
-        tell: is given what is worth telling before training starts.
+        tell: is given what is worth telling before training starts, and whether nothing was trained.
 
     Raises:
         UserError, TrainingError: as `train_anywhere`; the former for an output that cannot be written as well.
@@ -39,12 +41,24 @@ def train_in_output(config: Config, tell: Callable[[str], None]) -> TrialResult:
     corpus = load_corpus(config.data)
     for note in (*choice, *prepare(config, corpus)):
         tell(note)
+    completed = _result_file(output)
     result = train_anywhere(config, corpus)
+    if completed is not None and completed == _result_file(output):
+        tell(
+            f"the trial in {config.output!r} is complete: its results were read back, and nothing was trained; "
+            "to train again, give another output"
+        )
     metrics = dict(sorted(result.metrics.flat().items()))
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
     page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
     (output / "rationales.html").write_text(page, encoding="utf-8")
     return result
+
+
+def _result_file(output: Path) -> bytes | None:
+    """What completes a trial: as it was before if the trial was read, and with other times if it was trained."""
+    file = output / RESULT
+    return file.read_bytes() if file.is_file() else None
 
 
 def train(settings: Settings = None, **keys: Any) -> DataFrame:
