@@ -28,4 +28,7 @@ def test_the_examples_run_one_after_the_other(
     assert len(names["table"]) == len(names["explanations"]) == 2
     printed = capsys.readouterr().out
     assert printed.count("prediction: ") == 2
-    assert "test" in printed.partition("prediction: ")[0]
+    numbers = printed.partition("prediction: ")[0]
+    assert "test" in numbers
+    assert "auprc" in numbers
+    assert " ... " not in numbers  # what a reader wants to see is not what pandas leaves out
