@@ -337,7 +337,7 @@ def test_json_and_frames_hold_everything(single: LoadedModel) -> None:
         (3, r"the texts must be a string, or a list of texts, but are 3"),
         (b"w1", r"the texts must be a string, or a list of texts, but are b'w1'"),
         (np.array([["w1", "w2"]]), r"the text: '.*' was trained on single texts"),
-        ("bad \ud800 film", r"the text holds '\\ud800' at character 4, which .* is no character; .* valid UTF-8$"),
+        ("bad \ud800 film", r"the text holds '\\ud800' at character 4, which .* not decoded; .* valid UTF-8$"),
         (["w1", "\udcff film"], r"texts\[1\] holds '\\udcff' at character 0"),
     ],
 )

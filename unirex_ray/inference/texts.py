@@ -98,6 +98,6 @@ def _check_encodable(text: str, name: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{name} holds {text[error.start]!r} at character {error.start}, which stands for a byte that was not "
-            "decoded and is no character; give the text as valid UTF-8"
+            f"{name} holds {text[error.start]!r} at character {error.start}, which is half of a character or "
+            "a byte that was not decoded; give the text as valid UTF-8"
         ) from None
