@@ -15,6 +15,9 @@ from helpers.chaos_place import CHECKOUT, Place, fill
 from helpers.mlflow_server import Server
 from helpers.processes import Run, kill, processes
 
+from unirex_ray.files import is_locked_elsewhere
+from unirex_ray.tracking.store import LOCK
+
 
 @dataclass
 class Disturbed:
@@ -125,9 +128,12 @@ def _power(sweep: Disturbed) -> str:
     return "all processes at once"
 
 
-def _second(sweep: Disturbed) -> str:
+def _second(sweep: Disturbed) -> str | None:
     # However long this one takes to start: the first one's driver waits, and its trials go on.
     kill([sweep.run.session], signal.SIGSTOP)
+    if not is_locked_elsewhere(sweep.out / LOCK):  # not yet, or not any more: it is on its way out
+        kill([sweep.run.session], signal.SIGCONT)
+        return None
     second = sweep.job("sweep", command=sweep.command)
     code, errors = second.wait(), second.errors()
     kill([sweep.run.session], signal.SIGCONT)
