@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -36,3 +36,9 @@ def progress_bar(items: Iterable[_T], what: str, total: int | None = None, *, si
             last = time.monotonic()
             done = number * size if total is None else min(total, number * size)
             print(f"{what}: {done:,}{'' if total is None else f' of {total:,}'} instances", file=sys.stderr, flush=True)
+
+
+def terminal_bar(items: Sequence[_T], what: str, *, unit: str) -> Iterator[_T]:
+    """Pass `items` on, with a bar on a terminal; elsewhere, as in the workers of a sweep, in silence."""
+    silent = not sys.stderr.isatty()
+    yield from tqdm(items, desc=what, unit=f" {unit}", delay=_QUIET_SECONDS, leave=False, disable=silent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from unirex_ray.analysis.leaderboard import leaderboard
+from unirex_ray.analysis.selection import configurations
 from unirex_ray.metrics.table import NRG_METRICS, TASK_SCORE, TrialMetrics
 from unirex_ray.report.table import parameters_text
 from unirex_ray.sweep.schedule import SweepExtent
@@ -53,11 +55,67 @@ def make_display(console: Console, extent: SweepExtent, earlier: Sequence[TrialR
     return (_LiveDisplay if console.is_terminal else _LineDisplay)(console, extent, earlier)
 
 
+class Standing:
+    """How far a sweep is.
+
+    Args:
+        earlier: what is recorded of a sweep that is resumed.
+        clock: in seconds.
+
+    Attributes:
+        ended: trials that have ended and do not go on, by identifier.
+        best: the configuration that is the best so far, on dev and against what has completed; empty where none is.
+    """
+
+    def __init__(
+        self, extent: SweepExtent, earlier: Sequence[TrialRecord], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.ended = {record.spec.trial_id: record for record in earlier if record.status not in ("running", "lost")}
+        self._extent, self._clock, self._began = extent, clock, clock()
+        self._here = 0
+        self.best, self._look_again = "", clock()
+
+    def goes_on(self, trial_id: str) -> bool:
+        """Note that a trial starts; returns whether it had been stopped."""
+        return self.ended.pop(trial_id, None) is not None
+
+    def add(self, record: TrialRecord) -> None:
+        """Note that a trial has ended."""
+        self.ended[record.spec.trial_id] = record
+        self._here += 1
+        if record.status == "completed" and self._clock() >= self._look_again:  # to rank thousands takes a while
+            self._find_best()
+
+    def count(self) -> str:
+        """Trials that have ended, of the most that there may be."""
+        return f"{len(self.ended)}/{self._extent.most_trials}"
+
+    def left(self) -> str:
+        """For how long it goes on if all trials are run, at the pace since its start, in words; empty at first and at
+        the end."""
+        remaining = self._extent.most_trials - len(self.ended)
+        if self._here < 2 or remaining <= 0:
+            return ""
+        return f"about {_duration(remaining * (self._clock() - self._began) / self._here)} left"
+
+    def _find_best(self) -> None:
+        began = self._clock()
+        completed = [record for record in self.ended.values() if record.status == "completed"]
+        row = leaderboard(configurations(completed, seeds=self._extent.seeds), self._extent.weights).best
+        self.best = f"{row.configuration.method} {row.configuration.index:04d}" if row else ""
+        self._look_again = self._clock() + 20 * (self._clock() - began)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{max(1, round(seconds)):.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+
+
 class _LineDisplay:
     def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
-        self._console = console
-        self._total = extent.most_trials
-        self._ended = {record.spec.trial_id for record in earlier if record.status not in ("running", "lost")}
+        self._console, self._standing, self._best = console, Standing(extent, earlier), ""
 
     def __enter__(self) -> Self:
         return self
@@ -68,9 +126,9 @@ class _LineDisplay:
         pass
 
     def started(self, spec: TrialSpec) -> None:
-        goes_on = spec.trial_id in self._ended
-        self._ended.discard(spec.trial_id)
-        self._line("goes on" if goes_on else "start", spec, parameters_text(spec.parameters))
+        self._line(
+            "goes on" if self._standing.goes_on(spec.trial_id) else "start", spec, parameters_text(spec.parameters)
+        )
 
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
         self._line(f"epoch {epoch}", spec, f"{stage}  {_dev(metrics.dev)}".strip())
@@ -79,12 +137,15 @@ class _LineDisplay:
         self._line("waits", spec, reason)
 
     def ended(self, record: TrialRecord) -> None:
-        self._ended.add(record.spec.trial_id)
+        self._standing.add(record)
         self._line(record.status, record.spec, record.reason or _dev(record.metrics.dev))
+        if self._standing.best != self._best:
+            self._best, left = self._standing.best, self._standing.left()
+            self._console.print(f"best so far: {self._best}{left and f'; {left}'}", markup=False, soft_wrap=True)
 
     def _line(self, event: str, spec: TrialSpec, text: str) -> None:
-        trial = f"{spec.method} {spec.configuration:04d} s{spec.seed}"
-        line = f"{time.strftime('%H:%M:%S')} [{len(self._ended)}/{self._total}] {trial:<24} {event:<9} {text}"
+        trial = _name(spec)
+        line = f"{time.strftime('%H:%M:%S')} [{self._standing.count()}] {trial:<24} {event:<9} {text}"
         self._console.print(line, markup=False, soft_wrap=True)
 
 
@@ -98,8 +159,7 @@ class _Running:
 
 class _LiveDisplay:
     def __init__(self, console: Console, extent: SweepExtent, earlier: Sequence[TrialRecord]) -> None:
-        self._extent = extent
-        self._ended = {record.spec.trial_id: record for record in earlier if record.status not in ("running", "lost")}
+        self._extent, self._standing = extent, Standing(extent, earlier)
         self._running: dict[str, _Running] = {}
         self._console = console
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
@@ -114,7 +174,7 @@ class _LiveDisplay:
         self._live.__exit__(kind, error, trace)
 
     def started(self, spec: TrialSpec) -> None:
-        self._ended.pop(spec.trial_id, None)  # it was stopped, and is promoted
+        self._standing.goes_on(spec.trial_id)
         self._running[spec.trial_id] = _Running(spec=spec, since=time.monotonic())
 
     def epoch(self, spec: TrialSpec, epoch: int, metrics: TrialMetrics, stage: str) -> None:
@@ -122,20 +182,28 @@ class _LiveDisplay:
         running.epoch, running.dev = f"{stage} {epoch}".strip(), metrics.dev
 
     def waits(self, spec: TrialSpec, reason: str) -> None:
-        self._console.print(f"{spec.trial_id} waits: {reason}", style="yellow", markup=False)
+        self._console.print(f"{_name(spec)} waits: {reason}", style="yellow", markup=False)
 
     def ended(self, record: TrialRecord) -> None:
         del self._running[record.spec.trial_id]
-        self._ended[record.spec.trial_id] = record
-        if record.status in ("failed", "lost"):
-            self._console.print(f"{record.spec.trial_id} {record.status}: {record.reason}", style="red", markup=False)
+        self._standing.add(record)
+        told = record.reason or _dev(record.metrics.dev)
+        style = "red" if record.status in ("failed", "lost") else None
+        self._console.print(f"{_name(record.spec)} {record.status}: {told}", style=style, markup=False)
 
     def _table(self) -> Table:
-        table = Table(title=f"Sweep {self._extent.sweep_id}", box=box.SIMPLE_HEAD, title_justify="left")
+        best, left = self._standing.best, self._standing.left()
+        told = [
+            f"Sweep {self._extent.sweep_id}",
+            f"{self._standing.count()} trials",
+            left,
+            best and f"best so far: {best}",
+        ]
+        table = Table(title="; ".join(filter(None, told)), box=box.SIMPLE_HEAD, title_justify="left")
         for header in ("Method", "Done", "Stopped", "Failed", "Lost", "Running", "Time", "Epoch", "Dev"):
             table.add_column(header)
         running = list(self._running.values())
-        ended = Counter((record.spec.method, record.status) for record in self._ended.values())
+        ended = Counter((record.spec.method, record.status) for record in [*self._standing.ended.values()])
         for method, budget in self._extent.budgets.items():
             counts = [ended[method, status] for status in ("completed", "stopped", "failed", "lost")]
             cells = [method, f"{counts[0]}/{budget * len(self._extent.seeds)}", *map(str, counts[1:])]
@@ -144,6 +212,10 @@ class _LiveDisplay:
                 table.add_row(*cells, *trial_cells)
                 cells = [""] * 4
         return table
+
+
+def _name(spec: TrialSpec) -> str:
+    return f"{spec.method} {spec.configuration:04d} s{spec.seed}"
 
 
 def _cells(trial: _Running) -> tuple[str, ...]:

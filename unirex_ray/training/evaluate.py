@@ -14,6 +14,7 @@ from torch import Tensor
 from unirex_ray.config import Config
 from unirex_ray.data.batching import Batch, collate, sorted_chunks
 from unirex_ray.data.encoded import EncodedCorpus, EncodedSplit, SpecialTokens
+from unirex_ray.data.progress_bar import terminal_bar
 from unirex_ray.data.schema import TaskMetric
 from unirex_ray.metrics import plausibility
 from unirex_ray.metrics.faithfulness import confidence_drop, log_odds
@@ -105,7 +106,8 @@ class Evaluator:
         scores = torch.zeros(len(split.input_ids) if keep_scores else 0)
         own_share = range(self.runtime.rank, len(split), self.runtime.world)
         with dropout_off(self.model):
-            for chunk in sorted_chunks(split, own_share, CHUNK):
+            chunks = sorted_chunks(split, own_share, CHUNK)
+            for chunk in terminal_bar(chunks, "explaining" if explain else "predicting", unit="batches"):
                 batch = collate(split, chunk, self.special_tokens).to(self.runtime.device)
                 found, importance = self._chunk(batch, explain, keep_scores)
                 values[:, chunk] = torch.stack([found[name].cpu().double() for name in columns])

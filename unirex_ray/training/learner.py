@@ -16,6 +16,7 @@ from unirex_ray.config import Config, LossConfig
 from unirex_ray.data.batching import collate, micro_batches, share, sorted_chunks
 from unirex_ray.data.encoded import EncodedSplit
 from unirex_ray.data.epochs import Epochs, gold_instances, keep_gold
+from unirex_ray.data.progress_bar import terminal_bar
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import Stage
 from unirex_ray.models.attribution import dropout_off
@@ -133,7 +134,7 @@ class Learner:
         self.model.train()
         batches, steps = self.epochs.batches(state.epoch), self.epochs.steps
         sums: dict[str, Tensor] = {}
-        for instances in batches[state.step :]:
+        for instances in terminal_bar(batches[state.step :], f"epoch {state.epoch + 1}", unit="steps"):
             seed = (train.seed, state.stage, state.epoch, state.step, self.runtime.rank)
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
             for name, value in self.gradients(instances).items():
