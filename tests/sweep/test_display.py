@@ -49,6 +49,19 @@ def test_at_the_end_nothing_is_left(standing: Standing, clock: list[float]) -> N
     assert (standing.count(), standing.left()) == ("10/10", "")
 
 
+def test_no_method_is_cut_on_a_narrow_terminal() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with make_display(console, EXTENT, []) as display:
+        trial = record("aa-ig", 0, 0.5)
+        display.started(trial.spec)
+        display.epoch(trial.spec, 1, trial.metrics, "task-model")
+    extent = SimpleNamespace(**{**vars(EXTENT), "budgets": {"unirex-slm-fp": 5, "unirex-aa-f-rand": 5}})
+    with make_display(console, extent, []):
+        pass
+    shown = console.file.getvalue()
+    assert all(method in shown for method in ("aa-ig", "unirex-slm-fp", "unirex-aa-f-rand"))
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_best_so_far_is_told_when_it_changes(terminal: bool) -> None:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal, color_system=None)

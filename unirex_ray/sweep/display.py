@@ -201,7 +201,7 @@ class _LiveDisplay:
         ]
         table = Table(title="; ".join(filter(None, told)), box=box.SIMPLE_HEAD, title_justify="left")
         for header in ("Method", "Done", "Stopped", "Failed", "Lost", "Running", "Time", "Epoch", "Dev"):
-            table.add_column(header)
+            table.add_column(header, no_wrap=header == "Method")  # or several would look alike
         running = list(self._running.values())
         ended = Counter((record.spec.method, record.status) for record in [*self._standing.ended.values()])
         for method, budget in self._extent.budgets.items():
