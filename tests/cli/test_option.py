@@ -132,3 +132,12 @@ def test_a_list_that_cannot_be_read_is_refused() -> None:
 )
 def test_what_an_option_takes_in_words(key: str, words: str) -> None:
     assert type_in_words(key) == words
+
+
+@pytest.mark.parametrize("value", ["--", ["--"], ["--", "a"]])
+def test_two_dashes_are_a_value_like_another(value: str | list[str]) -> None:
+    key = "data.text_columns" if isinstance(value, list) else "data.label_column"
+    tree = {"data": {key.partition(".")[2]: value}}
+    for typed in (option(key, value), f"--{key}={value}" if isinstance(value, str) else f"--{key}={','.join(value)}"):
+        (word,) = shlex.split(typed)
+        assert parse_job(job_parser("job", ""), [word])[1] == tree

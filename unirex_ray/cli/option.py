@@ -13,9 +13,11 @@ from unirex_ray.config import config_fields
 from unirex_ray.errors import UserError
 
 _NULL = "null"
+_DROPPED = "--"
+"""argparse takes this value for the end of the options, and gives an empty list for it."""
 
 
-def read_value(key: str, text: str) -> str | list[str] | None:
+def read_value(key: str, text: str | list[str]) -> str | list[str] | None:
     """The value that an option's text stands for; `Config` gives the words their types.
 
     `null` is no value. A list is written as a,b or ["a, b", "c"], and text that would be read as something else in
@@ -24,6 +26,8 @@ def read_value(key: str, text: str) -> str | list[str] | None:
     Raises:
         UserError: if a list cannot be taken apart.
     """
+    if not isinstance(text, str):
+        text = _DROPPED
     if text == _NULL:
         return None
     return _read_list(key, text) if _is_list(key) else _read_text(text)
@@ -33,13 +37,13 @@ def option(key: str, value: Any) -> str:
     """The option that gives a key this value, to be pasted into a shell."""
     if isinstance(value, list | tuple):
         words = [str(word) for word in value]
-        plain = words != [_NULL] and all(re.fullmatch(r"[\w.+-]+", word) for word in words)
+        plain = words not in ([_NULL], [_DROPPED]) and all(re.fullmatch(r"[\w.+-]+", word) for word in words)
         text = ",".join(words) if plain else _json(words)
     elif value is None:
         text = _NULL
     else:
         text = str(value)
-        if text == _NULL or text.startswith('"') or not text.isprintable():
+        if text in (_NULL, _DROPPED) or text.startswith('"') or not text.isprintable():
             text = _json(text)
     return f"--{key}={shlex.quote(text)}"
 
