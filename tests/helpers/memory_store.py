@@ -49,7 +49,7 @@ class MemorySweep:
         run["tags"].pop(REASON, None)
         return run_id
 
-    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]]) -> None:
         for trial_id, of_trial in scores.items():
             self.runs[self._run_of(trial_id)]["metrics"] |= {f"{SELECTED}/{key}": s for key, s in of_trial.items()}
 

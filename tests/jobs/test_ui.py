@@ -36,7 +36,6 @@ def recorded(output: Path) -> str:
     sweep = store.open_sweep(experiment="reviews", sweep_id="s1", seeds=(0,), params={}, tags={})
     run_id = sweep.open_trial(SPEC, params={}, tags={})
     sweep.log_text(SPEC.trial_id, "note.txt", "as it was written")
-    sweep.log_selection({}, [])
     return run_id
 
 

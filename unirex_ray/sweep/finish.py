@@ -114,7 +114,7 @@ def write_results(
         and method in ranked.variants
         and has_settled(ranked.variants[method], plan.config.sweep.patience)
     }
-    sweep.log_selection(_selection(ranked), [parameter.key for parameter in plan.space.parameters])
+    sweep.log_selection(_selection(ranked))
     outcome = SweepOutcome(
         sweep_id=summary["sweep_id"],
         settings=settings,

@@ -25,6 +25,7 @@ from unirex_ray.tracking.protocol import (
     ENCODERS_KEY,
     METRICS_KEY,
     PLUGINS_KEY,
+    SPACE,
     WINDOWS_KEY,
     plugins_text,
 )
@@ -96,7 +97,7 @@ class SweepPlan:
             encoders: see `encoder_versions`.
         """
         flat = {k: v for k, v in without_share(self.config.flat()).items() if not k.startswith(_MAY_CHANGE)}
-        described = {f"space {parameter.key}": parameter.describe() for parameter in self.space.parameters}
+        described = {SPACE + parameter.key: parameter.describe() for parameter in self.space.parameters}
         versions: dict[str, Any] = {
             METRICS_KEY: METRICS_VERSION,
             CODE_KEY: core_version(),

@@ -95,14 +95,14 @@ class JournaledSweep:
         """See `SweepLog`; the journal holds the name alone."""
         self._note("file", trial_id=trial_id, file=str(file.relative_to(self._output)))
 
-    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]]) -> None:
         """See `SweepLog`; only what has changed since the last selection is an event."""
         before, nothing = self._selection, dict.fromkeys(SELECTED_SCORES, math.nan)
         gone = dict.fromkeys(before.keys() - scores.keys(), nothing)
         changed = {t: dict(s) for t, s in {**scores, **gone}.items() if repr(before.get(t)) != repr(dict(s))}
         self._selection = {**before, **changed}
         if changed:
-            self._note("selection", scores=changed, searched=[*searched])
+            self._note("selection", scores=changed)
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `SweepLog`."""
@@ -159,7 +159,7 @@ def deliver(event: Event, sweep: OpenSweep, output: Path) -> None:
     elif kind == "file":
         sweep.log_file(trial_id, output / event["file"])
     elif kind == "selection":
-        sweep.log_selection(event["scores"], event["searched"])
+        sweep.log_selection(event["scores"])
     elif kind == "completed":
         sweep.finish()
     elif kind == "failed":

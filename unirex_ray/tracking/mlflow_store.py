@@ -6,16 +6,20 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from unirex_ray.data.schema import Split
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.tracking import mlflow_view
 from unirex_ray.tracking.mlflow_connect import checked_uri, connect, find_or_create_experiment, leave_retries_to_us
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
 from unirex_ray.tracking.mlflow_sweep import TABLE_DIGEST, MlflowSweep, own_tags, recorded_trials
+from unirex_ray.tracking.protocol import SPACE
 from unirex_ray.tracking.records import Evaluation, TrialRecord
 from unirex_ray.tracking.store import (
     CORPUS,
@@ -75,15 +79,19 @@ class MlflowStore:
         corpus = find_or_create_experiment(self._runs.client, self.uri, experiment)
         of_sweep = f"tags.{SWEEP_ID} = '{sweep_id}'"
         parents = self._runs.search(f"{of_sweep} AND tags.{SEEDS} LIKE '%'", experiments=[corpus.id])
-        described = {_DESCRIPTION: tags[PROTOCOL_LINE]} if PROTOCOL_LINE in tags else {}
+        told = mlflow_view.described(tags.get(PROTOCOL_LINE, ""), corpus.id, sweep_id)
         tags = {
             **tags,
-            **described,
+            _DESCRIPTION: told,
             SWEEP_ID: sweep_id,
             SEEDS: json.dumps(list(seeds)),
             STATUS: "running",
             TABLE_DIGEST: "",
         }
+        searched = [key.removeprefix(SPACE) for key in params if key.startswith(SPACE)]
+        with suppress(MlflowException):  # a convenience
+            tag = mlflow_view.TAG + sweep_id
+            self._runs.client.set_experiment_tag(corpus.id, tag, mlflow_view.view(sweep_id, searched))
         protocol = {key: tags[key] for key in (PROTOCOL, PROTOCOL_LINE) if key in tags}
         if not parents:
             run = self._runs.at(lambda: at or time.time()).create(corpus, sweep_id, params, tags)
@@ -151,7 +159,10 @@ class MlflowStore:
         return [_evaluation(run) for run in runs]
 
     def describe(self, run_id: str, text: str) -> None:
-        """See `RunStore`."""
+        """See `RunStore`; a sweep's run keeps its link to its trials."""
+        run = self._runs.client.get_run(run_id)
+        if SEEDS in run.data.tags:
+            text = mlflow_view.described(text, run.info.experiment_id, run.data.tags[SWEEP_ID])
         self._runs.log(run_id, tags={_DESCRIPTION: text})
 
     def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:

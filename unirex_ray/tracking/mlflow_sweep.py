@@ -11,15 +11,13 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TASK_SCORE, TrialMetrics
@@ -163,15 +161,12 @@ class MlflowSweep:
         """See `OpenSweep`."""
         self._runs.log_file(self._run_of(trial_id), file)
 
-    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]]) -> None:
         """See `OpenSweep`."""
         for trial_id, of_trial in scores.items():
             found = self._found(trial_id)
             if found is not None:
                 self._runs.log(found.info.run_id, metrics={f"{SELECTED}/{key}": s for key, s in of_trial.items()})
-        tag = mlflow_view.TAG + self._sweep_id
-        with suppress(MlflowException):  # a convenience
-            self._runs.client.set_experiment_tag(self._experiment.id, tag, mlflow_view.view(self._sweep_id, searched))
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
         """See `OpenSweep`."""

@@ -27,6 +27,11 @@ def link(experiment_id: str, sweep_id: str) -> str:
     return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={sweep_id}"
 
 
+def described(text: str, experiment_id: str, sweep_id: str) -> str:
+    """The description of a sweep's run, in Markdown, with a link to its view."""
+    return "\n\n".join(filter(None, [text, f"[The trials of this sweep, by method]({link(experiment_id, sweep_id)})"]))
+
+
 def view(sweep_id: str, searched: Sequence[str]) -> str:
     """The tag's value.
 

@@ -40,7 +40,8 @@ DEFAULT_BUDGET = 9
 INSTANCES = "data.instances"
 """How many instances train, dev and test have, for people: the digest is what counts."""
 
-_SPACE = "space "
+SPACE = "space "
+"""With a searched key behind it: the setting that says which values it may take."""
 
 _LEAVES_NUMBERS_ALONE = (
     "method",
@@ -84,7 +85,7 @@ Protocol = Mapping[str, str]
 def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep's settings as it recorded them, with what earlier versions left unsaid."""
     versions: dict[str, Any] = {METRICS_KEY: METRICS_VERSION if METRICS_KEY in settings else 1}
-    if settings.get("model.encoder") == "embedded" and f"{_SPACE}model.encoder" not in settings:
+    if settings.get("model.encoder") == "embedded" and f"{SPACE}model.encoder" not in settings:
         versions[ENCODERS_KEY] = f"embedded={EMBEDDED_REVISION}"
     return {**versions, **with_added_keys(settings)}
 
@@ -112,7 +113,7 @@ def protocol_of(settings: Mapping[str, Any]) -> Protocol:
     defaults = Config().flat()
     known = {**defaults, **recorded_settings(settings)}
     searched = {
-        key.removeprefix(_SPACE) for key, value in known.items() if key.startswith(_SPACE) and ", when " not in value
+        key.removeprefix(SPACE) for key, value in known.items() if key.startswith(SPACE) and ", when " not in value
     }
     budget = budget_of(known)
     values = {**known, "sweep.configurations": "the whole grid" if math.isinf(budget) else budget}

@@ -134,13 +134,12 @@ class SweepLog(Protocol):
     def log_file(self, trial_id: str | None, file: Path) -> None:
         """Keep a file as an artifact of a trial, or of the sweep (None)."""
 
-    def log_selection(self, scores: Mapping[str, Mapping[str, float]], searched: Sequence[str]) -> None:
+    def log_selection(self, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Record by what configurations were selected; what an earlier selection said of other trials stays.
 
         Args:
             scores: by trial, `SELECTED_SCORES` of its configuration on dev, in [0, 1] against the others of its method;
                 nan where it is no longer scored.
-            searched: keys of the searched settings.
         """
 
     def trials(self, *, history: bool = False) -> list[TrialRecord]:
