@@ -45,6 +45,11 @@ class HighlightedInput:
     note: str = ""
     choice: str = ""
 
+    @property
+    def has_gold(self) -> bool:
+        """Whether it has a gold rationale."""
+        return any(token.gold is not None for token in self.tokens)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HighlightedInstance:
@@ -71,6 +76,35 @@ class HighlightedInstance:
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
+def highlight_tokens(
+    spans: Iterable[Sequence[int]],
+    gold: Iterable[bool | None],
+    enters: Iterable[int],
+    scores: Iterable[float],
+    *,
+    top_k_percent: int,
+) -> tuple[HighlightedToken, ...]:
+    """Tokens of a row without the special ones; each column has a value per token, special ones included.
+
+    Args:
+        spans: segment, which is negative for special tokens, start and end.
+        top_k_percent: of the rationale that is shown.
+    """
+    return tuple(
+        HighlightedToken(
+            segment=segment,
+            start=start,
+            end=end,
+            score=score,
+            selected=0 < percent <= top_k_percent,
+            gold=flag,
+            enters=percent,
+        )
+        for (segment, start, end), flag, percent, score in zip(spans, gold, enters, scores, strict=True)
+        if segment >= 0
+    )
+
+
 def highlight_row(
     split: EncodedSplit,
     row: int,
@@ -87,22 +121,10 @@ def highlight_row(
         enters, scores: of the row's tokens, special ones included.
         top_k_percent: of the rationale that is shown.
     """
-    start, end = int(split.offsets[row]), int(split.offsets[row + 1])
+    part = slice(int(split.offsets[row]), int(split.offsets[row + 1]))
     known = bool(split.has_gold[row])
-    columns = zip(split.spans[start:end].tolist(), split.gold[start:end].tolist(), enters, scores, strict=True)
-    tokens = tuple(
-        HighlightedToken(
-            segment=segment,
-            start=first,
-            end=last,
-            score=score,
-            selected=0 < percent <= top_k_percent,
-            gold=gold if known else None,
-            enters=percent,
-        )
-        for (segment, first, last), gold, percent, score in columns
-        if segment >= 0
-    )
+    gold = [flag if known else None for flag in split.gold[part].tolist()]
+    tokens = highlight_tokens(split.spans[part].tolist(), gold, enters, scores, top_k_percent=top_k_percent)
     return HighlightedInput(segments=segments, tokens=tokens, note=split.truncation_note(row), choice=choice)
 
 

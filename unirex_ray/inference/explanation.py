@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken
+from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, highlight_tokens
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import METRIC_TOP_K_PERCENTS
 from unirex_ray.models.top_k import entering_percents, row_rationale
@@ -64,21 +64,12 @@ class ExplainedInput:
 
     def highlighted(self, top_k_percent: int, thresholds: Sequence[int]) -> HighlightedInput:
         """The same for pages and terminals, without special tokens."""
-        enters = entering_percents(torch.from_numpy(self.scores), thresholds)
-        tokens = tuple(
-            HighlightedToken(
-                segment=segment,
-                start=start,
-                end=end,
-                score=score,
-                selected=0 < percent <= top_k_percent,
-                gold=None,
-                enters=percent,
-            )
-            for (segment, start, end), percent, score in zip(
-                self.spans.tolist(), enters, self.scores.tolist(), strict=True
-            )
-            if segment >= 0
+        tokens = highlight_tokens(
+            self.spans.tolist(),
+            [None] * len(self.spans),
+            entering_percents(torch.from_numpy(self.scores), thresholds),
+            self.scores.tolist(),
+            top_k_percent=top_k_percent,
         )
         return HighlightedInput(segments=self.segments, tokens=tokens, note=self.note, choice=self.choice)
 

@@ -185,7 +185,7 @@ def _view(method: str, one: HighlightedInstance, off_gold: Sequence[float | None
     texts = [
         Text(
             segments=marked_text(text, percents, own),
-            has_gold=any(token.gold is not None for token in text.tokens),
+            has_gold=text.has_gold,
             note=text.note,
             choice=text.choice,
             scores=_range([token.score for token in text.tokens]) if one.predicted is not None else (),
@@ -249,7 +249,7 @@ def _rationale(one: HighlightedInstance, percent: int, *, beside_gold: bool = Fa
 
 def _off_gold(one: HighlightedInstance, percents: Sequence[int]) -> list[float | None]:
     """How far the rationale is from the gold one at each percent; None without one."""
-    if all(token.gold is None for text in one.inputs for token in text.tokens):
+    if not any(text.has_gold for text in one.inputs):
         return [None] * len(percents)
     golden = _places(one, lambda token: bool(token.gold))
     return [disagreement(_rationale(one, k, beside_gold=True), golden) for k in percents]

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.text import Text
 
-from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance
+from unirex_ray.data.highlight import HighlightedInstance
 from unirex_ray.report.evidence import gather
 from unirex_ray.report.marked_text import Piece, Word, pieces
 
@@ -70,11 +70,6 @@ def template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def has_gold(highlighted: HighlightedInput) -> bool:
-    """Whether the input has a gold rationale."""
-    return any(token.gold is not None for token in highlighted.tokens)
-
-
 def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Text:
     """The instance for a terminal: prediction and text with the extracted rationale, or without one the gold rationale.
 
@@ -86,7 +81,7 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
     kind = "[in brackets]" if plain else "underlined"
     if instance.predicted is None:
         text.append(_visible(f"{instance.id}   label: {instance.label}\n"), "bold")
-        text.append(f"gold rationale: {kind if any(map(has_gold, instance.inputs)) else 'none'}\n")
+        text.append(f"gold rationale: {kind if any(text.has_gold for text in instance.inputs) else 'none'}\n")
     else:
         label = "" if instance.label is None else f"   label: {instance.label}"
         text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){label}\n"), "bold")

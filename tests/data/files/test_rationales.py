@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from unirex_ray.config import DataConfig
 from unirex_ray.data.corpora.table import load_table
-from unirex_ray.data.files.rationales import gold_of, joined, marked_text, plain_text
+from unirex_ray.data.files.rationales import gold_of, joined, plain_text, without_marks
 from unirex_ray.data.files.tables import TableRow
 from unirex_ray.data.instance import Input, is_blank
 from unirex_ray.data.schema import Corpus
@@ -278,7 +278,7 @@ def test_all_forms_agree(tokens, data):
         marked = text
         for start, end in reversed(expected):
             marked = f"{marked[:start]}{opening}{marked[start:end]}{closing}{marked[end:]}"
-        assert marked_text(row.changed(text=marked), "text") == (text, expected)
+        assert without_marks(row.changed(text=marked), "text") == (text, expected)
 
 
 @settings(deadline=None, max_examples=100)

@@ -7,7 +7,7 @@ from itertools import chain
 
 from unirex_ray.config import DataConfig
 from unirex_ray.data.columns import InstanceTable
-from unirex_ray.data.files.rationales import gold_of, marked_text, plain_text
+from unirex_ray.data.files.rationales import gold_of, plain_text, without_marks
 from unirex_ray.data.files.source import Source
 from unirex_ray.data.files.splits import files_of_splits
 from unirex_ray.data.files.tables import TableRow, table_rows
@@ -97,7 +97,7 @@ def _explained(row: TableRow, texts: Sequence[str], rationales: Sequence[str]) -
     segments, gold = [], []
     for number, column in enumerate(texts):
         if column in rationales:
-            text, places = marked_text(row, column)
+            text, places = without_marks(row, column)
         else:
             text = plain_text(row, column)
             places = gold_of(row, rationales[number], text, column) if number < len(rationales) else []

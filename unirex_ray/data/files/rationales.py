@@ -53,7 +53,7 @@ def words_of(tokens: Any, text: str) -> list[Place]:
     return [(start, end - 1) for start, end in pairwise(ends)]
 
 
-def marked_text(row: TableRow, column: str) -> tuple[str, list[Place]]:
+def without_marks(row: TableRow, column: str) -> tuple[str, list[Place]]:
     """A column's text without its marks, and what they mark.
 
     Marks are `<mark>` and `</mark>` where one of them is there, and pairs of `**` otherwise.
@@ -98,7 +98,7 @@ def gold_of(row: TableRow, column: str, text: str, text_column: str) -> list[Pla
     if is_missing(value) or value == []:
         return []
     if isinstance(value, str):
-        unmarked, places = marked_text(row, column)
+        unmarked, places = without_marks(row, column)
         if unmarked != text:
             raise UserError(
                 f"{row.location}: {column!r} must be the text of {text_column!r} with marks, but without them it is "

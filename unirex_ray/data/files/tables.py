@@ -223,6 +223,8 @@ def _tab_table(source: Source, file: str, columns: Sequence[str]) -> Iterator[Ta
     def read(dialect: type[csv.Dialect]) -> Iterator[TableRow]:
         return delimited(source, file, columns, _found_dialect(source, file, columns, dialect), remedy=_NAME_YOURS)
 
+    if b'"' not in source.content(file):
+        return read(QuotedTabs)
     try:
         deque(read(QuotedTabs), maxlen=0)
     except UserError as as_quoted:
