@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import ray
 import torch
-from helpers.bad_inputs import ROWS, SWEPT, Files
+from helpers.bad_corpora import Files
+from helpers.bad_inputs import ROWS
+from helpers.bad_outputs import SWEPT
 from helpers.exports import make
 from helpers.job_module import job_module
 from helpers.recorded_trials import TRIALS, raw, record
