@@ -25,6 +25,7 @@ FLOORS = (
     ("report",),
     ("sweep",),
     ("inference", "benchmarks"),
+    ("study",),
     ("api", "cli"),
 )
 """From the bottom up; rooms on one floor do not know each other."""
