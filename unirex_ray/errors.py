@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import errno
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -74,3 +76,6 @@ def exit_on_user_error(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         raise SystemExit(1) from None
+    finally:
+        # All is said: a Ctrl-C while libraries shut down, Ray its cluster, would be told as their traceback.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

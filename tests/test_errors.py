@@ -1,0 +1,26 @@
+"""How a job ends."""
+
+import signal
+import subprocess
+import sys
+
+JOB = """
+import atexit, time
+def slow():  # as Ray's shutdown, which is registered where Ray is imported
+    print("down", flush=True)
+    time.sleep(1)
+    print("up", flush=True)
+def main():
+    atexit.register(slow)
+    raise SystemExit(3)
+from unirex_ray.errors import exit_on_user_error
+exit_on_user_error(main)
+"""
+
+
+def test_ctrl_c_while_libraries_shut_down_is_no_traceback():
+    job = subprocess.Popen([sys.executable, "-c", JOB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert job.stdout.readline() == "down\n"
+    job.send_signal(signal.SIGINT)
+    out, err = job.communicate(timeout=20)
+    assert (out, err, job.returncode) == ("up\n", "", 3)
