@@ -139,13 +139,16 @@ def models_of(request: Request, *, trust_remote_code: bool = False) -> list[tupl
 
 def _draw(request: Request, corpus: Corpus, models: Sequence[TrainedModel], config: Config) -> list[Instance]:
     instances = _judged(corpus.splits[request.split], corpus, models, config)
-    number = request.instances or min(DEFAULT_INSTANCES, len(instances))
-    if not 1 <= number <= len(instances):
+    most = len(instances)
+    if not most:
+        raise UserError(f"of no gold rationale of {corpus.name}, {request.split} every model reads something")
+    number = min(DEFAULT_INSTANCES, most) if request.instances is None else request.instances
+    if not 1 <= number <= most:
         raise UserError(
-            f"--instances = {number}: {corpus.name}, {request.split} has {len(instances)} instances of whose gold "
-            "rationale all models read something; ask for fewer"
+            f"--instances must be from 1 to {most}, the instances of {corpus.name}, {request.split} of whose gold "
+            f"rationale every model reads something, but got {number}"
         )
-    drawn = random.Random(f"{request.seed}/instances").sample(range(len(instances)), number)
+    drawn = random.Random(f"{request.seed}/instances").sample(range(most), number)
     return [instances[index] for index in sorted(drawn)]
 
 
