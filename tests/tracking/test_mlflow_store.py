@@ -167,6 +167,19 @@ def test_an_epoch_that_measured_less_than_others_is_logged_once_as_well(
     assert [m.step for m in MlflowClient(uri).get_metric_history(run_id, f"epoch/dev/{always}")] == [1, 2]
 
 
+def test_final_metrics_that_are_there_are_not_logged_again(
+    store: MlflowStore, sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest
+) -> None:
+    run_id = sweep.open_trial(spec(), params={}, tags={})
+    sweep.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0, "loss": 0.1}))
+    again = store.open_sweep(experiment=request.node.name, sweep_id="s1", seeds=(0,), params={}, tags={})
+    again.as_of(time.time() + 60)  # as from another journal: MLflow itself drops what has the same time
+    again.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 1.0, "loss": 0.2}))
+    history = MlflowClient(uri).get_metric_history
+    assert [m.value for m in history(run_id, "dev/auprc")] == [1.0]
+    assert [m.value for m in history(run_id, "dev/loss")] == [0.1, 0.2]
+
+
 def test_artifacts_lie_next_to_the_database(
     sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

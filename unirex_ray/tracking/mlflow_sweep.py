@@ -149,7 +149,10 @@ class MlflowSweep:
     ) -> None:
         """See `OpenSweep`."""
         run_id = self._run_of(trial_id)
-        self._runs.log(run_id, metrics=metrics.flat(), tags=verdict_tags(metrics))
+        # They are there where a process was killed before the status was, and its journal is lost.
+        known = self._runs.client.get_run(run_id).data.metrics
+        new = {key: value for key, value in metrics.flat().items() if known.get(key) != value}
+        self._runs.log(run_id, metrics=new, tags=verdict_tags(metrics))
         self._runs.log(run_id, tags={STATUS: status, **({REASON: reason} if reason else {})})
         self._runs.end(run_id, _TERMINAL[status])
 
