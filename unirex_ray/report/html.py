@@ -47,7 +47,7 @@ def methods_page(
         page=evidence,
         values={"percents": evidence.percents, "cards": [card.values for card in evidence.cards]},
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=script_hash(script),
         mark=mark,
     )
 
@@ -62,12 +62,17 @@ def mark(word: Word, percent: int, *, with_model: bool) -> str:
     return {(True, True): "both", (True, False): "extra", (False, True): "missed"}.get((inside, word.gold), "")
 
 
-def template(name: str) -> Template:
-    """A page of this folder; every text that is put into it is escaped."""
+def template(name: str, folder: Path = Path(__file__).parent) -> Template:
+    """A page of a folder, by default this one; every text that is put into it is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template(name)
+
+
+def script_hash(script: str) -> str:
+    """By which a page's policy lets this script run and no other: base64 of its SHA-256."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Text:
