@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
+from helpers.browser import browser_program
 
 from unirex_ray.data.highlight import HighlightedInput, HighlightedInstance, HighlightedToken, highlights_to_json
 from unirex_ray.training.result_file import seal
@@ -147,9 +146,7 @@ def in_browser(page: str, folder: Path, fragment: str = "", script: str = "") ->
     Args:
         script: what a visitor does.
     """
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium here")
+    browser = browser_program()
     if script:  # of ours, which the page's policy would refuse
         page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
         page = page.replace("</body>", f"<script>{script}</script></body>")

@@ -51,7 +51,7 @@
     };
   };
 
-  const take = (found, { settled = true } = {}) => {
+  const take = (found, { settled = true, write = true } = {}) => {
     const known = found.map(cleaned).filter(Boolean);
     for (const answer of known) {
       const mine = answers.get(answer.item);
@@ -59,7 +59,7 @@
       if (keep) continue;
       answers.set(answer.item, answer);
       spent.set(answer.item, Math.max(answer.seconds, spent.get(answer.item) ?? 0));
-      store.set(keyOf(answer.item), answer);
+      if (write) store.set(keyOf(answer.item), answer);
     }
     return known;
   };
@@ -111,7 +111,8 @@
   const recall = () => {
     const before = store.get(keyOf());
     state.begun = Math.max(state.begun, Math.min(Number(before?.begun) || 0, parts.length - 1));
-    take([...pages.keys()].map((item) => store.get(keyOf(item))));
+    // Written back, it might replace what another tab has written meanwhile.
+    take([...pages.keys()].map((item) => store.get(keyOf(item))), { write: false });
     return before;
   };
   const remember = () => store.set(keyOf(), state);
@@ -250,7 +251,7 @@
   const update = () => {
     refresh[screens[place].kind](screens[place]);
     $("keeps").hidden = keeps;
-    tell("server", away ? `Not saved on the server yet: ${plural(unsaved().length, "answer")}. This page tries again by itself.` : "");
+    tell("server", away ? "Not saved on the server yet: the server takes no answers at the moment. This page tries again by itself." : "");
   };
 
   const show = (to, { focus = true } = {}) => {
@@ -358,9 +359,8 @@
   for (const sign of ["keydown", "pointerdown", "pointermove", "scroll"]) addEventListener(sign, count, { capture: true, passive: true });
   document.addEventListener("visibilitychange", () => {
     count();
-    if (document.hidden) leave();
+    if (document.hidden) leave(); // for ever, perhaps: nothing more is sure to run
   });
-  addEventListener("pagehide", leave);
   addEventListener("online", synchronise);
   addEventListener("storage", () => { recall(); update(); });
   addEventListener("beforeunload", (event) => {
