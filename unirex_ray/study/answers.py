@@ -138,7 +138,7 @@ def collect(study: Study, raw: Iterable[RawAnswer]) -> Answers:
     found, problems = dict[tuple[str, str], Answer](), Counter[str]()
     for answer in raw:
         try:
-            checked = _checked(study, answer)
+            checked = check_answer(study, answer)
         except ValueError as error:
             problems[f"{answer.source}: {error}"] += 1
             continue
@@ -146,7 +146,7 @@ def collect(study: Study, raw: Iterable[RawAnswer]) -> Answers:
         if key in found and (found[key].values, found[key].at) != (checked.values, checked.at):
             who = f"{checked.annotator} answered item {checked.item.id}"
             problems[f"{answer.source}: {who} more than once; the latest answer counts"] += 1
-            if (before := found[key].at) and checked.at and before > checked.at:
+            if not follows(checked.at, found[key].at):
                 continue
         found[key] = checked
     order = [(annotator, name) for annotator, sheet in study.sheets.items() for ids in sheet.values() for name in ids]
@@ -162,7 +162,12 @@ def collect(study: Study, raw: Iterable[RawAnswer]) -> Answers:
     )
 
 
-def _checked(study: Study, raw: RawAnswer) -> Answer:
+def check_answer(study: Study, raw: RawAnswer) -> Answer:
+    """An answer, if the study asked for it.
+
+    Raises:
+        ValueError: saying what is wrong with it, in one line.
+    """
     if raw.study is not None and raw.study != study.id:
         raise ValueError(f"it belongs to study {_told(raw.study)}, and this one is {study.id}")
     if not isinstance(raw.annotator, str) or raw.annotator not in study.sheets:
@@ -185,15 +190,24 @@ def _checked(study: Study, raw: RawAnswer) -> Answer:
                 f"{allowed[-1]}"
             )
         values[question.name] = value
-    return Answer(annotator=raw.annotator, item=item, values=values, seconds=_seconds(raw.seconds), at=_time(raw.at))
+    return Answer(annotator=raw.annotator, item=item, values=values, seconds=_seconds(raw.seconds), at=time_of(raw.at))
+
+
+def follows(second: datetime | None, first: datetime | None) -> bool:
+    """Whether an answer that came second was given no earlier than the first, as far as both times are known."""
+    return second is None or first is None or second >= first
 
 
 def _seconds(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    return float(value) if known else None
+    try:
+        found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an integer that no float reaches
+        return None
+    return found if math.isfinite(found) and found >= 0 else None
 
 
-def _time(value: Any) -> datetime | None:
+def time_of(value: Any) -> datetime | None:
+    """When an answer was given, from ISO 8601 with a time zone; None for anything else."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
