@@ -124,10 +124,13 @@ def raw_answers(values: Mapping[str, Any], source: str) -> list[RawAnswer]:
     ]
 
 
-def collect(study: Study, raw: Iterable[RawAnswer]) -> Answers:
+def collect(study: Study, raw: Iterable[RawAnswer], of_files: Iterable[str] = ()) -> Answers:
     """Keep what the study asked for, and name the rest.
 
     Of several answers of one annotator to one item the latest counts, or, where a time is missing, the last one.
+
+    Args:
+        of_files: what is wrong with files as a whole, a sentence each; comes first among the problems.
 
     Raises:
         UserError: for answers of people and simulated ones together.
@@ -157,7 +160,7 @@ def collect(study: Study, raw: Iterable[RawAnswer]) -> Answers:
     return Answers(
         answers=tuple(found[key] for key in order if key in found),
         simulated=any(answer.simulated for answer in raw),
-        problems=tuple(text if times == 1 else f"{text} ({times} times)" for text, times in problems.items()),
+        problems=(*of_files, *(text if times == 1 else f"{text} ({times} times)" for text, times in problems.items())),
         unanswered=unanswered,
     )
 
