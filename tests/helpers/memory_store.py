@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from unirex_ray.metrics.table import TrialMetrics
-from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.records import Evaluation, StudyRecord, TrialRecord, TrialSpec, TrialStatus
 from unirex_ray.tracking.store import (
+    DATA_DIGEST,
     PROTOCOL,
     PROTOCOL_LINE,
     REASON,
@@ -148,6 +149,19 @@ class MemoryStore:
             "tags": dict(tags),
             "artifacts": dict(files),
         }
+        return name
+
+    def log_study(
+        self, study: StudyRecord, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
+    ) -> str:
+        name = f"study {study.corpus} {study.study} {study.answers}"
+        self.runs[name] = {"params": dict(params), "tags": dict(tags), "artifacts": dict(files)}
+        self.runs[name]["metrics"] = dict(study.metrics)
+        for model in study.models:
+            for run in self.runs.values():
+                is_trial = "spec" in run and run["spec"].trial_id == model.trial_id
+                if is_trial and run["tags"].get(DATA_DIGEST) == model.trained_digest:
+                    run["metrics"] |= model.metrics
         return name
 
     def artifact(self, run_id: str, name: str) -> bytes | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from unirex_ray.study.answers import Answer, Answers
 from unirex_ray.study.design import assign
 from unirex_ray.study.manifest import Condition, Item, Rationale, Study, StudyInstance, Text
-from unirex_ray.study.tasks import TASKS, TaskName
+from unirex_ray.study.tasks import TASKS, QuestionName, TaskName
 
 WORDS = [
     "the",
@@ -89,6 +90,25 @@ def made_study(
         rationales=rationales,
         items=tuple(items.values()),
         sheets=sheets,
+    )
+
+
+def answered(study: Study, *, seed: int = 0, seconds: float | None = 4.0, simulated: bool = False) -> Answers:
+    """Answers at random to every item."""
+    draw = random.Random(seed)
+
+    def values(item: Item) -> dict[QuestionName, int]:
+        options = len(study.instances[item.instance].options)
+        return {question.name: draw.choice(question.allowed(options)) for question in TASKS[item.task].questions}
+
+    return Answers(
+        answers=tuple(
+            Answer(annotator=annotator, item=study.by_id[name], values=values(study.by_id[name]), seconds=seconds)
+            for annotator, sheet in study.sheets.items()
+            for ids in sheet.values()
+            for name in ids
+        ),
+        simulated=simulated,
     )
 
 

@@ -35,7 +35,7 @@ KRIPPENDORFF = [
     [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
     [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
 ]
-"""4 observers, 12 units (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability): nominal 0.743, ordinal 0.815."""
+"""4 observers, 12 units (Krippendorff, Computing Krippendorff's Alpha-Reliability): nominal 0.743, ordinal 0.815."""
 
 UNITS = [[value for value in unit if value is not None] for unit in zip(*KRIPPENDORFF, strict=True)]
 
@@ -74,9 +74,9 @@ def naive_alpha(ratings: list[list[int]], *, ordinal: bool) -> float:
         between = sum(every.count(value) for value in range(low, high + 1))
         return (between - (every.count(a) + every.count(b)) / 2) ** 2
 
-    observed = sum(
-        sum(distance(a, b) for a, b in permutations(unit, 2)) / (len(unit) - 1) for unit in ratings
-    ) / len(every)
+    observed = sum(sum(distance(a, b) for a, b in permutations(unit, 2)) / (len(unit) - 1) for unit in ratings) / len(
+        every
+    )
     expected = sum(distance(a, b) for a, b in permutations(every, 2)) / (len(every) * (len(every) - 1))
     return 1 - observed / expected
 
@@ -115,8 +115,17 @@ def test_a_tie_of_sizes_goes_to_more_raters():
 
 @pytest.mark.parametrize(
     ("value", "word"),
-    [(-0.1, "poor"), (0, "slight"), (0.1282, "slight"), (0.1561, "slight"), (0.2456, "fair"), (0.41, "moderate")]
-    + [(0.8, "substantial"), (0.81, "almost perfect"), (1.0000001, "almost perfect")],
+    [
+        (-0.1, "poor"),
+        (0, "slight"),
+        (0.1282, "slight"),
+        (0.1561, "slight"),
+        (0.2456, "fair"),
+        (0.41, "moderate"),
+        (0.8, "substantial"),
+        (0.81, "almost perfect"),
+        (1.0000001, "almost perfect"),
+    ],
 )
 def test_the_words_are_the_papers(value, word):
     assert verbal(value) == word

@@ -85,15 +85,15 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
     text = Text()
     kind = "[in brackets]" if plain else "underlined"
     if instance.predicted is None:
-        text.append(_visible(f"{instance.id}   label: {instance.label}\n"), "bold")
+        text.append(visible(f"{instance.id}   label: {instance.label}\n"), "bold")
         text.append(f"gold rationale: {kind if any(text.has_gold for text in instance.inputs) else 'none'}\n")
     else:
         label = "" if instance.label is None else f"   label: {instance.label}"
-        text.append(_visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){label}\n"), "bold")
+        text.append(visible(f"prediction: {instance.predicted} ({instance.probability:.1%}){label}\n"), "bold")
         text.append(f"rationale (top {instance.top_k_percent}%): {kind}\n")
     for highlighted in instance.inputs:
         if highlighted.choice:
-            text.append(_visible(f"{highlighted.choice}: "), "bold")
+            text.append(visible(f"{highlighted.choice}: "), "bold")
         if highlighted.note:
             text.append(f"({highlighted.note})\n", "dim")
         for segment in pieces(highlighted):
@@ -101,7 +101,7 @@ def rationale_text(instance: HighlightedInstance, *, plain: bool = False) -> Tex
                 _append_brackets(text, segment)
             else:
                 for piece in segment:
-                    text.append(_visible(piece.text), _style(piece))
+                    text.append(visible(piece.text), _style(piece))
             text.append("\n")
     return text
 
@@ -116,7 +116,7 @@ def _append_brackets(text: Text, segment: Sequence[Piece]) -> None:
             text.append("]" * inside + " [...] ")
             inside = False
         else:
-            text.append(_visible(piece.text))
+            text.append(visible(piece.text))
     text.append("]" * inside)
 
 
@@ -137,7 +137,7 @@ def _style(piece: Piece) -> str:
     return "bold underline" if piece.token.selected else ""
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Text without control characters, which a terminal takes as commands."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from unirex_ray.report.html import template
-from unirex_ray.report.table import ReportTable, is_bold, is_left_aligned
+from unirex_ray.report.table import ReportTable, is_bold, is_left_aligned, is_wrapped, stretches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,9 @@ def report_page(
         rationales=rationales,
         rows_of=_rows,
         left=is_left_aligned,
+        wrapped=is_wrapped,
         bold=is_bold,
+        stretches=stretches,
         base64=lambda image: base64.b64encode(image).decode(),
     )
 

@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -23,12 +24,28 @@ from unirex_ray.metrics.nrg import Population
 from unirex_ray.metrics.table import METRICS, STANDARD_ERRORS, Metric
 
 Column = Sequence[str | Text]
-"""One cell per row; bold text is bold in Markdown as well."""
+"""One cell per row; bold text is bold in Markdown as well. A bold part of a cell is a highlight, in [brackets] where no
+terminal is."""
 
 Columns = Mapping[str, Column]
 """By header, from left to right."""
 
-_LEFT_ALIGNED = ("Method", "Ablation", "Parameters", "Setting", "Config", "Task", "Dataset")
+_LEFT_ALIGNED = (
+    "Method",
+    "Ablation",
+    "Parameters",
+    "Setting",
+    "Config",
+    "Task",
+    "Dataset",
+    "Question",
+    "Other",
+    "Prediction",
+    "Ranking",
+    "Annotator",
+)
+_WRAPPED = ("Parameters", "Rationale", "Remarks")
+"""Columns of words that take more than a line."""
 _PLAIN_WIDTH = 240
 
 
@@ -57,7 +74,7 @@ class ReportTable:
 
     def print(self, out: Console) -> None:
         """Print one table, or as few parts as fit into the width of the terminal, and the remarks."""
-        for part in self._parts(out):
+        for part in (self if out.is_terminal else self._bracketed())._parts(out):
             out.print(part)
         for remark in self.remarks:
             out.print(Text(remark))
@@ -74,14 +91,11 @@ class ReportTable:
     def latex(self) -> str:
         """A table for LaTeX's booktabs; bold cells stay bold, and the remarks are comments."""
         headers = list(self.columns)
-        alignment = "".join("l" if is_left_aligned(header) else "r" for header in headers)
+        alignment = "".join(map(_latex_column, headers))
         lines = [f"% {_latex(self.title)}", f"\\begin{{tabular}}{{{alignment}}}", "\\toprule"]
         lines += [f"{' & '.join(map(_latex, headers))} \\\\", "\\midrule"]
         for index, row in enumerate(zip(*self.columns.values(), strict=True)):
-            cells = [
-                f"\\textbf{{{_latex(str(cell))}}}" if is_bold(cell) and str(cell) else _latex(str(cell)) for cell in row
-            ]
-            lines += [f"{' & '.join(cells)} \\\\", *(["\\midrule"] if index in self.breaks else [])]
+            lines += [f"{' & '.join(map(_latex_cell, row))} \\\\", *(["\\midrule"] if index in self.breaks else [])]
         return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *(f"% {remark}" for remark in self.remarks)]) + "\n"
 
     def csv(self) -> str:
@@ -92,6 +106,13 @@ class ReportTable:
     def columns(self) -> Columns:
         """All of them, from left to right."""
         return {**self.lead, **self.scores, **self.raw}
+
+    def _bracketed(self) -> ReportTable:
+        lead, scores, raw = (
+            {header: [_brackets(cell) for cell in cells] for header, cells in columns.items()}
+            for columns in (self.lead, self.scores, self.raw)
+        )
+        return replace(self, lead=lead, scores=scores, raw=raw)
 
     def _parts(self, out: Console) -> Iterator[Table]:
         if not any(self.columns.values()):
@@ -121,7 +142,7 @@ class ReportTable:
         table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
         for header in columns:
             justify: Literal["left", "right"] = "left" if is_left_aligned(header) else "right"
-            table.add_column(header, justify=justify, overflow="fold", no_wrap=header != "Parameters")
+            table.add_column(header, justify=justify, overflow="fold", no_wrap=not is_wrapped(header))
         for index, cells in enumerate(zip(*columns.values(), strict=True)):
             texts = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
             table.add_row(*texts, end_section=index in self.breaks)
@@ -130,7 +151,12 @@ class ReportTable:
 
 def is_left_aligned(header: str) -> bool:
     """Whether a column holds words rather than numbers."""
-    return header in _LEFT_ALIGNED
+    return header in _LEFT_ALIGNED or is_wrapped(header)
+
+
+def is_wrapped(header: str) -> bool:
+    """Whether a column holds words that take more than a line."""
+    return header in _WRAPPED
 
 
 def is_bold(cell: str | Text) -> bool:
@@ -138,13 +164,29 @@ def is_bold(cell: str | Text) -> bool:
     return isinstance(cell, Text) and "bold" in str(cell.style).split()
 
 
+def stretches(cell: str | Text) -> list[tuple[str, bool]]:
+    """A cell cut where bold begins and ends: each stretch, and whether it is."""
+    if isinstance(cell, str) or is_bold(cell):
+        return [(str(cell), is_bold(cell))]
+    found, offset = list[tuple[str, bool]](), 0
+    for span in sorted(cell.spans):
+        found += [(cell.plain[offset : span.start], False), (cell.plain[span.start : span.end], True)]
+        offset = span.end
+    return [(text, bold) for text, bold in [*found, (cell.plain[offset:], False)] if text]
+
+
+def _brackets(cell: str | Text) -> str | Text:
+    if isinstance(cell, str) or is_bold(cell):
+        return cell
+    return "".join(f"[{text}]" if bold else text for text, bold in stretches(cell))
+
+
 def _fits(table: Table, out: Console) -> bool:
     return out.measure(table, options=out.options.update(width=1000)).maximum <= out.width
 
 
 def _markdown(cell: str | Text) -> str:
-    text = _escape(str(cell))
-    return f"**{text}**" if text and isinstance(cell, Text) and cell.style == "bold" else text
+    return "".join(f"**{_escape(text)}**" if bold and text else _escape(text) for text, bold in stretches(cell))
 
 
 _LATEX = {
@@ -167,8 +209,19 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
+def _latex_cell(cell: str | Text) -> str:
+    return "".join(f"\\textbf{{{_latex(text)}}}" if bold and text else _latex(text) for text, bold in stretches(cell))
+
+
+def _latex_column(header: str) -> str:
+    if header == "Rationale":
+        return r"p{0.5\linewidth}"
+    return "l" if is_left_aligned(header) else "r"
+
+
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """For Markdown, whose readers take tags for HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("|", "\\|").replace("\n", " ")
 
 
 def console() -> Console:

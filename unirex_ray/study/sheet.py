@@ -86,17 +86,22 @@ def page_of(study: Study, item: Item) -> Page:
     """An item as it is shown."""
     instance, rationale = study.instances[item.instance], study.rationale(item)
     predicted = instance.options[rationale.label] if TASKS[item.task].shows_label else None
-    return Page(item=item.id, passages=tuple(passages(study, item)), options=instance.options, predicted=predicted)
+    return Page(
+        item=item.id,
+        passages=tuple(passages(study, item.instance, item.condition)),
+        options=instance.options,
+        predicted=predicted,
+    )
 
 
-def passages(study: Study, item: Item) -> Sequence[Passage]:
-    """An item's texts with what is highlighted."""
-    rationale = study.rationale(item)
+def passages(study: Study, instance: int, condition: int) -> Sequence[Passage]:
+    """An instance's texts with what a condition highlights; both by their index."""
+    rationale = study.rationales[instance][condition]
     return [
         Passage(
             choice=text.choice if segment == 0 else "",
             runs=tuple(runs(content, rationale.spans(content, number, segment))),
         )
-        for number, text in enumerate(study.instances[item.instance].texts)
+        for number, text in enumerate(study.instances[instance].texts)
         for segment, content in enumerate(text.segments)
     ]

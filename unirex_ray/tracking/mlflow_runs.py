@@ -19,7 +19,7 @@ from mlflow.store.entities import PagedList
 
 from unirex_ray.errors import UserError, first_line
 from unirex_ray.tracking.mlflow_connect import Experiment
-from unirex_ray.tracking.store import DATA_DIGEST, EVALUATION, REASON
+from unirex_ray.tracking.store import DATA_DIGEST, EVALUATION, REASON, STUDY
 
 _PAGE = 1000
 _BATCH_METRICS, _BATCH_ENTRIES = 900, 90
@@ -167,7 +167,9 @@ class MlflowRuns:
         if DATA_DIGEST in tags and not (run.inputs and run.inputs.dataset_inputs):
             corpus = experiment.corpus
             dataset = Dataset(name=corpus, digest=tags[DATA_DIGEST], source_type="unirex_ray", source=corpus)
-            context = [InputTag("mlflow.data.context", "evaluation" if EVALUATION in tags else "training")]
+            context = [
+                InputTag("mlflow.data.context", "evaluation" if {EVALUATION, STUDY} & tags.keys() else "training")
+            ]
             self.client.log_inputs(run.info.run_id, [DatasetInput(dataset, context)])
         return run
 

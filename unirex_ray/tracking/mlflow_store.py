@@ -20,7 +20,7 @@ from unirex_ray.tracking.mlflow_connect import checked_uri, connect, find_or_cre
 from unirex_ray.tracking.mlflow_runs import MlflowRuns
 from unirex_ray.tracking.mlflow_sweep import TABLE_DIGEST, MlflowSweep, own_tags, recorded_trials
 from unirex_ray.tracking.protocol import SPACE
-from unirex_ray.tracking.records import Evaluation, TrialRecord
+from unirex_ray.tracking.records import Evaluation, JudgedModel, StudyRecord, TrialRecord
 from unirex_ray.tracking.store import (
     CORPUS,
     DATA_DIGEST,
@@ -35,6 +35,10 @@ from unirex_ray.tracking.store import (
     SEEDS,
     SPLIT,
     STATUS,
+    STUDY,
+    STUDY_ANSWERS,
+    STUDY_SIMULATED,
+    STUDY_TRIALS,
     SWEEP_ID,
     TRAINED_DIGEST,
     TRAINED_ON,
@@ -148,6 +152,43 @@ class MlflowStore:
         self.log_files(run.info.run_id, files)
         self._runs.client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
+
+    def log_study(
+        self, study: StudyRecord, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
+    ) -> str:
+        """See `RunStore`."""
+        corpus = find_or_create_experiment(self._runs.client, self.uri, study.corpus)
+        same = f"tags.{STUDY} = '{study.study}' AND tags.`{STUDY_ANSWERS}` = '{study.answers}'"
+        # MLflow deletes no metric of a run, and the new analysis may lack one that the old one has.
+        for old in self._runs.search(same, experiments=[corpus.id]):
+            self._runs.client.delete_run(old.info.run_id)
+        tags = {
+            **tags,
+            STUDY: study.study,
+            STUDY_ANSWERS: study.answers,
+            STUDY_SIMULATED: json.dumps(study.simulated),
+            STUDY_TRIALS: json.dumps([model.trial_id for model in study.models]),
+            CORPUS: study.corpus,
+            DATA_DIGEST: study.digest,
+        }
+        name = f"{'simulated ' if study.simulated else ''}study {study.study[:8]}"
+        run = self._runs.create(corpus, name, params, tags)
+        self._runs.log(run.info.run_id, metrics=study.metrics)
+        for model in study.models:
+            for trial in self._trial_runs(model):
+                self._runs.log(trial.info.run_id, metrics=model.metrics)
+        self.log_files(run.info.run_id, files)
+        self._runs.client.set_terminated(run.info.run_id, "FINISHED")
+        return str(run.info.run_id)
+
+    def _trial_runs(self, model: JudgedModel) -> list[Run]:
+        """The runs of a trial that trained on the same data."""
+        known = self._runs.client.get_experiment_by_name(model.trained_on)
+        # What is no trial's name here, as of somebody else's model, would be no query either.
+        if known is None or not re.fullmatch(r"[\w.-]+", model.trial_id):
+            return []
+        found = self._runs.search(f"tags.{TRIAL_ID} = '{model.trial_id}'", experiments=[known.experiment_id])
+        return [run for run in found if run.data.tags.get(DATA_DIGEST) == model.trained_digest]
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """See `RunStore`."""

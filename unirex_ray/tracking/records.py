@@ -67,6 +67,43 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgedModel:
+    """A model whose rationales were judged.
+
+    Attributes:
+        trained_on, trained_digest: the corpus that it was trained on.
+        metrics: what stands beside its trial's own metrics, by logged key.
+    """
+
+    trial_id: str
+    trained_on: str
+    trained_digest: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """A user study with its answers.
+
+    Attributes:
+        study: its identifier.
+        answers: their digest.
+        simulated: whether no people gave them.
+        corpus, digest: that the judged instances are of.
+        metrics: by logged key; none of them is a trial's.
+        models: that were judged.
+    """
+
+    study: str
+    answers: str
+    simulated: bool
+    corpus: str
+    digest: str
+    metrics: Mapping[str, float]
+    models: tuple[JudgedModel, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """What is known of a trial.
 

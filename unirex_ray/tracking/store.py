@@ -15,7 +15,7 @@ from unirex_ray.data.schema import SPLITS
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import MAJORITY_P, TrialMetrics
 from unirex_ray.metrics.verdict import better_than_majority
-from unirex_ray.tracking.records import Evaluation, TrialRecord, TrialSpec, TrialStatus
+from unirex_ray.tracking.records import Evaluation, StudyRecord, TrialRecord, TrialSpec, TrialStatus
 
 SQLITE = "sqlite:///"
 BEST_CONFIG = "best_config.yaml"
@@ -48,6 +48,10 @@ PLANNED = "trials.planned"
 EVALUATION = "evaluation"
 EVALUATION_SETTINGS = "evaluation_settings"
 EVALUATED_TRIAL = "evaluated_trial"
+STUDY = "study"
+STUDY_ANSWERS = "study.answers"
+STUDY_SIMULATED = "study.simulated"
+STUDY_TRIALS = "study.trials"
 CORPUS = "corpus"
 TRAINED_ON = "trained_on"
 TRAINED_DIGEST = "trained_on.digest"
@@ -175,7 +179,7 @@ class OpenSweep(SweepLog, Protocol):
 
 
 class RunStore(Protocol):
-    """Records sweeps, and evaluations of their models. One process writes a sweep; any number read.
+    """Records sweeps, and evaluations and user studies of their models. One process writes a sweep; any number read.
 
     It keeps no state about an open sweep: `OpenSweep` does.
     """
@@ -208,6 +212,21 @@ class RunStore(Protocol):
     ) -> str:
         """Record an evaluation as a run of the corpus it was made on; the same evaluation again, with the same
         settings, replaces it.
+
+        Args:
+            params: flat, as for `open_sweep`.
+            files: kept as artifacts, by name.
+
+        Returns:
+            The store's own identifier.
+        """
+
+    def log_study(
+        self, study: StudyRecord, *, params: Mapping[str, Any], tags: Mapping[str, str], files: Mapping[str, bytes]
+    ) -> str:
+        """Record a user study as a run of its corpus; the same answers to it again replace it.
+
+        The metrics of each judged model are written to its trial as well, where the store knows it.
 
         Args:
             params: flat, as for `open_sweep`.
