@@ -21,13 +21,12 @@ def main() -> None:
     options, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.
-    from unirex_ray.cli.next_steps import after_study, print_next
-    from unirex_ray.cli.study import analyse, make, serve
+    from unirex_ray.cli.next_steps import print_next
+    from unirex_ray.cli.study_commands import analyse, make, serve
     from unirex_ray.report.table import console
 
     out = console()
-    study = {"make": make, "serve": serve, "analyse": analyse}[what](options, tree, out)
-    print_next(after_study(what, study), out)
+    print_next({"make": make, "serve": serve, "analyse": analyse}[what](options, tree, out), out)
 
 
 if __name__ == "__main__":

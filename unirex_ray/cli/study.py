@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Literal, get_args
 
 from unirex_ray.errors import UserError, did_you_mean
 
@@ -13,16 +14,15 @@ READS: dict[str, tuple[str, ...]] = {
 }
 """Keys of the configuration that each of its commands reads."""
 
-_TASKS = ("forward", "rating")
+TaskName = Literal["forward", "rating"]
+_TASKS: tuple[TaskName, ...] = get_args(TaskName)
 
 
 def add_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Those of one of its commands."""
     if what == "make":
-        again = {"action": "append", "required": True}
-        parser.add_argument(
-            "--model", metavar="FOLDER", **again, help="Of export_best, or a sweep's output (repeatable)."
-        )
+        model = "Of export_best, or a sweep's output (repeatable)."
+        parser.add_argument("--model", metavar="FOLDER", action="append", required=True, help=model)
         parser.add_argument("--methods", metavar="A,B", help="Of these alone; default: all that the folders hold.")
         parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
         parser.add_argument("--instances", type=int, metavar="INT", help="To draw; default: 50, or all if fewer.")
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser, what: str) -> None:
         parser.add_argument("--seed", type=int, default=0, metavar="INT", help="Of the bootstrap; default: 0.")
 
 
-def tasks_of(text: str) -> tuple[str, ...]:
+def tasks_of(text: str) -> tuple[TaskName, ...]:
     """Names of tasks, with commas between them.
 
     Raises:
@@ -54,4 +54,4 @@ def tasks_of(text: str) -> tuple[str, ...]:
             raise UserError(
                 f"unknown task {name!r} in --tasks{did_you_mean(name, _TASKS)}; choose from forward, rating"
             )
-    return tuple(dict.fromkeys(names))
+    return tuple(task for task in _TASKS if task in names)

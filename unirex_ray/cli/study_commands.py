@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -11,9 +13,20 @@ from unirex_ray.cli.calls import command
 from unirex_ray.cli.option import option
 from unirex_ray.cli.study import tasks_of
 from unirex_ray.config import Tree, build_config
+from unirex_ray.errors import UserError
+from unirex_ray.report.files import REPORT
+from unirex_ray.study.analysis import analyse as analyse_answers
+from unirex_ray.study.answer_store import ANSWERS
 from unirex_ray.study.describe import conditions_table, simulated_in_words
-from unirex_ray.study.folder import FORMS, STUDY, make_folder
+from unirex_ray.study.folder import FORMS, REPORTS, STUDY, make_folder
 from unirex_ray.study.make import Request
+from unirex_ray.study.manifest import read_study
+from unirex_ray.study.read_files import read_answers
+from unirex_ray.study.record import record, store_uri
+from unirex_ray.study.report import findings, problem_lines, study_page, study_tables, write_report
+from unirex_ray.study.server import serve as serve_study
+from unirex_ray.study.simulated import SIMULATED, read_simulated
+from unirex_ray.tracking.mlflow_store import MlflowStore
 
 
 def make(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
@@ -34,11 +47,62 @@ def make(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
     about = simulated_in_words(made.simulated) if made.simulated else made.about_simulated
     if about:
         out.print(about, markup=False, soft_wrap=True)
-    out.print(f"written to {made.folder}", markup=False, soft_wrap=True)
-    study = option("output", made.config.output)
-    forms = shlex.quote(f"{made.config.output}/{FORMS}")
+    forms = made.folder / FORMS
+    out.print(f"written to {made.folder}; a form for each annotator lies in {forms}", markup=False, soft_wrap=True)
+    analysed = f"{command('study')} analyse {option('output', made.config.output)}"
+    dry_run = shlex.quote(f"{made.config.output}/{Path(SIMULATED).stem}")
     return [
-        f"{command('study')} serve {study}",
-        f"{command('study')} analyse {study} --answers={forms}   # where the exported answers lie",
-        *([f"{command('study')} analyse {study} --answers={made.config.output}/simulated"] if made.simulated else []),
+        f"{command('study')} serve {option('output', made.config.output)}",
+        f"{analysed} --answers=...",
+        *([f"{analysed} --answers={dry_run}"] if made.simulated else []),
     ]
+
+
+def serve(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
+    """Serve a study until Ctrl-C, which ends this by an exception."""
+    output = build_config({"output": STUDY}, tree).output
+    serve_study(
+        output,
+        host=options.host,
+        port=options.port,
+        tell=lambda line: out.print(line, markup=False, soft_wrap=True),
+        next_command=f"{command('study')} analyse {option('output', output)}",
+    )
+    return []
+
+
+def analyse(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
+    """Analyse the answers to a study, print and write what they say, and record it."""
+    config = build_config({"output": STUDY}, tree)
+    study, folder = read_study(config.output), Path(config.output).expanduser().absolute()
+    answers = read_answers(_paths(options.answers, folder), study)
+    analysis = analyse_answers(study, answers, seed=options.seed)
+    students = read_simulated(folder, study)
+    tables = study_tables(study, answers, analysis, simulated=students[1] if students else None)
+    page = study_page(study, answers, analysis, tables)
+    for table in tables.values():
+        table.print(out)
+    lines = [*problem_lines(answers), *findings(study, analysis)]
+    # A dry run leaves what people said as it is.
+    report = folder / (f"{REPORTS}-simulated" if analysis.simulated else REPORTS)
+    write_report(report, tables, page)
+    store = MlflowStore(store_uri(study, config))
+    record(store, study, answers, analysis, tables, page)
+    for line in [*lines, f"written to {report / REPORT}, and to a run at {store.uri}"]:
+        out.print(line, markup=False, soft_wrap=True)
+    return []
+
+
+def _paths(given: Sequence[str], folder: Path) -> list[Path]:
+    """Where answers are looked for.
+
+    Raises:
+        UserError: if none are given, and the server has none.
+    """
+    if given:
+        return [Path(path).expanduser() for path in given]
+    if not (folder / ANSWERS).exists():
+        raise UserError(
+            f"no answers: {str(folder)!r} has none of a server; give files that annotators exported by --answers"
+        )
+    return [folder / ANSWERS]

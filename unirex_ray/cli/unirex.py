@@ -23,6 +23,7 @@ JOBS = {
         "export_best": "write the best model as a folder",
         "explain": "predict a text and show the rationale",
         "evaluate": "score trained models on any corpus",
+        "study": "ask people what they make of rationales: forms, answers, tables",
     },
     "By hand": {
         "prepare_data": "read, check and tokenise a corpus, and show what it holds",

@@ -57,6 +57,6 @@ def simulated_in_words(simulated: Simulated) -> str:
     """What simulated annotators are, and how often they were right."""
     shares = ", ".join(f"{name} {100 * mean(of):.1f}" for name, of in simulated.accuracy.items())
     return (
-        f"Simulated annotators (bags of words that learned from {simulated.train_instances} train instances, no people), "
-        f"accuracy in %: {shares}."
+        f"Simulated annotators, no people (bags of words that learned from {simulated.train_instances} train "
+        f"instances), accuracy in %: {shares}."
     )

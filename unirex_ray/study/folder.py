@@ -19,7 +19,7 @@ from unirex_ray.study.sheet import sheet_of
 from unirex_ray.study.sheets import csv_files
 from unirex_ray.study.simulated import Simulated, simulate, write_simulated
 
-FORMS = "forms"
+FORMS, REPORTS = "forms", "report"
 STUDY = "study"
 """Folder of a study, unless another one is named."""
 

@@ -118,16 +118,17 @@ def make_study(request: Request, corpus: Corpus, config: Config, *, tell: Callab
     return Made(study=study, train=train)
 
 
-def models_of(request: Request, *, trust_remote_code: bool = False) -> list[tuple[str, TrainedModel]]:
-    """The models to be judged, each with the folder that it lies in; the first seed of each configuration.
+def models_of(request: Request, *, trust_remote_code: bool = False) -> list[tuple[Path, TrainedModel]]:
+    """The models to be judged, each with its sweep's output as `find_models` has it; the first seed of a configuration.
 
     Raises:
         UserError: as `find_models`; where no folder holds a method that was asked for.
     """
-    found: dict[str, tuple[str, TrainedModel]] = {}
+    found: dict[str, tuple[Path, TrainedModel]] = {}
     for folder in request.folders:
-        for trained in find_models(Path(folder).expanduser(), trust_remote_code=trust_remote_code).models:
-            found.setdefault(trained.trial_id.rpartition("-s")[0], (folder, trained))
+        models = find_models(Path(folder).expanduser(), trust_remote_code=trust_remote_code)
+        for trained in models.models:
+            found.setdefault(trained.trial_id.rpartition("-s")[0], (models.output.absolute(), trained))
     known = {trained.card.method for _, trained in found.values()}
     if unknown := [method for method in request.methods if method not in known]:
         raise UserError(
@@ -223,16 +224,16 @@ def _oracles(instance: Instance, first: Rationale) -> tuple[Rationale, Rationale
     return gold, Rationale(marks=(), tokens=0, gold_tokens=size, label=instance.label)
 
 
-def _conditions(models: Sequence[tuple[str, TrainedModel]], digests: Sequence[str]) -> tuple[Condition, ...]:
+def _conditions(models: Sequence[tuple[Path, TrainedModel]], digests: Sequence[str]) -> tuple[Condition, ...]:
     labels = [method_label(trained.card.method) for _, trained in models]
     found = []
-    for (folder, trained), label, digest in zip(models, labels, digests, strict=True):
+    for (output, trained), label, digest in zip(models, labels, digests, strict=True):
         twice = labels.count(label) > 1
         about = {
             "method": trained.card.method,
             "seed": str(trained.seed),
             "trial_id": trained.trial_id,
-            "folder": folder,
+            "output": str(output),
             "weights": digest,
             "trained_on": trained.trained_on,
             "trained_digest": trained.trained_digest,
@@ -252,7 +253,8 @@ def _assigned(
 ) -> tuple[tuple[Item, ...], dict[str, dict[TaskName, tuple[str, ...]]]]:
     """Items and sheets, as `Study` has them."""
     # Of the models' weights and the data: whoever knows neither cannot tell a condition from an item's name.
-    secret = hashlib.sha256(repr((request.seed, conditions, drawn.instances)).encode()).hexdigest()
+    known = [(condition.name, condition.model.get("weights")) for condition in conditions]
+    secret = hashlib.sha256(repr((request.seed, known, drawn.instances)).encode()).hexdigest()
     items: dict[str, Item] = {}
     sheets: dict[str, dict[TaskName, tuple[str, ...]]] = {f"a{n + 1}": {} for n in range(request.annotators)}
     for name in (name for name in TASKS if name in request.tasks):

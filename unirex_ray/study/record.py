@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from unirex_ray.config import Config
+from unirex_ray.errors import UserError
 from unirex_ray.report.files import REPORT
 from unirex_ray.report.table import ReportTable
 from unirex_ray.study.analysis import Analysis
 from unirex_ray.study.answers import Answers, own_format
 from unirex_ray.study.manifest import MANIFEST, Study
 from unirex_ray.study.report import TABLES, WORDS, findings
+from unirex_ray.tracking.choose import uri_of_output
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import JudgedModel, StudyRecord
-from unirex_ray.tracking.store import GIT_VERSION, RunStore
+from unirex_ray.tracking.store import GIT_VERSION, RunStore, own_database, resolve_tracking_uri
 
 ANSWERS = "answers.json"
 """Artifact with all answers, by annotator."""
@@ -63,6 +67,20 @@ def record(
     )
     store.describe(run, "\n\n".join([*findings(study, analysis), shown]))
     return run
+
+
+def store_uri(study: Study, config: Config) -> str:
+    """Where a study is recorded: as configured, else beside its models where one output has all of them.
+
+    Args:
+        config: whose output is the study's folder, which has the store otherwise.
+    """
+    outputs = {condition.model["output"] for condition in study.conditions if "output" in condition.model}
+    uri = resolve_tracking_uri(config)
+    if uri == own_database(config) and len(outputs) == 1:
+        with suppress(UserError):  # nothing is recorded there
+            return uri_of_output(min(outputs), "output")
+    return uri
 
 
 def answer_files(study: Study, answers: Answers) -> dict[str, Any]:
