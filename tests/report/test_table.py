@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from unirex_ray.report.table import ReportTable, group_breaks, over_seeds, parameters_text, to_csv
+from unirex_ray.report.table import ReportTable, group_breaks, over_seeds, parameters_text, stretches, to_csv
 
 TABLE = ReportTable(
     title="Title",
@@ -130,3 +131,24 @@ def test_latex_is_a_booktabs_table_with_everything_escaped():
         r"\end{tabular}",
         "% a 100 % remark",
     ]
+
+
+def test_a_bold_part_of_a_cell_is_a_highlight() -> None:
+    cell = Text.assemble("the ", ("good", "bold underline"), " film")
+    table = ReportTable(title="t", lead={"Method": ["a"]}, scores={"Rationale": [cell]}, raw={})
+    assert stretches(cell) == [("the ", False), ("good", True), (" film", False)]
+    assert "| a | the **good** film |" in table.markdown()
+    assert r"a & the \textbf{good} film \\" in table.latex()
+    assert r"\begin{tabular}{lp{0.5\linewidth}}" in table.latex()
+    for is_terminal, shown in ((False, "the [good] film"), (True, "the good film")):
+        out = Console(file=io.StringIO(), width=80, force_terminal=is_terminal, color_system=None)
+        table.print(out)
+        assert shown in re.sub(r"\x1b\[[0-9;]*m", "", out.file.getvalue())
+
+
+def test_markdown_has_no_tags_of_what_it_shows() -> None:
+    table = ReportTable(title="t", lead={"Method": ["<script>", "a < 1"]}, scores={}, raw={}, remarks=["</b> p < 0.01"])
+    text = table.markdown()
+    assert "| &lt;script> |" in text
+    assert "| a < 1 |" in text
+    assert "- &lt;/b> p < 0.01" in text

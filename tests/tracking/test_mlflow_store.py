@@ -19,7 +19,7 @@ from unirex_ray.errors import StoreAwayError, UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.mlflow_sweep import MlflowSweep
-from unirex_ray.tracking.records import SAME_LABELS, Evaluation, TrialSpec
+from unirex_ray.tracking.records import SAME_LABELS, Evaluation, JudgedModel, StudyRecord, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, database_file, own_database, resolve_tracking_uri
 
 
@@ -379,3 +379,58 @@ def test_a_database_that_cannot_be_written_is_named_with_the_remedy(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "mlflow.db")
     with pytest.raises(StoreAwayError, match="it cannot be written: copy its folder to a place where it can"):
         MlflowStore(uri)
+
+
+def judged(experiment: str, answers: str = "1" * 16, *, digest: str = "abc", simulated: bool = False) -> StudyRecord:
+    return StudyRecord(
+        study="0123456789abcdef",
+        answers=answers,
+        simulated=simulated,
+        corpus=experiment,
+        digest="def",
+        metrics={"study/accuracy/aa-ig": 80.0, "study/kappa/label": 0.25},
+        models=(
+            JudgedModel(
+                trial_id=spec().trial_id,
+                trained_on=experiment,
+                trained_digest=digest,
+                metrics={"study/accuracy": 80.0},
+            ),
+        ),
+    )
+
+
+def test_a_study_is_one_run_beside_its_models(
+    store: MlflowStore, sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest
+) -> None:
+    sweep.open_trial(spec(), params={}, tags={DATA_DIGEST: "abc"})
+    sweep.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 60.0}))
+    name = request.node.name
+    first = store.log_study(judged(name), params={"raters": 2}, tags={"git.version": "v1"}, files={"a.md": b"a"})
+    again = store.log_study(judged(name), params={"raters": 2}, tags={}, files={})
+    other = store.log_study(judged(name, "2" * 16, simulated=True), params={}, tags={}, files={})
+    assert len({first, again, other}) == 3
+    by_name = runs(uri, name)
+    assert set(by_name) == {"s1", "aa-ig-0000-s0", "study 01234567", "simulated study 01234567"}
+    run, trial = by_name["study 01234567"], by_name["aa-ig-0000-s0"]
+    assert (run.info.run_id, run.info.status) == (again, "FINISHED")
+    assert run.data.metrics == {"study/accuracy/aa-ig": 80.0, "study/kappa/label": 0.25}
+    assert run.data.params == {"raters": "2"}
+    tags = {"study": "0123456789abcdef", "study.simulated": "false", "study.trials": f'["{spec().trial_id}"]'}
+    assert tags.items() <= run.data.tags.items()
+    assert by_name["simulated study 01234567"].data.tags["study.simulated"] == "true"
+    assert run.inputs is not None
+    assert (run.inputs.dataset_inputs[0].dataset.digest, run.inputs.dataset_inputs[0].tags[0].value) == (
+        "def",
+        "evaluation",
+    )
+    assert trial.data.metrics == {"dev/auprc": 60.0, "study/accuracy": 80.0}
+    assert trial.info.status == "FINISHED"
+
+
+def test_a_trial_of_the_same_name_on_other_data_is_left_alone(
+    store: MlflowStore, sweep: MlflowSweep, uri: str, request: pytest.FixtureRequest
+) -> None:
+    sweep.open_trial(spec(), params={}, tags={DATA_DIGEST: "abc"})
+    store.log_study(judged(request.node.name, digest="other"), params={}, tags={}, files={})
+    assert runs(uri, request.node.name)["aa-ig-0000-s0"].data.metrics == {}

@@ -10,7 +10,7 @@ from helpers.memory_store import Backend, MemoryStore
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.records import Evaluation, TrialSpec
+from unirex_ray.tracking.records import Evaluation, JudgedModel, StudyRecord, TrialSpec
 from unirex_ray.tracking.store import DATA_DIGEST, PROTOCOL, PROTOCOL_LINE, REASON, SWEEP_ID, OpenSweep, RunStore
 
 Connect = Callable[[], RunStore]
@@ -298,6 +298,45 @@ def test_a_report_stands_in_the_run_and_a_later_one_replaces_it(connect: Connect
         connect().describe(sweep.run_id, f"{text} **won**")
         connect().log_files(sweep.run_id, {"report.html": text.encode()})
     assert connect().artifact(sweep.run_id, "report.html") == b"second"
+
+
+def study(corpus: str, trial_id: str, *, digest: str = "abc", simulated: bool = False) -> StudyRecord:
+    model = JudgedModel(
+        trial_id=trial_id,
+        trained_on=corpus,
+        trained_digest=digest,
+        metrics={"study/accuracy": 80.0, "study/alignment": 4},
+    )
+    return StudyRecord(
+        study="0" * 16,
+        answers="1" * 16,
+        simulated=simulated,
+        corpus=corpus,
+        digest="def",
+        metrics={"study/accuracy/unirex-slm-fp": 80.0},
+        models=(model,),
+    )
+
+
+def test_a_study_is_no_sweep_no_trial_and_no_evaluation(connect: Connect, experiment: str) -> None:
+    sweep = open_sweep(connect(), experiment)
+    sweep.open_trial(spec(), params={}, tags={DATA_DIGEST: "abc"})
+    sweep.finish_trial(spec().trial_id, "completed", metrics=TrialMetrics(dev={"auprc": 20.0}))
+    sweep.finish()
+    before = connect().sweeps(experiment)
+    run = connect().log_study(study(experiment, spec().trial_id), params={}, tags={}, files={"a.json": b"{}"})
+    assert connect().sweeps(experiment) == before
+    assert connect().evaluations(experiment) == []
+    assert connect().artifact(run, "a.json") == b"{}"
+    connect().describe(run, "what was found")
+    again = open_sweep(connect(), experiment)  # as a sweep that goes on
+    assert [record.metrics.flat() for record in again.trials()] == [{"dev/auprc": 20.0}]
+
+
+def test_a_study_of_models_that_are_not_recorded_here(connect: Connect, experiment: str) -> None:
+    for trial_id in ("s9-aa-ig-0000-s0", "it's"):
+        assert connect().log_study(study(experiment, trial_id), params={}, tags={}, files={})
+    assert connect().sweeps(experiment) == []
 
 
 def test_conforms(connect: Connect, experiment: str) -> None:

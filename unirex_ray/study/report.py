@@ -31,7 +31,7 @@ SIMULATED_REMARK = "SIMULATED: these answers are a model's, no person gave any o
 _PERCENT = f"{100 * LEVEL:.0f} %"
 WORDS: Mapping[QuestionName, str] = {"label": "accuracy", "confidence": "confidence", "alignment": "alignment"}
 _TASK_WORDS: Mapping[TaskName, str] = {"forward": "Forward", "rating": "Rating"}
-_FEW_ANNOTATORS, _FEW_INSTANCES = 5, 20
+_FEW_ANNOTATORS, _FEW_INSTANCES = 3, 20
 _TOLD = 10
 """Problems that a terminal shows."""
 _LONGEST_PLAIN, _KEPT = 300, 100
@@ -210,8 +210,9 @@ def interval_remarks(analysis: Analysis) -> list[str]:
     annotators, instances = max(cell.annotators for cell in cells), max(cell.instances for cell in cells)
     of_whom = "instances" if annotators == 1 else "annotators and instances"
     remarks = [
-        f"{_PERCENT} intervals and p: {analysis.draws:,} bootstrap draws of {of_whom}, rather too wide than narrow; "
-        "they speak of these models: what others, trained with other seeds, would show is no part of them."
+        f"{_PERCENT} intervals and p: {analysis.draws:,} bootstrap draws of {of_whom}, rather wide than narrow, the "
+        "wider the fewer annotators there are. They speak of these models: what others, trained with other seeds, "
+        "would show is no part of them."
     ]
     if annotators == 1:
         remarks.append("WITH ONE ANNOTATOR, how far another one's answers would differ is in no interval and no p.")
