@@ -112,6 +112,22 @@ def test_intervals_and_pairs_are_of_the_same_draws():
     assert analyse(study, answered(study), seed=1).cells != found.cells
 
 
+def test_intervals_stay_on_their_scale():
+    study = small_study(8)
+    given = [
+        (who, "rating", instance, A, {"alignment": value})
+        for who, value in (("a1", 1), ("a2", 5))
+        for instance in range(8)
+    ]
+    assert analyse(study, answers_of(study, given)).cells["alignment"][A].interval == (1, 5)
+    given = [
+        (who, "forward", instance, A, {"label": label, "confidence": 1})
+        for who, label in (("a1", 0), ("a2", 1))
+        for instance in range(8)
+    ]
+    assert analyse(study, answers_of(study, given)).cells["label"][A].interval == (0, 100)
+
+
 def test_what_differs_clearly_is_told_apart():
     study = small_study(30)
     draw = np.random.default_rng(0)
