@@ -256,7 +256,8 @@ def test_rating_waits_for_forward_simulation_and_settles_it(page: Any, study: St
     assert page.locator("#warning").is_visible()
     button(page, "Back").click()
     page.locator("input[name=confidence]").nth(0).click()  # as long as part 2 has not begun
-    page.keyboard.press("Enter")
+    button(page, "Next unanswered").click()
+    assert not page.locator("#page").is_visible()
     button(page, "Begin part 2").click()
     assert page.locator("#predicted").is_visible()
     page.keyboard.press("p")
@@ -294,8 +295,11 @@ def test_keys(page: Any, study: Study, tmp_path: Path) -> None:
     assert title(page) == "Text 2 of 4"
     page.keyboard.press("Backspace")
     assert title(page) == "Text 1 of 4"
-    button(page, "Next").focus()
-    page.keyboard.press("Enter")  # once, as a button takes it
+    page.keyboard.press("Enter")
+    button(page, "Back").focus()
+    page.keyboard.press("Enter")  # is the button's own
+    assert title(page) == "Text 1 of 4"
+    page.keyboard.press("Enter")
     assert title(page) == "Text 2 of 4"
     page.locator("#keys").uncheck()
     for key in ("1", "p", "Backspace"):
