@@ -613,6 +613,22 @@ def test_of_two_answers_the_later_one_counts(page: Any, study: Study, served: An
 
 
 @slow
+def test_what_waited_replaces_nothing_later(page: Any, study: Study, served: AnswerServer) -> None:
+    first = study.sheets["a1"]["forward"][0]
+    page.goto(served.address)
+    button(page, "Start").click()
+    served.status = 500
+    page.keyboard.press("1")
+    page.keyboard.press("1")
+    page.locator("#server", has_text="Not saved").wait_for()
+    served.kept[first] = {"item": first, "label": 1, "confidence": 4, "at": "2999-01-01T00:00:00+00:00"}
+    served.status = 200
+    page.locator("#server", has_text="Not saved").wait_for(state="hidden")
+    assert served.posts == []
+    assert values_of(exported(page, study)) == {first: {"label": 1, "confidence": 4}}
+
+
+@slow
 def test_what_waits_is_sent_when_the_page_is_left(page: Any, study: Study, served: AnswerServer) -> None:
     page.clock.install()
     page.goto(served.address)
