@@ -111,8 +111,8 @@ _UNKNOWN = "it holds no answers in a known format: a form's, Label Studio's, Arg
 
 
 def _of_table(text: str, source: str) -> list[RawAnswer]:
-    rows = table(text)
-    if rows and is_label_studio(rows[0]):
+    header, rows = table(text)
+    if is_label_studio(dict.fromkeys(header)):
         return label_studio_answers(rows, source)
     return csv_answers(text, source)
 

@@ -46,8 +46,8 @@ def csv_answers(text: str, source: str) -> list[RawAnswer]:
     Raises:
         ValueError: saying what is wrong with the file as a whole.
     """
-    rows = table(text)
-    if missing := [name for name in _READ if rows and name not in rows[0]]:
+    header, rows = table(text)
+    if missing := [name for name in _READ if name not in header]:
         raise ValueError(f"its table has no column {missing[0]!r}")
     found = []
     for row in rows:
@@ -65,8 +65,8 @@ def csv_answers(text: str, source: str) -> list[RawAnswer]:
     return found
 
 
-def table(text: str) -> list[dict[str, str]]:
-    """Rows by column, cells without blanks around them; a comma, a semicolon or a tab parts cells.
+def table(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Names of columns, and rows by them, cells without blanks around them; commas, semicolons or tabs part cells.
 
     Raises:
         ValueError: if it is no table, if a column stands there twice, or if a row has cells beside all columns.
@@ -90,7 +90,7 @@ def table(text: str) -> list[dict[str, str]]:
     for number, line in enumerate(lines[1:], start=2):
         if any(line[len(header) :]):
             raise ValueError(f"row {number} of its table has more cells than the first one")
-    return [dict(zip(header, [*line, *[""] * len(header)], strict=False)) for line in lines[1:]]
+    return header, [dict(zip(header, [*line, *[""] * len(header)], strict=False)) for line in lines[1:]]
 
 
 _STUDY, _ITEM = "study ", "item "
