@@ -9,9 +9,7 @@ from unirex_ray.study.manifest import Study, Text
 
 def in_pairs(study: Study, second: str = "and what follows it") -> Study:
     """Each text with a second segment."""
-    shown = [
-        replace(one, texts=(Text(segments=(*one.texts[0].segments, second)),)) for one in study.instances
-    ]
+    shown = [replace(one, texts=(Text(segments=(*one.texts[0].segments, second)),)) for one in study.instances]
     return replace(study, instances=tuple(shown))
 
 

@@ -93,7 +93,9 @@ WORDS = ODD | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", TOOLS)
 @settings(max_examples=60, deadline=None)
-@given(texts=st.lists(WORDS, min_size=1, max_size=3), options=st.lists(WORDS, min_size=2, max_size=4), seed=st.integers())
+@given(
+    texts=st.lists(WORDS, min_size=1, max_size=3), options=st.lists(WORDS, min_size=2, max_size=4), seed=st.integers()
+)
 def test_odd_texts_and_labels_do_no_harm(tmp_path_factory, tool, texts, options, seed):
     study = made_study(texts=texts, options=tuple(options), annotators=2)
     chosen = chosen_for(study, random.Random(seed).randrange)
@@ -113,9 +115,7 @@ def test_annotators_cannot_tell_conditions_or_hidden_labels(make):
     rationales = tuple(tuple(replace(one, label=1 - one.label) for one in of) for of in study.rationales)
     other = replace(study, conditions=conditions, rationales=rationales, seed=5)
     assert study.id != other.id
-    anonymous = [
-        {path: content.replace(one.id, "ID") for path, content in make(one).items()} for one in (study, other)
-    ]
+    anonymous = [{path: content.replace(one.id, "ID") for path, content in make(one).items()} for one in (study, other)]
     assert anonymous[0] == anonymous[1]
 
 

@@ -26,7 +26,11 @@ def test_a_configuration_per_task_and_tasks_per_annotator(study):
 def test_every_question_is_required_and_offers_all_its_answers(study):
     files = label_studio_files(study)
     found = {
-        one.attrib["name"]: (one.attrib["required"], one.get("value"), [(of.attrib["alias"], of.attrib["value"]) for of in one])
+        one.attrib["name"]: (
+            one.attrib["required"],
+            one.get("value"),
+            [(of.attrib["alias"], of.attrib["value"]) for of in one],
+        )
         for task in ("forward", "rating")
         for one in ElementTree.fromstring(files[f"label-studio/{task}.xml"]).findall("Choices")
     }
@@ -111,7 +115,14 @@ def test_each_annotation_is_an_answer_but_not_skipped_ones_drafts_and_prediction
 
 
 def test_a_record_of_a_table_is_read_as_one_of_json_min():
-    record = {**DATA, "label": "option 1", "confidence": "4", "annotation_id": "3", "lead_time": "7.25", "created_at": ""}
+    record = {
+        **DATA,
+        "label": "option 1",
+        "confidence": "4",
+        "annotation_id": "3",
+        "lead_time": "7.25",
+        "created_at": "",
+    }
     (found,) = read(record)
     assert (found.values, found.seconds) == ({"label": 0, "confidence": 4}, 7.25)
     assert read({**record, "annotation_id": ""}, {**record, "annotation_id": None}) == []

@@ -57,7 +57,9 @@ def test_highlights_do_not_rest_on_colour_alone():
 
 
 def test_choices_stand_above_their_texts():
-    html = as_html(page(Passage(choice="a cat", runs=(("meows", True),)), Passage(choice="a dog", runs=(("barks", False),))))
+    html = as_html(
+        page(Passage(choice="a cat", runs=(("meows", True),)), Passage(choice="a dog", runs=(("barks", False),)))
+    )
     assert Shown(html).text == "a cat\nmeowsa dog\nbarks"
 
 

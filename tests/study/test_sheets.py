@@ -132,7 +132,9 @@ def test_an_answer_of_a_scale_is_its_number_or_words(cell, value):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("decimals", ["", ".0", ",0"])
-@pytest.mark.parametrize("rewrite", [str, lambda text: f"\ufeffsep=?\r\n{text}", lambda text: text + ";;;\r\n,,,\r\n\t\r\n"])
+@pytest.mark.parametrize(
+    "rewrite", [str, lambda text: f"\ufeffsep=?\r\n{text}", lambda text: text + ";;;\r\n,,,\r\n\t\r\n"]
+)
 def test_what_spreadsheets_make_of_a_table_is_read_alike(delimiter, decimals, rewrite):
     study = made_study()
     chosen = chosen_for(study, random.Random(3).randrange)

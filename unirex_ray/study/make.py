@@ -236,7 +236,7 @@ def _conditions(models: Sequence[tuple[Path, TrainedModel]], digests: Sequence[s
             "output": str(output),
             "weights": digest,
             "trained_on": trained.trained_on,
-            "trained_digest": trained.trained_digest,
+            "trained_digest": trained.trained_digest or "",  # not recorded in early exports
             "protocol": trained.protocol or "",
         }
         found.append(Condition(name=f"{label}, {trained.trial_id}" if twice else label, kind="method", model=about))
