@@ -126,7 +126,7 @@ def argilla_export(files: Mapping[str, str], annotator: str, task: str, chosen: 
                 **one,
                 "responses": responses,
                 "status": "pending" if answer is None else "completed",
-                "_server_id": "5b0e",
+                "_server_id": "2f6d9b0e-5a0c-4e0c-9a55-0d1c3e7b8a11",
             }
         )
     return export

@@ -83,9 +83,10 @@ def test_what_nobody_answered_is_unanswered_and_no_problem(tmp_path, tool):
 
 
 ODD = st.sampled_from([
-    '=HYPERLINK("http://x","y")', "-1+cmd|' /C calc'!A0", "@SUM(1)", "+1", "a;=1+1", 'say "this", now', "<script>x()</script>",
-    "<b>bold</b> &amp; more", "a\nb\r\nc\td", "\u202eright to left", "\u05e9\u05dc\u05d5\u05dd", "**bold** $x^2$ `code` [a](b)",
-    "{{ field }}", "$html", "'", '"', "2", "option 2", "TRUE", "1e5", "sep=;", "\u2028x", "[word]", "not asked",
+    '=HYPERLINK("http://x","y")', "-1+cmd|' /C calc'!A0", "@SUM(1)", "+1", "a;=1+1", 'say "this", now',
+    "<script>x()</script>", "<b>bold</b> &amp; more", "a\nb\r\nc\td", "\u202eright to left", "\u05e9\u05dc\u05d5\u05dd",
+    "**bold** $x^2$ `code` [a](b)", "{{ field }}", "$html", "'", '"', "2", "option 2", "TRUE",
+    "1e5", "sep=;", "\u2028x", "[word]", "not asked",
 ])  # fmt: skip
 WORDS = ODD | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(str.strip)
 

@@ -34,19 +34,13 @@ def test_every_question_is_required_and_offers_all_its_answers(study):
         for task in ("forward", "rating")
         for one in ElementTree.fromstring(files[f"label-studio/{task}.xml"]).findall("Choices")
     }
+    confidence = [("1", "1: not at all"), ("2", "2: slightly"), ("3", "3: fairly"), ("4", "4: very")]
+    alignment = [("1", "1: not at all"), ("2", "2: slightly"), ("3", "3: moderately"), ("4", "4: well")]
     assert found == {
         "label": ("true", "$options", []),
-        "confidence": (
-            "true",
-            None,
-            [("1", "1: not at all"), ("2", "2: slightly"), ("3", "3: fairly"), ("4", "4: very")],
-        ),
-        "alignment": (
-            "true",
-            None,
-            [("1", "1: not at all"), ("2", "2: slightly"), ("3", "3: moderately"), ("4", "4: well"), ("5", "5: completely")],
-        ),
-    }  # fmt: skip
+        "confidence": ("true", None, confidence),
+        "alignment": ("true", None, [*alignment, ("5", "5: completely")]),
+    }
 
 
 def test_the_data_of_a_task(study):

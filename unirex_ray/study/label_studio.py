@@ -32,7 +32,7 @@ The community edition assigns tasks to nobody, so each annotator gets a project 
 
 1. Create a project, named after the file.
 2. Settings, Labeling Interface, Code: paste the content of `TASK.xml`, and save.
-3. Import `NAME-TASK.json`; keep the tasks in their order (Settings, Annotation: sequential).
+3. Import `NAME-TASK.json`; leave the sampling of tasks sequential, as it is by default.
 4. Tell the annotator NAME which project is theirs; `forward` comes before `rating`, which shows what `forward` asks.
 5. When they are done, export the project as JSON (JSON-MIN and CSV do as well), and give the file to the analysis.
 
