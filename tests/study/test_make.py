@@ -1,6 +1,7 @@
 """Drawing a study from models on disk."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from helpers.tiny import tiny_config, tiny_corpus
@@ -111,7 +112,7 @@ def test_simulated_annotators_answer_every_sheet_and_say_what_they_are(made, tmp
         ({"instances": 31}, r"--instances must be from 1 to \d\d, the instances of tiny, test of whose .*, but got 31"),
         ({"instances": 0}, r"--instances must be from 1 to \d\d, .*, but got 0"),
         ({"raters": 6}, "--raters must be from 1 to the 5 annotators, but got 6"),
-        ({"annotators": 0}, "--raters must be from 1 to the 0 annotators, but got 2"),
+        ({"annotators": 0}, "--annotators must be from 1 to 1000, but got 0"),
         ({"methods": ("fresh",)}, "no model of method 'fresh' lies in .*; choose --methods among a2r, unirex-slm-fp"),
     ],
 )
@@ -137,3 +138,12 @@ def test_by_default_there_are_fifty_instances_or_all_with_a_gold_rationale(swept
     assert bare
     assert not {instance.id for instance in drawn} & bare
     assert len(drawn) == len(corpus.splits["test"]) - len(bare)
+
+
+def test_models_of_another_corpus_and_instances_of_training_are_noted(swept, config):
+    elsewhere = replace(tiny_corpus((60, 8, 30)), name="other")
+    notes = make_study(request(swept, split="train"), elsewhere, config, tell=lambda line: None).study.notes
+    assert notes[:2] == (
+        "train: models were trained on instances of this split",
+        "UNIREX (SLM-FP): trained on tiny, not on other",
+    )

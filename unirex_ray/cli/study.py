@@ -24,6 +24,8 @@ def add_options(parser: argparse.ArgumentParser, what: str) -> None:
         model = "Of export_best, or a sweep's output (repeatable)."
         parser.add_argument("--model", metavar="FOLDER", action="append", required=True, help=model)
         parser.add_argument("--methods", metavar="A,B", help="Of these alone; default: all that the folders hold.")
+        labels = "Labels of the models and of the corpus; default: by name, else by position."
+        parser.add_argument("--map", metavar="A=B,...", help=labels)
         parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")
         parser.add_argument("--instances", type=int, metavar="INT", help="To draw; default: 50, or all if fewer.")
         parser.add_argument("--annotators", type=int, default=5, metavar="INT", help="Default: 5.")

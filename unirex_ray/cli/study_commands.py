@@ -14,6 +14,7 @@ from unirex_ray.cli.option import option
 from unirex_ray.cli.study import tasks_of
 from unirex_ray.config import Tree, build_config
 from unirex_ray.errors import UserError
+from unirex_ray.inference.labels import parse_mapping
 from unirex_ray.report.files import REPORT
 from unirex_ray.study.analysis import analyse as analyse_answers
 from unirex_ray.study.answer_store import ANSWERS
@@ -31,6 +32,8 @@ from unirex_ray.tracking.mlflow_store import MlflowStore
 
 def make(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
     """Make a study; returns the next commands."""
+    if options.simulate < 0:
+        raise UserError(f"--simulate must be at least 0, but got {options.simulate}")
     request = Request(
         folders=tuple(options.model),
         methods=tuple(options.methods.split(",")) if options.methods else (),
@@ -40,6 +43,7 @@ def make(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
         raters=options.raters,
         tasks=tasks_of(options.tasks),
         seed=options.seed,
+        label_map=parse_mapping(options.map),
         train_instances=options.simulate,
     )
     made = make_folder(request, tree, tell=lambda line: out.print(line, markup=False, soft_wrap=True))

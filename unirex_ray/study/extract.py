@@ -8,7 +8,7 @@ Otherwise each choice is shown with its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,14 +79,19 @@ class Extracted:
     tied: int
 
 
-def read_model(trained: TrainedModel, corpus: Corpus, config: Config) -> Reader:
+def read_model(
+    trained: TrainedModel, corpus: Corpus, config: Config, label_map: Mapping[str, str] | None = None
+) -> Reader:
     """Load a model.
+
+    Args:
+        label_map: see `match_labels`.
 
     Raises:
         UserError: where its labels are not the corpus'.
     """
     card = trained.card
-    class_map = None if corpus.multi_choice else match_labels(card.labels, corpus.labels)
+    class_map = None if corpus.multi_choice else match_labels(card.labels, corpus.labels, label_map)
     if config.train.precision == "auto":
         config = config.changed({"train.precision": trained.precision})
     device = LocalRuntime(config.output, gpu=bool(config.train.gpu)).device

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from unirex_ray.config import Config
-from unirex_ray.data.columns import InstanceTable
 from unirex_ray.data.instance import Instance
 from unirex_ray.data.schema import Corpus, Split
 from unirex_ray.errors import UserError
@@ -20,13 +20,17 @@ from unirex_ray.inference.evaluate import check_fit
 from unirex_ray.inference.find import TrainedModel, find_models
 from unirex_ray.report.table import method_label
 from unirex_ray.study.design import assign
-from unirex_ray.study.extract import extract, gold_rationale, has_gold, options_of, read_model, shown_texts
+from unirex_ray.study.extract import Reader, extract, gold_rationale, has_gold, options_of, read_model, shown_texts
 from unirex_ray.study.manifest import Condition, Item, Rationale, Study, StudyInstance
 from unirex_ray.study.tasks import TASKS, TaskName
 from unirex_ray.tracking.provenance import code_version
 
 DEFAULT_INSTANCES = 50
 """The paper's."""
+MOST_ANNOTATORS = 1000
+
+Load = Callable[[], Reader]
+"""Reads a model from disk: one at a time is held in memory."""
 
 Rationales = tuple[tuple[Rationale, ...], ...]
 """By instance, then by condition."""
@@ -42,6 +46,7 @@ class Request:
         instances: how many are drawn; None: `DEFAULT_INSTANCES`, or all where there are fewer.
         annotators: how many there are.
         raters: see `design.assign`.
+        label_map: see `match_labels`.
         train_instances: most train instances that simulated annotators learn from; 0 for none.
     """
 
@@ -53,6 +58,7 @@ class Request:
     raters: int = 2
     tasks: tuple[TaskName, ...] = tuple(TASKS)
     seed: int = 0
+    label_map: Mapping[str, str] | None = None
     train_instances: int = 0
 
 
@@ -86,8 +92,10 @@ def make_study(request: Request, corpus: Corpus, config: Config, *, tell: Callab
 
     Raises:
         UserError: as `find_models`; where a model cannot read the corpus; where the split has too few instances with
-            gold rationales; where there are fewer annotators than raters.
+            gold rationales; where there are fewer annotators than raters, or too many.
     """
+    if not 1 <= request.annotators <= MOST_ANNOTATORS:
+        raise UserError(f"--annotators must be from 1 to {MOST_ANNOTATORS}, but got {request.annotators}")
     if not 1 <= request.raters <= request.annotators:
         raise UserError(f"--raters must be from 1 to the {request.annotators} annotators, but got {request.raters}")
     models = models_of(request, trust_remote_code=config.model.trust_remote_code)
@@ -98,9 +106,9 @@ def make_study(request: Request, corpus: Corpus, config: Config, *, tell: Callab
             f"{corpus.name}, {request.split} has no gold rationales, whose size all others are cut to; give a corpus "
             "that has them"
         )
-    alone = [trained for _, trained in models]
-    samples = [_draw(request, corpus, alone, config), _learned_from(request, corpus, alone, config)]
-    test, train, digests = _extract(alone, samples, corpus, config, tell)
+    loads = [partial(read_model, trained, corpus, config, request.label_map) for _, trained in models]
+    samples = [_draw(request, corpus, loads), _learned_from(request, corpus, loads)]
+    test, train, digests = _extract(loads, samples, corpus, tell)
     conditions = _conditions(models, digests)
     items, sheets = _assigned(request, conditions, test)
     study = Study(
@@ -113,7 +121,7 @@ def make_study(request: Request, corpus: Corpus, config: Config, *, tell: Callab
         rationales=test.rationales,
         items=items,
         sheets=sheets,
-        notes=_notes(conditions, test),
+        notes=_notes(corpus.name, request.split, conditions, test),
     )
     return Made(study=study, train=train)
 
@@ -138,8 +146,8 @@ def models_of(request: Request, *, trust_remote_code: bool = False) -> list[tupl
     return [pair for pair in found.values() if not request.methods or pair[1].card.method in request.methods]
 
 
-def _draw(request: Request, corpus: Corpus, models: Sequence[TrainedModel], config: Config) -> list[Instance]:
-    instances = _judged(corpus.splits[request.split], corpus, models, config)
+def _draw(request: Request, corpus: Corpus, loads: Sequence[Load]) -> list[Instance]:
+    instances = _judged(corpus.splits[request.split], loads)
     most = len(instances)
     if not most:
         raise UserError(f"of no gold rationale of {corpus.name}, {request.split} every model reads something")
@@ -153,40 +161,34 @@ def _draw(request: Request, corpus: Corpus, models: Sequence[TrainedModel], conf
     return [instances[index] for index in sorted(drawn)]
 
 
-def _learned_from(request: Request, corpus: Corpus, models: Sequence[TrainedModel], config: Config) -> list[Instance]:
+def _learned_from(request: Request, corpus: Corpus, loads: Sequence[Load]) -> list[Instance]:
     if not request.train_instances or not corpus.has_gold("train"):
         return []
     order = list(range(len(corpus.splits["train"])))
     random.Random(f"{request.seed}/train").shuffle(order)
     table = [corpus.splits["train"][index] for index in order[: 2 * request.train_instances]]
-    return _judged(table, corpus, models, config)[: request.train_instances]
+    return _judged(table, loads)[: request.train_instances]
 
 
-def _judged(
-    table: InstanceTable | Sequence[Instance], corpus: Corpus, models: Sequence[TrainedModel], config: Config
-) -> list[Instance]:
+def _judged(table: Sequence[Instance], loads: Sequence[Load]) -> list[Instance]:
     """The instances of whose gold rationale every model reads something."""
     instances = list(table)
     read = np.ones(len(instances), dtype=bool)
-    for trained in models:
-        read &= has_gold(read_model(trained, corpus, config).encode(instances), instances)
+    for load in loads:
+        read &= has_gold(load().encode(instances), instances)
     return [instance for instance, may in zip(instances, read, strict=True) if may]
 
 
 def _extract(
-    models: Sequence[TrainedModel],
-    samples: Sequence[Sequence[Instance]],
-    corpus: Corpus,
-    config: Config,
-    tell: Callable[[str], None],
+    loads: Sequence[Load], samples: Sequence[Sequence[Instance]], corpus: Corpus, tell: Callable[[str], None]
 ) -> tuple[Drawn, Drawn, list[str]]:
     """Both samples under all conditions, and digests of the models' weights; one model in memory at a time."""
     found, digests = [], list[str]()
-    for trained in models:
-        reader = read_model(trained, corpus, config)
+    for load in loads:
+        reader = load()
         found.append([extract(reader, sample) if sample else None for sample in samples])
         digests.append(reader.weights())
-        tell(f"{len(found)} of {len(models)}: {trained.name}")
+        tell(f"{len(found)} of {len(loads)}: {reader.trained.name}")
     drawn = []
     for number, sample in enumerate(samples):
         of_models = [one[number] for one in found]
@@ -277,15 +279,17 @@ def _assigned(
     return tuple(sorted(items.values(), key=lambda item: item.id)), sheets
 
 
-def _notes(conditions: Sequence[Condition], drawn: Drawn) -> tuple[str, ...]:
-    notes = [
-        f"{condition.name}: on {tied} of {len(drawn.instances)} instances tokens of equal score compete for the last "
-        "places, and the first in the text are shown"
-        for condition, tied in zip(conditions, drawn.tied, strict=False)
-        if tied
-    ]
-    for number, condition in enumerate(conditions):
-        short = sum(of[number].tokens < of[number].gold_tokens for of in drawn.rationales if condition.kind == "method")
+def _notes(corpus: str, split: Split, conditions: Sequence[Condition], drawn: Drawn) -> tuple[str, ...]:
+    notes = [f"{split}: models were trained on instances of this split"] if split == "train" else []
+    for number, (condition, tied) in enumerate(zip(conditions, drawn.tied, strict=False)):  # the oracles come last
+        if condition.model["trained_on"] != corpus:
+            notes.append(f"{condition.name}: trained on {condition.model['trained_on']}, not on {corpus}")
+        if tied:
+            notes.append(
+                f"{condition.name}: on {tied} of {len(drawn.instances)} instances tokens of equal score compete for "
+                "the last places, and the first in the text are shown"
+            )
+        short = sum(of[number].tokens < of[number].gold_tokens for of in drawn.rationales)
         if short:
             notes.append(f"{condition.name}: {short} texts have fewer tokens than their gold rationale")
     return tuple(notes)
