@@ -140,6 +140,16 @@ def test_by_default_there_are_fifty_instances_or_all_with_a_gold_rationale(swept
     assert len(drawn) == len(corpus.splits["test"]) - len(bare)
 
 
+def test_a_model_that_predicts_one_label_is_noted(corpus, config, tmp_path):
+    model = config.changed({"train.learning_rate": 1e-9})  # as it was drawn: of one opinion
+    trained_sweep(tmp_path, model, corpus, ("unirex-dlm-p",), seeds=(0,))
+    study = make_study(request(tmp_path), corpus, config, tell=lambda line: None).study
+    labels = {of[0].label for of in study.rationales}
+    assert len(labels) == 1
+    says = f"UNIREX (DLM-P): predicts {corpus.labels[labels.pop()]!r} on 11 of 11 instances; whoever always answers so"
+    assert any(note.startswith(says) for note in study.notes)
+
+
 def test_models_of_another_corpus_and_instances_of_training_are_noted(swept, config):
     elsewhere = replace(tiny_corpus((60, 8, 30)), name="other")
     notes = make_study(request(swept, split="train"), elsewhere, config, tell=lambda line: None).study.notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from unirex_ray.tracking.provenance import code_version
 DEFAULT_INSTANCES = 50
 """The paper's."""
 MOST_ANNOTATORS = 1000
+_ALMOST_ALL = 0.9
 
 Load = Callable[[], Reader]
 """Reads a model from disk: one at a time is held in memory."""
@@ -121,7 +123,7 @@ def make_study(request: Request, corpus: Corpus, config: Config, *, tell: Callab
         rationales=test.rationales,
         items=items,
         sheets=sheets,
-        notes=_notes(corpus.name, request.split, conditions, test),
+        notes=_notes(corpus, request.split, conditions, test),
     )
     return Made(study=study, train=train)
 
@@ -279,15 +281,21 @@ def _assigned(
     return tuple(sorted(items.values(), key=lambda item: item.id)), sheets
 
 
-def _notes(corpus: str, split: Split, conditions: Sequence[Condition], drawn: Drawn) -> tuple[str, ...]:
+def _notes(corpus: Corpus, split: Split, conditions: Sequence[Condition], drawn: Drawn) -> tuple[str, ...]:
     notes = [f"{split}: models were trained on instances of this split"] if split == "train" else []
     for number, (condition, tied) in enumerate(zip(conditions, drawn.tied, strict=False)):  # the oracles come last
-        if condition.model["trained_on"] != corpus:
-            notes.append(f"{condition.name}: trained on {condition.model['trained_on']}, not on {corpus}")
+        if condition.model["trained_on"] != corpus.name:
+            notes.append(f"{condition.name}: trained on {condition.model['trained_on']}, not on {corpus.name}")
         if tied:
             notes.append(
                 f"{condition.name}: on {tied} of {len(drawn.instances)} instances tokens of equal score compete for "
                 "the last places, and the first in the text are shown"
+            )
+        label, times = Counter(of[number].label for of in drawn.rationales).most_common(1)[0]
+        if times >= _ALMOST_ALL * len(drawn.rationales) and not corpus.multi_choice:
+            notes.append(
+                f"{condition.name}: predicts {corpus.labels[label]!r} on {times} of {len(drawn.rationales)} "
+                "instances; whoever always answers so simulates it as well as that"
             )
         short = sum(of[number].tokens < of[number].gold_tokens for of in drawn.rationales)
         if short:
