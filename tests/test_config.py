@@ -371,6 +371,7 @@ def test_keys_that_came_later_are_hashed_where_they_differ_from_what_earlier_ver
         "train.warmup_from_zero": True,
         "model.log_odds": False,
         "loss.sampled_top_k": None,
+        "loss.warmup": 0.0,
         "data.rationale_columns": None,
     }
     assert with_added_keys({"train.warmup_from_zero": False})["train.warmup_from_zero"] is False

@@ -64,6 +64,9 @@ OPTIONS: list[Row] = [
         ("train --loss.top_k_percents=5,10,5", "loss.top_k_percents must be distinct, but got [5, 10, 5]"),
         ("train --loss.top_k_percents=101", "loss.top_k_percents = '101': input should be less than or equal to 100"),
         ("train --loss.sampled_top_k=9", "loss.sampled_top_k = 9: loss.top_k_percents has 5 to draw from"),
+        ("train --loss.warmup=1.5", "loss.warmup = '1.5': input should be less than or equal to 1"),
+        ("train --loss.warmup=-0.1", "loss.warmup = '-0.1': input should be greater than or equal to 0"),
+        ("train --loss.warmup=nan", "loss.warmup = 'nan': input should be a finite number"),
         ("train --model.dropout=1", "model.dropout = '1': input should be less than 1"),
         (
             "train --method=unirex-slm-pf --data.name=sst",
@@ -199,6 +202,10 @@ SPACES: list[Row] = [
             ("parameters: {train.seed: {choice: [1, 2]}}", "'train.seed' cannot be a parameter of a search"),
             ("parameters: {data.limit: {choice: [10, 100]}}", "'data.limit' cannot be a parameter of a search"),
             ("parameters: {data.gold_percent: {choice: [0, 100]}}", "data.gold_percent = 0: input should be greater"),
+            (
+                "parameters: {loss.warmup: {uniform: [0, 2]}}",
+                "loss.warmup = 2: input should be less than or equal to 1",
+            ),
             ("parameters: {model.layers: {choice: [1, 12]}}", "has 2 layers"),
             (
                 f"{_GRID}parameters: {{train.learning_rate: {{uniform: [0.1, 0.2]}}}}",

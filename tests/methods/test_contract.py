@@ -248,14 +248,15 @@ def test_a_recipe_knows_the_keys_that_it_reads() -> None:
     )
     plaus |= {"data.gold_percent", "data.gold_batch_factor"}
     ig = {"model.ig_steps", "model.pooling", "model.convergence_delta"}
-    agreement, k, head = {"loss.agreement_weight"}, {"loss.top_k_percents", "loss.sampled_top_k"}, {"model.head"}
+    agreement, warmup, head = {"loss.agreement_weight"}, {"loss.warmup"}, {"model.head"}
+    k = {"loss.top_k_percents", "loss.sampled_top_k"}
     assert unread("unirex-slm-fp") == agreement | ig
     assert unread("unirex-aa-fp") == agreement | head
     assert unread("sgt") == comp | plaus | agreement | head
-    assert unread("aa-grad") == comp | suff | plaus | agreement | k | ig | head
-    assert unread("l2e") == comp | suff | plaus | agreement | k
-    assert unread("fresh") == comp | suff | plaus | agreement | k | head
-    assert unread("a2r") == comp | suff | plaus | ig
+    assert unread("aa-grad") == comp | suff | plaus | agreement | warmup | k | ig | head
+    assert unread("l2e") == comp | suff | plaus | agreement | warmup | k
+    assert unread("fresh") == comp | suff | plaus | agreement | warmup | k | head
+    assert unread("a2r") == comp | suff | plaus | warmup | ig
 
 
 def test_only_a_first_stage_can_be_shared() -> None:

@@ -37,6 +37,7 @@ from unirex_ray.training.step import (
     reduce_gradients,
     sampled_thresholds,
     trained_parameters,
+    warmed_up,
     weighted_sum,
 )
 
@@ -265,6 +266,61 @@ def test_every_sample_of_thresholds_is_as_likely():
 def test_more_thresholds_than_there_are_cannot_be_drawn():
     with pytest.raises(UserError, match=r"loss\.sampled_top_k = 3: loss\.top_k_percents has 2 to draw from"):
         build_config({"loss": {"sampled_top_k": 3, "top_k_percents": [10, 20]}})
+
+
+def test_the_weights_of_a_warm_up_by_hand():
+    config = LossConfig(comp_weight=0.6, suff_weight=0.9, plaus_weight=0.5, agreement_weight=0.5, warmup=0.3)
+    weights = [warmed_up(config, step, 10) for step in range(10)]
+    assert [w.comp_weight for w in weights] == pytest.approx([0.2, 0.4, *[0.6] * 8])
+    assert [w.suff_weight for w in weights] == pytest.approx([0.3, 0.6, *[0.9] * 8])
+    assert {(w.plaus_weight, w.agreement_weight) for w in weights} == {(0.5, 0.5)}
+    assert weights[3] == config
+
+
+@given(warmup=st.integers(0, 100), steps=st.integers(1, 300))
+def test_faithfulness_comes_in_linearly_over_a_share_of_the_steps(warmup, steps):
+    config = LossConfig(suff_weight=0.5, warmup=warmup / 100)
+    last = -(-warmup * steps // 100)  # rounded up
+    shares = [warmed_up(config, step, steps) for step in range(steps)]
+    expected = [min(1.0, (step + 1) / last) if last else 1.0 for step in range(steps)]
+    assert [share.comp_weight for share in shares] == expected
+    assert [share.suff_weight for share in shares] == [0.5 * share for share in expected]
+    assert expected[0] > 0
+    assert shares[-1] == config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "warmup", "rise"), [("unirex-slm-fp", 0.5, 3), ("sgt", 1.0, 6)])
+def test_a_warm_up_takes_the_steps_of_a_loop_that_sets_the_weights_itself(encoders, tmp_path, method, warmup, rise):
+    changes = {"method": method, "model__dropout": 0.0, "train__epochs": 2, "loss__comp_weight": 0.8}
+    corpus = tiny_corpus((24, 3, 3))
+    warmed, naive = (
+        first_stage(tiny_config(encoders["bert"], **changes, loss__warmup=share), corpus, LocalRuntime(tmp_path / name))
+        for name, share in (("warmed", warmup), ("naive", 0.0))
+    )
+    config, step = naive.setup.config, 0
+    for epoch in range(2):
+        warmed.learner.run_epoch(lambda: None, lambda: False)
+        total, raw = 0.0, 0.0
+        for instances in naive.learner.epochs.batches(epoch):
+            share = min(1, (step + 1) / rise)
+            weights = {"loss.comp_weight": 0.8 * share, "loss.suff_weight": 1.0 * share}
+            naive.learner.config = config.changed(weights)
+            naive.model.train()
+            losses = naive.learner.gradients(instances)
+            naive.learner.optimizer.step()
+            naive.learner.schedule.step()
+            comp = losses.get("comp_loss", 0.0)
+            faithfulness = 0.8 * share * comp + share * losses["suff_loss"]
+            total += float(losses["task_loss"] + faithfulness + losses.get("plaus_loss", 0.0)) / 3
+            raw += float(losses["suff_loss"]) / 3
+            step += 1
+        assert warmed.state.losses["loss"] == pytest.approx(total, rel=1e-6)  # with the weights of each step
+        assert warmed.state.losses["suff_loss"] == pytest.approx(raw, rel=1e-6)  # as it is
+        warmed.state.epoch, warmed.state.step, warmed.state.losses = epoch + 1, 0, {}
+    assert step == 6
+    one, other = (trainer.model.state_dict() for trainer in (warmed, naive))
+    assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
 @pytest.mark.slow

@@ -154,8 +154,11 @@ def test_wherever_it_is_killed_a_trial_goes_on_to_the_same_numbers(config, corpu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [2, 5, 9])
-def test_gold_batches_like_lengths_and_sampled_thresholds_go_on_where_they_were(config, corpus, tmp_path, kill_at):
-    config = config.changed({"train.checkpoint_steps": 1, "loss.sampled_top_k": 1, **SCARCE})
+def test_gold_batches_like_lengths_sampled_thresholds_and_a_warm_up_go_on_where_they_were(
+    config, corpus, tmp_path, kill_at
+):
+    drawn = {"loss.sampled_top_k": 1, "loss.warmup": 1.0, **SCARCE}
+    config = config.changed({"train.checkpoint_steps": 1, **drawn})
     reference = Recorder(tmp_path / "whole")
     result = run(config, corpus, reference)
     with suppress(Killed):
@@ -286,6 +289,7 @@ def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers
         ("unirex-slm-fp", 1, {}),
         ("unirex-slm-fp", 3, {}),
         ("unirex-slm-fp", 3, SCARCE),
+        ("unirex-slm-fp", 1, {"loss.warmup": 1.0}),
         ("l2e", 3, {}),
         ("fresh-p", 1, {}),
         ("fresh-p", 1, SCARCE),

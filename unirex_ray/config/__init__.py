@@ -134,6 +134,12 @@ class LossConfig(_Section):
     suff_margin: float = Field(0.1, ge=0, le=100, description="Margin m_s of suff=margin.")
     plaus: Literal["bce", "kl", "linear", "linear_margin"] = Field("bce", description="Plausibility criterion.")
     plaus_margin: float = Field(0.1, ge=0, le=100, description="Margin m_p of plaus=linear_margin.")
+    warmup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of a stage's steps over which comp_weight and suff_weight rise from 0; default: none.",
+    )
     agreement_weight: Weight = Field(0.5, description="Weight of the divergence of A2R's two predictors (lambda).")
     top_k_percents: tuple[TopKPercent, ...] = Field(
         (1, 5, 10, 20, 50), min_length=1, description="K of the faithfulness losses, in percent of the tokens."
@@ -313,6 +319,7 @@ _ADDED_KEYS = {
     "train.warmup_from_zero": True,
     "model.log_odds": False,
     "loss.sampled_top_k": None,
+    "loss.warmup": 0.0,
     "data.rationale_columns": None,
 }
 """Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""

@@ -24,10 +24,11 @@ WEIGHT_KEYS: dict[Criterion, str] = {
 }
 
 _K = ("loss.top_k_percents", "loss.sampled_top_k")
+_FAITHFULNESS = ("loss.warmup", *_K)
 
 _CRITERION_KEYS: dict[Criterion, tuple[str, ...]] = {
-    "comp": (WEIGHT_KEYS["comp"], "loss.comp", "loss.comp_margin", *_K),
-    "suff": (WEIGHT_KEYS["suff"], "loss.suff", "loss.suff_margin", *_K),
+    "comp": (WEIGHT_KEYS["comp"], "loss.comp", "loss.comp_margin", *_FAITHFULNESS),
+    "suff": (WEIGHT_KEYS["suff"], "loss.suff", "loss.suff_margin", *_FAITHFULNESS),
     "plaus": (WEIGHT_KEYS["plaus"], "loss.plaus", "loss.plaus_margin", "data.gold_percent", "data.gold_batch_factor"),
     "agreement": (WEIGHT_KEYS["agreement"],),
 }

@@ -75,7 +75,7 @@ _LEAVES_NUMBERS_ALONE = (
 )
 """Beginnings of keys that are no part of a protocol."""
 
-_UNSAID = {("sweep.patience", "null"), ("data.rationale_columns", "null")}
+_UNSAID = {("sweep.patience", "null"), ("data.rationale_columns", "null"), ("loss.warmup", "0.0")}
 """What settings that came later go by: earlier sweeps have the same protocol."""
 
 Protocol = Mapping[str, str]

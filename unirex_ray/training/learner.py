@@ -34,6 +34,7 @@ from unirex_ray.training.step import (
     sampled_thresholds,
     trained_parameters,
     use_sparse_word_gradients,
+    warmed_up,
     weighted_sum,
 )
 
@@ -73,7 +74,7 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
         )
-        steps = self.epochs.steps * train.epochs
+        self.steps = steps = self.epochs.steps * train.epochs
         warmup_steps = math.ceil(round(train.warmup * steps, 6))
         first = 0 if train.warmup_from_zero else 1
         self.schedule = LambdaLR(
@@ -93,13 +94,14 @@ class Learner:
         """Gradients of a global batch, summed over workers, in every parameter's `grad`.
 
         Returns:
-            This worker's share of each unweighted loss.
+            This worker's share of the loss, with the weights of this step, and of each unweighted one.
         """
         counts = global_counts(self.data["train"], instances)
         own_share = share(instances, self.runtime.rank, self.runtime.world)
         losses: dict[str, Tensor] = {}
         state, train = self.state, self.config.train
         config = sampled_thresholds(self.config.loss, (train.seed, state.stage, state.epoch, state.step))
+        config = warmed_up(config, state.epoch * self.epochs.steps + state.step, self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         for part in micro_batches(own_share, train.micro_batch_size):
             terms = self._losses("train", part, counts, config)
@@ -168,7 +170,7 @@ class Learner:
 
     @torch.no_grad()
     def dev_loss(self) -> float:
-        """The stage's own loss over dev as one global batch, dropout off."""
+        """The stage's own loss over dev as one global batch, dropout off, with the weights after any warm-up."""
         started, dev = time.perf_counter(), self.data["dev"]
         counts = global_counts(dev, range(len(dev)))
         total = torch.zeros(1, dtype=torch.float64, device=self.runtime.device)

@@ -6,6 +6,7 @@ sum to the batch's loss, however the batch is split.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +83,21 @@ def sampled_thresholds(config: LossConfig, seed: Sequence[int]) -> LossConfig:
     draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     chosen = np.sort(draw.choice(len(config.top_k_percents), config.sampled_top_k, replace=False))
     return config.model_copy(update={"top_k_percents": tuple(config.top_k_percents[index] for index in chosen)})
+
+
+def warmed_up(config: LossConfig, step: int, steps: int) -> LossConfig:
+    """The losses with the faithfulness weights of a step: they rise linearly over the first `config.warmup` of a stage.
+
+    Args:
+        step: of the stage, from 0; step i of w has (i + 1)/w of alpha_c and alpha_s, so that none has 0.
+        steps: that the stage has at most.
+    """
+    warmup_steps = math.ceil(round(config.warmup * steps, 6))
+    if step >= warmup_steps:
+        return config
+    share = (step + 1) / warmup_steps
+    weights = {"comp_weight": share * config.comp_weight, "suff_weight": share * config.suff_weight}
+    return config.model_copy(update=weights)
 
 
 class LossContext:
