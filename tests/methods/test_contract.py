@@ -51,7 +51,8 @@ SIXTEEN = (
     "unirex-slm-fp",
 )
 ABLATIONS = ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv")
-ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS)
+TWO_STAGE = ("unirex-dlm-fp-two-stage", "unirex-slm-fp-two-stage")
+ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS, *TWO_STAGE)
 WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS)
 FAST = ("fresh-p", "unirex-slm-fp")
 """A pipeline and a joint method; the tests of the others are slow."""
@@ -97,9 +98,9 @@ def outputs(model: RationaleModel, batch: Batch) -> list[torch.Tensor]:
         return [extracted.scores, full, *perturbed]
 
 
-def test_all_twenty_are_there() -> None:
+def test_all_are_there() -> None:
     assert set(METHODS) == set(ALL)
-    assert len(ALL) == 20
+    assert len(ALL) == 22
     assert {name for name, method in METHODS.items() if method.in_global_nrg} == {*SIXTEEN, "unirex-slm-p"}
     assert {name for name, method in METHODS.items() if not method.needs_gold} == set(WITHOUT_GOLD)
     weights = {name: sum(map(method.reads, WEIGHT_KEYS.values())) for name, method in METHODS.items()}
@@ -251,6 +252,7 @@ def test_a_recipe_knows_the_keys_that_it_reads() -> None:
     agreement, warmup, head = {"loss.agreement_weight"}, {"loss.warmup"}, {"model.head"}
     k = {"loss.top_k_percents", "loss.sampled_top_k"}
     assert unread("unirex-slm-fp") == agreement | ig
+    assert unread("unirex-slm-fp-two-stage") == agreement | ig
     assert unread("unirex-aa-fp") == agreement | head
     assert unread("sgt") == comp | plaus | agreement | head
     assert unread("aa-grad") == comp | suff | plaus | agreement | warmup | k | ig | head

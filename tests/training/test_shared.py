@@ -65,6 +65,7 @@ def lasting(result: TrialResult) -> dict[str, float]:
 @pytest.mark.slow
 def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, epochs, tmp_path):
     methods = ("aa-deeplift", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p", "unirex-slm-fp")
+    methods += ("unirex-slm-fp-two-stage",)
     reports = {}
     for method in methods:
         mine = config.changed({"method": method})
@@ -83,7 +84,7 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
         assert (together.epoch, together.highlights) == (alone.epoch, alone.highlights)
         assert together.metrics.flat()["time/wait_s"] < 5
     assert epochs == ["task-model"] * 2 + ["imitate"] * 2 + ["predict"] * 2 + ["dlm-p"] * 2 + ["predict"] * 2 + (
-        ["joint"] * 2
+        ["joint"] * 4
     )
     assert reports["aa-deeplift"] == [("", 1), ("", 2)]
     assert len(reports["aa-ig"]) == 1  # taken over: evaluated once with an extractor of its own
@@ -108,6 +109,7 @@ def first_identity(config: Config, corpus: Corpus) -> str:
         ({}, True),
         ({"method": "fresh", "model.ig_steps": 7, "loss.comp_weight": 0.1, "model.convergence_delta": True}, True),
         ({"method": "aa-grad", "model.head": "mlp-2048-2"}, True),
+        ({"method": "unirex-dlm-fp-two-stage", "loss.warmup": 0.5}, True),
         ({"train.seed": 4}, False),
         ({"train.learning_rate": 1e-4}, False),
         ({"model.layers": 1}, False),

@@ -23,7 +23,7 @@ from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
 from unirex_ray.metrics.instances import split_metrics
 from unirex_ray.models.acceptance import Acceptance
 from unirex_ray.models.design import Design
-from unirex_ray.models.rationale_model import build_stage
+from unirex_ray.models.rationale_model import RationaleModel, build_stage
 from unirex_ray.training import setup, stage, trial
 from unirex_ray.training.checkpoint import BEST, CONFIG, LAST, CheckpointStore
 from unirex_ray.training.learner import Learner
@@ -265,7 +265,36 @@ def test_two_stages_train_one_part_each(config, corpus, two_stages, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [TWO_STAGES.name, "l2e", "fresh-p"])
+@pytest.mark.parametrize("method", ["unirex-slm-fp-two-stage", "unirex-dlm-fp-two-stage"])
+def test_a_joint_stage_trains_the_task_model_further_with_a_new_extractor(config, corpus, tmp_path, method):
+    config = config.changed({"method": method, "train.epochs": 1})
+    design = METHODS[method].stages[1].design
+    fresh = build_stage(
+        config.model,
+        design,
+        2,
+        seed=config.train.seed,
+        stage_index=1,
+        earlier=RationaleModel(config.model, Design(extractor="aa-grad"), 2),
+    ).state_dict()
+    plain = run(config.changed({"method": "aa-ig"}), corpus, Recorder(tmp_path / "plain"))
+    task_model = weights(tmp_path / "plain")
+    trainers = stages(config, corpus, LocalRuntime(tmp_path / "joint"))
+    first = next(trainers)
+    first.train()
+    assert first.state.best_metrics["task_score"] == plain.metrics.dev["task_score"]
+    joint = next(trainers)
+    began = copy.deepcopy(joint.model.state_dict())
+    for name, value in began.items():
+        assert torch.equal(value, task_model[name] if name.startswith("task_model.") else fresh[name])
+    joint.train()
+    assert all(
+        not torch.equal(value, began[name]) for name, value in joint.model.state_dict().items() if "weight" in name
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [TWO_STAGES.name, "l2e", "fresh-p", "unirex-slm-fp-two-stage"])
 def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers(
     config, corpus, two_stages, tmp_path, method
 ):
@@ -290,6 +319,7 @@ def test_wherever_it_is_killed_a_trial_of_two_stages_goes_on_to_the_same_numbers
         ("unirex-slm-fp", 3, {}),
         ("unirex-slm-fp", 3, SCARCE),
         ("unirex-slm-fp", 1, {"loss.warmup": 1.0}),
+        ("unirex-slm-fp-two-stage", 1, {}),
         ("l2e", 3, {}),
         ("fresh-p", 1, {}),
         ("fresh-p", 1, SCARCE),

@@ -65,7 +65,7 @@ class Stage:
     @property
     def trains_task_model(self) -> bool:
         """Whether F_task is trained; a stage that freezes it stops early by its own loss on dev."""
-        return self.design.task_model == "new"
+        return self.design.task_model != "earlier"
 
     @property
     def uses_scores(self) -> bool:

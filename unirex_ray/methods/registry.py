@@ -14,8 +14,15 @@ def _joint(name: str, label: str, extractor: ExtractorKind, *criteria: Criterion
     return Method(name=name, label=label, stages=(stage,), **options)  # type: ignore[arg-type]
 
 
+def _two_stage(name: str, label: str, extractor: ExtractorKind, *criteria: Criterion) -> Method:
+    """F_task alone first; then together with a new F_ext, from the weights that it has by then."""
+    joint = Stage(name="joint", criteria=criteria, design=Design(extractor=extractor, task_model="continued"))
+    # An extractor without settings of its own: the stage does not use it.
+    return Method(name=name, label=label, stages=(_task_model("aa-grad"), joint), in_global_nrg=False)
+
+
 def _task_model(extractor: ExtractorKind) -> Stage:
-    """F_task alone; attributions only read it, so all of them share the same one."""
+    """F_task alone; attributions only read it, and joint stages begin with it, so all of them share the same one."""
     return Stage(name="task-model", criteria=("task",), design=Design(extractor=extractor), shared=True)
 
 
@@ -59,6 +66,8 @@ METHODS = {
         _joint("unirex-aa-f-rand", "UNIREX (AA-F, Rand)", "rand", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-gold", "UNIREX (AA-F, Gold)", "gold", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-inv", "UNIREX (AA-F, Inv)", "inv", "task", "comp", "suff", **_ABLATION),
+        _two_stage("unirex-dlm-fp-two-stage", "UNIREX (DLM-FP, two-stage)", "dlm", "task", "comp", "suff", "plaus"),
+        _two_stage("unirex-slm-fp-two-stage", "UNIREX (SLM-FP, two-stage)", "slm", "task", "comp", "suff", "plaus"),
     )
 }
 

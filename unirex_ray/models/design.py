@@ -21,14 +21,14 @@ class Design:
         extractor: computes the scores. `imitation` and `selection` build on an earlier stage's scores.
         predicts_from: the input of F_task: the text, or (select-predict pipelines) the rationale without gaps.
         top_k_percent: the one threshold of `selection`; other rationales have every threshold of K.
-        task_model: a new one, or the earlier stage's, frozen.
+        task_model: a new one; or the earlier stage's: frozen (`earlier`), or trained further (`continued`).
         attention_predictor: whether A2R's second predictor is trained as well.
     """
 
     extractor: ExtractorKind
     predicts_from: Literal["text", "rationale"] = "text"
     top_k_percent: TopKPercent | None = None
-    task_model: Literal["new", "earlier"] = "new"
+    task_model: Literal["new", "earlier", "continued"] = "new"
     attention_predictor: bool = False
 
     def rationales(self, top_k_percents: Sequence[int]) -> tuple[int, ...]:

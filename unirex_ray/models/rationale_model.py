@@ -65,7 +65,7 @@ class RationaleModel(nn.Module):
         if design.task_model == "new":
             self.task_model = TaskModel(make_encoder(config), outputs)
         else:
-            self.task_model = _required(earlier).task_model.requires_grad_(False)
+            self.task_model = _required(earlier).task_model.requires_grad_(design.task_model == "continued")
         self.extractor = self._make_extractor(config, seed, earlier, make_encoder)
         self.attention_predictor = None
         if design.attention_predictor:
