@@ -114,6 +114,17 @@ def test_every_control_has_a_name_and_none_a_place_of_its_own_in_the_order() -> 
     assert {one.attributes["aria-labelledby"] for one in page.all("article")} == names
 
 
+def test_one_text_has_nothing_to_sort_and_filter() -> None:
+    def hidden(texts: int) -> set[str]:
+        read = [replace(instance("a good", RANKED), id=str(number)) for number in range(texts)]
+        page = parse(rationale_page(read, title="T"))
+        boxes = [one for one in page.walk() if "hidden" in one.attributes and one.attributes.get("id") != "tools"]
+        return {one.attributes.get("name") or one.attributes.get("id") for box in boxes for one in box.walk()} - {None}
+
+    assert hidden(1) == {"sort", "order", "show", "where", "is", "value", "count"}
+    assert hidden(2) == set()
+
+
 def test_pairs_choices_and_notes_are_shown() -> None:
     text = instance("a good film", RANKED, {"good"}).inputs[0]
     tokens = (*text.tokens, *(replace(token, segment=1) for token in text.tokens))
