@@ -68,5 +68,5 @@ def sweep(
     if outcome.shortfall:
         warnings.warn(f"not all trials completed: {outcome.shortfall}", stacklevel=2)
     if outcome.not_delivered:
-        warnings.warn(f"MLflow lacks the last {outcome.not_delivered} events: run jobs/sync.py", stacklevel=2)
+        warnings.warn(f"MLflow lacks the last {outcome.not_delivered} events: run the job `sync`", stacklevel=2)
     return frame_of(leaderboard_table(outcome.leaderboard).records)

@@ -213,7 +213,7 @@ class MlflowSweep:
         if trial_id not in self._trial_runs:
             found = self._found(trial_id)
             if found is None:
-                raise UserError(f"the run of trial {trial_id} is gone from MLflow; jobs/sync.py brings it again")
+                raise UserError(f"the run of trial {trial_id} is gone from MLflow; the job `sync` brings it again")
             self._trial_runs[trial_id] = found.info.run_id
         return self._trial_runs[trial_id]
 
