@@ -6,23 +6,31 @@ from pathlib import Path
 
 import unirex_ray
 from unirex_ray.cli.calls import program
+from unirex_ray.cli.given_text import check_choices, given_text
 from unirex_ray.cli.parser import Parser, add_remote_code
 from unirex_ray.errors import UserError, exit_on_user_error
 
 
 def main() -> None:
     parser = Parser(prog=program("explain"), description=__doc__, allow_abbrev=False)
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="What jobs/export_best.py wrote.")
-    parser.add_argument("--text", required=True, help="The text to predict.")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="What the job `export_best` wrote.")
+    parser.add_argument("--text", help="The text to predict.")
     parser.add_argument("--second", help="The second text of a pair, for a model that was trained on pairs.")
+    parser.add_argument(
+        "--choice",
+        action="append",
+        metavar="TEXT",
+        help="A text to choose from, once for each, in the order of the labels; for pairs, each goes behind --text.",
+    )
     parser.add_argument("--top-k-percent", type=int, default=20, help="Size of the rationale; default: 20.")
     parser.add_argument("--html", metavar="FILE", help="Write a page instead of printing.")
     add_remote_code(parser)
     options = parser.parse_args()
     if not 1 <= options.top_k_percent <= 100:
         raise UserError(f"--top-k-percent must be from 1 to 100, but got {options.top_k_percent}")
-    text = options.text if options.second is None else (options.text, options.second)
+    text = given_text(options.text, options.second, options.choice)
     model = unirex_ray.load_model(options.model, trust_remote_code=options.trust_remote_code == "true")
+    check_choices(options.choice, model)
     explanation = model.explain([text], top_k_percent=options.top_k_percent)[0]
     shown = explanation.highlighted()
 

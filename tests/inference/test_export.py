@@ -188,7 +188,8 @@ def test_the_card_tells_how_many_texts_an_input_has(segments: int | None, reads:
     selected = select_trial([swept(trial("aa-ig", 0, 0, LEFT))], EQUAL_WEIGHTS, None, even_if_not_better=True)
     text = model_card(selected, Config(), replace(CARD, segments=segments), provenance_of(selected, "sqlite:////x"))
     assert f"A task model that reads {reads} and predicts one of a, b" in text
-    assert f'explain.py --model FOLDER --text "..."{option}\n' in text
+    assert f'    unirex explain --model FOLDER --text "..."{option}\n' in text
+    assert "jobs/" not in text  # the folder travels without the repository
 
 
 def test_the_card_tells_that_the_sweep_lacked_trials() -> None:
@@ -219,7 +220,7 @@ def test_weights_that_the_sweep_did_not_keep_are_explained_with_the_command_that
         "keeps those that some weights of NRG may select, by the seeds that it has (sweep.keep_weights=all: of all)"
         in line
     )
-    job, given, output = shlex.split(line.partition("train it again: python ")[2].replace("--config ", "--config="))
-    assert (job, output) == ("jobs/train.py", f"--output={store.folder}-again")
+    *job, given, output = shlex.split(line.partition("train it again with ")[2].replace("--config ", "--config="))
+    assert (" ".join(job), output) == ("the job `train`:", f"--output={store.folder}-again")
     assert load_yaml(given.removeprefix("--config="))["output"] == "elsewhere"
     assert not model.exists()

@@ -1,6 +1,7 @@
 """A model in Python: what it says of texts is what was recorded, and what a reader computes by hand."""
 
 import json
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas
 import pytest
 import torch
 from helpers.exports import LABELS, change, make
+from helpers.job_module import job_module
 from helpers.marks import slow, slow_but
 from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import export_trial, trained_sweep
@@ -334,3 +336,19 @@ def test_the_package_gives_the_same() -> None:
     assert {"load_model", "Explanation", "TrainingError", "__version__"} < set(dir(unirex_ray))
     with pytest.raises(AttributeError, match="no attribute 'explain'"):
         _ = unirex_ray.explain
+
+
+@pytest.mark.parametrize(("segments", "given"), [(1, []), (2, ["--text=w1"])])
+def test_the_command_explains_a_choice(
+    segments: int, given: list[str], save: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(multi_choice=True, segments=segments)
+    called = ["explain.py", f"--model={folder}", *given]
+    choices = ("good1", "bad1 w1", "w2")
+    monkeypatch.setattr(sys, "argv", [*called, *(f"--choice={choice}" for choice in choices)])
+    job_module("explain").main()
+    asked = [("w1", choice) if given else choice for choice in choices]
+    assert f"prediction: {load_model(folder).explain([asked])[0].predicted}" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*called, "--choice=good1"])
+    with pytest.raises(UserError, match="chooses between 3 texts; give each with --choice"):
+        job_module("explain").main()

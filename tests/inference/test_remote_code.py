@@ -292,9 +292,12 @@ def test_the_next_commands_say_it_again(config: Config) -> None:
     assert all(command.endswith(" --model.trust_remote_code") for command in after_export("model", config, CARD))
     plain = config.changed({"model.trust_remote_code": False})
     assert not any("trust" in command for command in after_export("model", plain, CARD))
+    choosing = [{"multi_choice": True, "segments": segments} for segments in (1, 2)]
     explained = [
         [command for command in after_export("model", plain, replace(CARD, **changes)) if "explain.py" in command]
-        for changes in ({"segments": 1}, {"segments": 2}, {"segments": None}, {"multi_choice": True})
+        for changes in ({"segments": 1}, {"segments": 2}, {"segments": None}, *choosing)
     ]
     single = 'python jobs/explain.py --model model --text "..."'
-    assert explained == [[single], [f'{single} --second "..."'], [single], []]
+    choices = '--choice "..." --choice "..."'
+    choice = f"python jobs/explain.py --model model {choices}"
+    assert explained == [[single], [f'{single} --second "..."'], [single], [choice], [f"{single} {choices}"]]

@@ -89,12 +89,13 @@ def after_compare(config: Config, compared: Compared, options: argparse.Namespac
 
 
 def after_export(folder: str, exported: Config, card: ModelCard) -> list[str]:
-    """Explain a text or a pair (a choice between several inputs cannot be), evaluate elsewhere, train again."""
+    """Explain what the model reads, evaluate elsewhere, train again."""
     model, again = shlex.quote(folder), option("output", f"{exported.output.rstrip('/')}-again")
-    trust, second = _trust(exported), ' --second "..."' if card.segments == 2 else ""
-    explain = [] if card.multi_choice else [f'{command("explain")} --model {model} --text "..."{second}{trust}']
+    from unirex_ray.inference.export import text_options  # what only export_best has loaded
+
+    trust = _trust(exported)
     return [
-        *explain,
+        f"{command('explain')} --model {model} {text_options(card)}{trust}",
         f"{command('evaluate')} --model {model} --data.name=...{trust}",
         f"{command('train')} --config {model}/best_config.yaml {again}{trust}",
     ]

@@ -149,7 +149,7 @@ def _no_weights(store: CheckpointStore, record: TrialRecord) -> str:
         )
     return (
         f"{trial}: a sweep keeps those that some weights of NRG may select, by the seeds that it has "
-        "(sweep.keep_weights=all: of all); train it again: python jobs/train.py "
+        "(sweep.keep_weights=all: of all); train it again with the job `train`: "
         f"--config {shlex.quote(f'{store.folder}/{CONFIG}')} --output={shlex.quote(f'{store.folder}-again')}"
     )
 
@@ -214,13 +214,21 @@ rationale extractor that scores each token by its importance for the prediction 
 
 ## Use
 
-    python jobs/explain.py --model FOLDER --text "..."{' --second "..."' if card.segments == 2 else ""}
-    python jobs/train.py --config FOLDER/best_config.yaml --output=again
+    unirex explain --model FOLDER {text_options(card)}
+    unirex train --config FOLDER/best_config.yaml --output=again
 
 In Python: `unirex_ray.load_model(FOLDER).explain([...])`.
 
 A rationale shows what the extractor was trained to point at; it is no proof of how the task model decides.
 """
+
+
+def text_options(card: ModelCard) -> str:
+    """The options of the job `explain` for what a model reads, with the texts left open."""
+    if not card.multi_choice:
+        return '--text "..."' + (' --second "..."' if card.segments == 2 else "")
+    text = '--text "..." ' if card.segments == 2 else ""
+    return text + " ".join('--choice "..."' for _ in card.labels)
 
 
 def metrics_table(record: TrialRecord) -> str:
