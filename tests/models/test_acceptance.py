@@ -33,6 +33,20 @@ NAMES_OF_DROPPED = (
 NAMES_OF_MASKED = "mpnet deberta deberta-v2 modernbert longformer bart mbart t5 mt5 umt5 roformer xlnet"
 DROPPED, MASKED = NAMES_OF_DROPPED.split(), NAMES_OF_MASKED.split()
 FAST = ("bert", "longformer", "t5")
+WITHOUT_GATES = [
+    "rembert",
+    "big_bird",
+    "squeezebert",
+    "megatron-bert",
+    "mpnet",
+    "deberta",
+    "deberta-v2",
+    "modernbert",
+    "longformer",
+    "roformer",
+    "xlnet",
+]
+"""They compute attention by themselves, or within windows."""
 ACCEPTED = slow_but(FAST, (*DROPPED, *MASKED))
 REFUSED = {
     "gpt2": "as in a causal model",
@@ -60,6 +74,7 @@ def test_a_family_is_accepted_by_what_it_computes(tmp_path, family):
     save_family(tmp_path / family, family)
     acceptance = accept(tmp_path / family)
     assert acceptance.dropping_is_exact == (family in DROPPED), acceptance
+    assert acceptance.gates_are_exact == (family not in WITHOUT_GATES), acceptance
     assert ("losses drop them" if family in DROPPED else "losses mask them") in acceptance.describe()
 
 

@@ -77,6 +77,10 @@ def test_subsets_are_both_sides_of_every_threshold_each_once(lengths, percents, 
     scores = torch.randint(-2, 3, batch.input_ids.shape, generator=generator).float()  # many ties
     perturbed = perturbed_subsets(batch, scores, percents)
     subsets = perturbed.subsets
+    gated = perturbed_subsets(batch, scores, percents, differentiable=True).subsets
+    assert subsets.gates is None
+    assert torch.equal(gated.gates, subsets.kept.float())
+    assert gated.gates.sum(1).tolist() == gated.lengths.tolist()
     distinct = set()
     for row, length in enumerate(lengths):
         order = sorted(range(1, length), key=lambda token: (-float(scores[row, token]), token))
@@ -156,6 +160,33 @@ def test_masking_hides_tokens_and_keeps_them_in_place():
     masked, _ = recorded(batch, ForwardPlan(drop=False), "original")
     dropped, _ = recorded(batch, ForwardPlan(), "original")
     assert masked == dropped
+
+
+def test_what_the_rationale_wins_its_complement_loses():
+    batch = random_batch([12, 3, 20])
+    scores = torch.randn(batch.input_ids.shape).requires_grad_()
+    perturbed = perturbed_subsets(batch, scores, (5, 50), differentiable=True)
+    complement, rationale = (
+        torch.autograd.grad((perturbed.subsets.gates[side] * torch.arange(20)).sum(), scores, retain_graph=True)[0]
+        for side in perturbed.index
+    )
+    assert rationale.any()
+    assert torch.allclose(complement, -rationale)
+
+
+def test_gates_are_what_the_encoder_gets_as_its_mask_and_nothing_is_dropped():
+    batch = random_batch([12, 3, 20])
+    subsets = perturbed_subsets(batch, torch.randn(batch.input_ids.shape), (5, 50), differentiable=True).subsets
+    for plan in PLANS:
+        widths: list[int] = []
+
+        def encode(ids, position_ids, types, mask, rows, widths=widths):
+            widths += [ids.shape[1]] * len(ids)
+            assert torch.equal(ids, batch.input_ids[rows, : ids.shape[1]])
+            return torch.nn.functional.pad(mask, (0, 20 - mask.shape[1]))
+
+        assert torch.equal(encode_subsets(batch, subsets, encode, plan), subsets.gates)
+        assert sum(widths) >= batch.host_lengths[subsets.rows].sum()
 
 
 def test_metrics_always_delete():

@@ -28,7 +28,7 @@ TOLERANCE = 1e-6
 _REACTION = 1e-12
 """Smallest effect of a token on the first one, as share of another text's: little in deep encoders, not rounding."""
 _SHORTEST = 8  # tokens in a trial row: enough for some to be hidden and some to be kept
-_RULES = 1  # a new number retires every answer that was kept
+_RULES = 2  # a new number retires every answer that was kept
 
 
 class EncoderError(ValueError):
@@ -43,15 +43,23 @@ class Acceptance:
         length: tokens of the longest input that it was tried on.
         dropping_error: of states when tokens are dropped at their positions instead of hidden, as a share of what
             hiding does; at least 0, lower is better. None for an encoder that takes no positions.
+        gates_error: of states when gates hide the tokens, as the same share. None where gates get no gradient, as in a
+            family that computes its attention by itself.
     """
 
     length: int
     dropping_error: float | None
+    gates_error: float | None = None
 
     @property
     def dropping_is_exact(self) -> bool:
         """Whether losses may drop tokens instead of hiding them."""
         return self.dropping_error is not None and self.dropping_error < TOLERANCE
+
+    @property
+    def gates_are_exact(self) -> bool:
+        """Whether scores may learn through the selection."""
+        return self.gates_error is not None and self.gates_error < TOLERANCE
 
     def describe(self) -> str:
         """One line for the user."""
@@ -154,10 +162,26 @@ def check_encoder(encoder: Encoder, row: Tensor, other: Tensor, pad_id: int) -> 
     for what, error in errors.items():
         if not error <= TOLERANCE * hiding:
             raise EncoderError(f"{what}, by {error / hiding:.1g} times what hiding every other one does")
+    gates_error = _gates_error(encoder, row, kept, masked, hiding)
     if not encoder.takes_position_ids:
-        return Acceptance(len(row), None)
+        return Acceptance(len(row), None, gates_error)
     dropped = _states(encoder, row[kept][None], positions=kept.nonzero().flatten()[None])[0]
-    return Acceptance(len(row), _largest(dropped - masked) / hiding)
+    return Acceptance(len(row), _largest(dropped - masked) / hiding, gates_error)
+
+
+def _gates_error(encoder: Encoder, row: Tensor, kept: Tensor, masked: Tensor, hiding: float) -> float | None:
+    """Error of states when gates hide tokens; None where a hidden one's gate gets no gradient."""
+    gates = kept.double()[None].requires_grad_()
+    try:
+        with torch.enable_grad():
+            states = _states(encoder, row[None], gates)[0]
+            half = states[0, : encoder.hidden_size // 2].sum()  # a layer norm makes the sum of all constant
+            (gradient,) = torch.autograd.grad(half, gates, materialize_grads=True, allow_unused=True)
+    except Exception:  # whatever a family's own attention raises on what is no mask
+        return None
+    if not gradient[0, ~kept].any():
+        return None
+    return _largest(states.detach()[torch.cat([torch.tensor([True]), kept])] - masked) / hiding
 
 
 def _check_reactions(full: Tensor, of_other: Tensor, one_changed: list[Tensor], length: int) -> None:

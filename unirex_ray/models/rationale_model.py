@@ -132,14 +132,16 @@ class RationaleModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         r"""Task logits on x \ r^(k) and on r^(k), [K, R, O] each.
 
-        Where F_task predicts from the rationale, that is its full input, and the complement is CLS alone.
+        Where F_task predicts from the rationale, that is its full input, and the complement is CLS alone. Where the
+        selection is differentiable, scores with a gradient get theirs from both sides.
 
         Args:
             full_logits: from the method of that name.
             positions: `original` in training losses, `fresh` in metrics.
         """
         if self.design.predicts_from == "text":
-            perturbed = perturbed_subsets(batch, scores, top_k_percents)
+            differentiable = self.design.differentiable_selection and scores.requires_grad
+            perturbed = perturbed_subsets(batch, scores, top_k_percents, differentiable=differentiable)
             logits = self.task_model.logits(batch, perturbed.subsets, plan, positions=positions)
             complement_logits, rationale_logits = logits[perturbed.index]
             return complement_logits, rationale_logits

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unirex_ray.data.batching import Batch, on_device
+from unirex_ray.models.soft_top_k import soft_top_k, straight_through
 from unirex_ray.models.top_k import keep_complement, keep_rationale, selection_sizes, token_ranks
 
 Positions = Literal["original", "fresh"]
@@ -32,11 +33,13 @@ class TokenSubsets:
         rows: the row of the batch that each subset belongs to [V].
         kept: True on the tokens that it keeps [V, T].
         lengths: number of kept tokens [V].
+        gates: `kept` as 0 and 1 with a gradient, for subsets that scores learn through [V, T]; these are never dropped.
     """
 
     rows: np.ndarray
     kept: Tensor
     lengths: np.ndarray
+    gates: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,14 @@ class PerturbedSubsets:
     index: Tensor
 
 
-def perturbed_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int]) -> PerturbedSubsets:
+def perturbed_subsets(
+    batch: Batch, scores: Tensor, top_k_percents: Sequence[int], *, differentiable: bool = False
+) -> PerturbedSubsets:
     r"""Both sides of every threshold; thresholds that select the same tokens of a row share one subset.
 
     Args:
         scores: importance [R, T].
+        differentiable: whether the subsets have gates, through which the scores get a gradient.
 
     Returns:
         Subsets with an index [2, K, R]: side 0 is x \ r^(k), side 1 is r^(k).
@@ -91,7 +97,11 @@ def perturbed_subsets(batch: Batch, scores: Tensor, top_k_percents: Sequence[int
     rows, sizes, lengths, both = on_device(scores.device, row, size, length, np.stack([index, index + len(row)]))
     ranks = token_ranks(scores, batch.lengths)[rows]
     kept = torch.cat([keep_complement(ranks, sizes, lengths), keep_rationale(ranks, sizes)])
-    subsets = TokenSubsets(np.concatenate([row, row]), kept, np.concatenate([length - size, size + 1]))
+    gates = None
+    if differentiable:
+        degrees = soft_top_k(scores[rows], sizes, lengths)
+        gates = straight_through(kept, torch.cat([1 - degrees, degrees]))
+    subsets = TokenSubsets(np.concatenate([row, row]), kept, np.concatenate([length - size, size + 1]), gates)
     return PerturbedSubsets(subsets, both)
 
 
@@ -134,14 +144,14 @@ def encode_subsets(
     """Run an encoder on subsets, in sub-batches of similar length.
 
     Args:
-        encode: takes `input_ids`, `position_ids` (from 0), `token_types`, `attention_mask` (None if all True), each
-            [v, t], and `rows` [v]; returns one entry per subset [v, ...].
+        encode: takes `input_ids`, `position_ids` (from 0), `token_types`, `attention_mask` (None if all True; gates
+            where there are some), each [v, t], and `rows` [v]; returns one entry per subset [v, ...].
         positions: of kept tokens: those in the row (`original`), or counted anew (`fresh`), which always drops.
 
     Returns:
         The entries in the order of the subsets [V, ...].
     """
-    drop = plan.drop or positions == "fresh"
+    drop = (plan.drop and subsets.gates is None) or positions == "fresh"
     widths = subsets.lengths if drop else batch.host_lengths[subsets.rows]
     order = np.argsort(widths, kind="stable")
     cuts = cut_by_length(tuple(widths[order].tolist()), plan.pass_cost, plan.token_budget)
@@ -149,7 +159,8 @@ def encode_subsets(
     by_length, rows, kept_tokens, inverse = on_device(
         subsets.kept.device, order, subsets.rows[order], lengths, np.argsort(order)
     )
-    kept, column = subsets.kept[by_length], torch.arange(width, device=rows.device).expand(len(order), -1)
+    shown = subsets.kept if subsets.gates is None or drop else subsets.gates
+    kept, column = shown[by_length], torch.arange(width, device=rows.device).expand(len(order), -1)
     ids, types, position_ids = batch.input_ids[rows], batch.token_types[rows], column
     if drop:
         kept_first = kept.int().argsort(dim=1, descending=True, stable=True)
