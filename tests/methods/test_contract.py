@@ -52,10 +52,11 @@ SIXTEEN = (
 )
 ABLATIONS = ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv")
 TWO_STAGE = ("unirex-dlm-fp-two-stage", "unirex-slm-fp-two-stage")
-ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS, *TWO_STAGE)
+BEYOND = ("refer-dlm-fp", "refer-slm-fp")
+ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS, *TWO_STAGE, *BEYOND)
 WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS)
-FAST = ("fresh-p", "unirex-slm-fp")
-"""A pipeline and a joint method; the tests of the others are slow."""
+FAST = ("fresh-p", "unirex-slm-fp", "refer-dlm-fp")
+"""A pipeline and joint methods; the tests of the others are slow."""
 PIPELINES = ("fresh", "fresh-p", "a2r", "a2r-p")
 KEYS = ("loss", "task_score", "accuracy", "macro_f1", "comprehensiveness", "sufficiency", "csd", "auprc", "token_f1")
 
@@ -253,6 +254,7 @@ def test_a_recipe_knows_the_keys_that_it_reads() -> None:
     k = {"loss.top_k_percents", "loss.sampled_top_k"}
     assert unread("unirex-slm-fp") == agreement | ig
     assert unread("unirex-slm-fp-two-stage") == agreement | ig
+    assert unread("refer-slm-fp") == unread("unirex-slm-fp")
     assert unread("unirex-aa-fp") == agreement | head
     assert unread("sgt") == comp | plaus | agreement | head
     assert unread("aa-grad") == comp | suff | plaus | agreement | warmup | k | ig | head

@@ -1,11 +1,12 @@
 import pytest
 import torch
+from helpers.families import save_family
 from helpers.tiny import first_stage, tiny_config, tiny_corpus
 
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
-from unirex_ray.training.prepare import choose_precision
+from unirex_ray.training.prepare import choose_precision, prepare
 from unirex_ray.training.runtime import LocalRuntime
 
 
@@ -52,3 +53,34 @@ def test_an_input_is_as_long_as_the_encoder_the_corpus_and_the_user_allow(config
         first_stage(config.changed({"data.max_length": 97}), corpus, LocalRuntime(tmp_path))
     trainer = first_stage(config.changed({"data.max_length": 8}), corpus, LocalRuntime(tmp_path))
     assert int(trainer.data["train"].lengths.max()) == 8
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "reason"),
+    [
+        (
+            "deberta",
+            {},
+            r"refer-dlm-fp learns through attention, but '.*deberta' computes it by itself and takes no gate",
+        ),
+        ("bert", {"train__perturbation": "dropped"}, r"train\.perturbation = 'dropped': refer-dlm-fp learns through"),
+    ],
+)
+def test_a_method_that_learns_through_attention_needs_gates(corpus, tmp_path, family, overrides, reason):
+    save_family(tmp_path / family, family)
+    config = tiny_config(str(tmp_path / family), method="refer-dlm-fp", **overrides)
+    for refused in (
+        lambda: prepare(config, corpus),
+        lambda: prepare(config.changed({"method": "aa-ig"}), corpus, ["aa-ig", "refer-dlm-fp"]),
+        lambda: first_stage(config, corpus, LocalRuntime(tmp_path / "trial")),
+    ):
+        with pytest.raises(UserError, match=reason):
+            refused()
+    changed = config.changed({"method": "unirex-dlm-fp", "train.perturbation": "auto"})
+    assert "to learn through attention" not in prepare(changed, corpus)[-1]
+
+
+def test_what_prepares_says_which_methods_mask_although_others_drop(config, corpus):
+    note = prepare(config, corpus, ["aa-ig", "refer-slm-fp"])[-1]
+    assert "losses drop them" in note
+    assert note.endswith("; those of refer-slm-fp mask them, to learn through attention")

@@ -324,19 +324,20 @@ def test_a_warm_up_takes_the_steps_of_a_loop_that_sets_the_weights_itself(encode
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["unirex-slm-fp", "refer-slm-fp"])
 @pytest.mark.parametrize("choices", [1, 3])
 @pytest.mark.parametrize(
     ("world", "micro", "sampled"), [(3, 2, None), (3, 2, 1), (2, None, None), (3, 1, 2), (5, None, None)]
 )
 def test_workers_and_micro_batches_give_the_gradients_of_one_process(
-    encoders, tmp_path, world, micro, sampled, choices
+    encoders, tmp_path, world, micro, sampled, choices, method
 ):
     corpus = tiny_corpus((12, 3, 3), choices=choices, gold=0.5)
     instances = [3, 1, 7, 10]  # less than five workers: one of them has nothing to do
 
     def stage_of(runtime, **overrides) -> StageTrainer:
         overrides |= {"model__dropout": 0.0, "loss__sampled_top_k": sampled}
-        config = tiny_config(encoders["roberta"], method="unirex-slm-fp", **overrides)
+        config = tiny_config(encoders["roberta"], method=method, **overrides)
         return first_stage(config, corpus, runtime)
 
     single = stage_of(LocalRuntime(tmp_path / "single"))

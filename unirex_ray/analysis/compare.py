@@ -226,7 +226,7 @@ def _unscored(grouped: Mapping[str, Iterable[Configuration]]) -> Iterable[tuple[
 def _outside(selected: Iterable[str]) -> Iterable[tuple[str, str]]:
     for method in selected:
         if not in_global_scope(method):
-            yield method, "outside the global scope (an ablation, or a method that this version does not know)"
+            yield method, "outside the global scope (the paper's sixteen and SLM-P)"
 
 
 def _not_finite(rows: Iterable[MethodRow]) -> Iterable[tuple[str, str]]:

@@ -119,6 +119,11 @@ class Method:
         """Whether it learns from gold rationales."""
         return "plaus" in self.criteria
 
+    @property
+    def learns_through_selection(self) -> bool:
+        """Whether a stage's scores learn through the selection, for which attention needs gates."""
+        return any(stage.design.differentiable_selection for stage in self.stages)
+
     def reads(self, key: str) -> bool:
         """Whether a dotted configuration key has an effect on the method, e.g. a loss weight only with its loss."""
         return any(stage.reads(key) for stage in self.stages)

@@ -21,6 +21,13 @@ def _two_stage(name: str, label: str, extractor: ExtractorKind, *criteria: Crite
     return Method(name=name, label=label, stages=(_task_model("aa-grad"), joint), in_global_nrg=False)
 
 
+def _refer(name: str, label: str, extractor: ExtractorKind) -> Method:
+    """UNIREX whose extractor learns from comp and suff as well, through the selection."""
+    design = Design(extractor=extractor, differentiable_selection=True)
+    stage = Stage(name="joint", criteria=("task", "comp", "suff", "plaus"), design=design)
+    return Method(name=name, label=label, stages=(stage,), in_global_nrg=False)
+
+
 def _task_model(extractor: ExtractorKind) -> Stage:
     """F_task alone; attributions only read it, and joint stages begin with it, so all of them share the same one."""
     return Stage(name="task-model", criteria=("task",), design=Design(extractor=extractor), shared=True)
@@ -63,6 +70,8 @@ METHODS = {
         _joint("unirex-dlm-fp", "UNIREX (DLM-FP)", "dlm", "task", "comp", "suff", "plaus"),
         _joint("unirex-slm-fp", "UNIREX (SLM-FP)", "slm", "task", "comp", "suff", "plaus"),
         _joint("unirex-slm-p", "UNIREX (SLM-P)", "slm", "task", "plaus"),
+        _refer("refer-dlm-fp", "REFER (DLM-FP)", "dlm"),
+        _refer("refer-slm-fp", "REFER (SLM-FP)", "slm"),
         _joint("unirex-aa-f-rand", "UNIREX (AA-F, Rand)", "rand", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-gold", "UNIREX (AA-F, Gold)", "gold", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-inv", "UNIREX (AA-F, Inv)", "inv", "task", "comp", "suff", **_ABLATION),

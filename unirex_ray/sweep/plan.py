@@ -177,7 +177,7 @@ def prepare_corpus(plan: SweepPlan, corpus: Corpus) -> tuple[str, ...]:
     for config in _demanding_configs(plan):
         check_method(config, corpus)
     usable_weights(plan.config.sweep.nrg_weights, has_gold=corpus.has_gold("dev"))
-    notes = [note for config in encoder_configs(plan) for note in prepare(config, corpus)]
+    notes = [note for config in encoder_configs(plan) for note in prepare(config, corpus, [*plan.budgets])]
     return tuple(dict.fromkeys(notes))
 
 

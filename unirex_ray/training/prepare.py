@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,8 +50,11 @@ def check_method(config: Config, corpus: Corpus) -> None:
         )
 
 
-def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
+def prepare(config: Config, corpus: Corpus, methods: Sequence[str] = ()) -> tuple[str, ...]:
     """Tokenise a corpus and try out its encoder, before the trials that will find both in the cache.
+
+    Args:
+        methods: of the trials; none: `config.method` alone.
 
     Returns:
         What is worth telling: the corpus' own notes, how many inputs are cut, how
@@ -62,8 +65,13 @@ def prepare(config: Config, corpus: Corpus) -> tuple[str, ...]:
     """
     encoded = prepared_corpus(config, corpus)
     acceptance = accepted_encoder(config, encoded)
-    check_perturbation(config, acceptance)
+    methods = methods or (config.method,)
+    for name in methods:
+        check_perturbation(config.changed({"method": name}), acceptance)
     encoder = f"encoder {config.model.encoder}: {acceptance.describe()}"
+    gated = [name for name in methods if get_method(name).learns_through_selection]
+    if gated:
+        encoder += f"; those of {' and '.join(gated)} mask them, to learn through attention"
     return (*encoded.notes, encoder)
 
 
@@ -100,11 +108,23 @@ def accepted_encoder(config: Config, encoded: EncodedCorpus) -> Acceptance:
 
 
 def check_perturbation(config: Config, acceptance: Acceptance) -> None:
-    """Refuse to drop tokens where this encoder computes something else then.
+    """Refuse a way to hide tokens that this encoder, or the method, has no use of.
 
     Raises:
-        UserError: naming the option and what dropping does.
+        UserError: for an encoder without gates, where the method learns through them; naming the option and what
+            dropping does, where it is asked for and computes something else.
     """
+    if get_method(config.method).learns_through_selection:
+        if not acceptance.gates_are_exact:
+            raise UserError(
+                f"{config.method} learns through attention, but {config.model.encoder!r} computes it by itself and "
+                "takes no gates; choose another encoder (BERT's, RoBERTa's and like families do) or another --method"
+            )
+        if config.train.perturbation == "dropped":
+            raise UserError(
+                f"train.perturbation = 'dropped': {config.method} learns through attention to the tokens that losses "
+                "hide; set it to auto or masked"
+            )
     if config.train.perturbation == "dropped" and not acceptance.dropping_is_exact:
         raise UserError(
             f"train.perturbation = 'dropped': for {config.model.encoder!r} that is not the same as masking "

@@ -58,7 +58,7 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
     encoded = prepared_corpus(config, corpus)
     acceptance = accepted_encoder(config, encoded)
     check_perturbation(config, acceptance)
-    drop = acceptance.dropping_is_exact and config.train.perturbation != "masked"
+    may_drop = config.train.perturbation != "masked" and not method.learns_through_selection
     card = ModelCard(
         method=config.method,
         designs=tuple(stage.design for stage in method.stages),
@@ -75,6 +75,6 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
         method=method,
         corpus=corpus,
         encoded=encoded,
-        forward_plan=forward_plan(config.train, device, drop=drop),
+        forward_plan=forward_plan(config.train, device, drop=may_drop and acceptance.dropping_is_exact),
         card=card,
     )

@@ -153,9 +153,9 @@ class LossContext:
 
     @cached_property
     def perturbed_logits(self) -> tuple[Tensor, Tensor]:
-        r"""Class logits on x \ r^(k) and on r^(k), [K, B, C] each; no gradient flows into the selection."""
+        r"""Class logits on x \ r^(k) and on r^(k), [K, B, C] each."""
         complement_logits, rationale_logits = self.model.perturbed_logits(
-            self.batch, self.scores.detach(), self.full_row_logits, self.config.top_k_percents, self.plan, "original"
+            self.batch, self.scores, self.full_row_logits, self.config.top_k_percents, self.plan, "original"
         )
         choices = self.batch.choices
         return class_logits(complement_logits, choices), class_logits(rationale_logits, choices)
