@@ -70,13 +70,13 @@ METHODS = {
         _joint("unirex-dlm-fp", "UNIREX (DLM-FP)", "dlm", "task", "comp", "suff", "plaus"),
         _joint("unirex-slm-fp", "UNIREX (SLM-FP)", "slm", "task", "comp", "suff", "plaus"),
         _joint("unirex-slm-p", "UNIREX (SLM-P)", "slm", "task", "plaus"),
-        _refer("refer-dlm-fp", "REFER (DLM-FP)", "dlm"),
-        _refer("refer-slm-fp", "REFER (SLM-FP)", "slm"),
         _joint("unirex-aa-f-rand", "UNIREX (AA-F, Rand)", "rand", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-gold", "UNIREX (AA-F, Gold)", "gold", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-inv", "UNIREX (AA-F, Inv)", "inv", "task", "comp", "suff", **_ABLATION),
         _two_stage("unirex-dlm-fp-two-stage", "UNIREX (DLM-FP, two-stage)", "dlm", "task", "comp", "suff", "plaus"),
         _two_stage("unirex-slm-fp-two-stage", "UNIREX (SLM-FP, two-stage)", "slm", "task", "comp", "suff", "plaus"),
+        _refer("refer-dlm-fp", "REFER (DLM-FP)", "dlm"),
+        _refer("refer-slm-fp", "REFER (SLM-FP)", "slm"),
     )
 }
 
