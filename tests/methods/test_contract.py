@@ -101,7 +101,7 @@ def outputs(model: RationaleModel, batch: Batch) -> list[torch.Tensor]:
 
 def test_all_are_there() -> None:
     assert set(METHODS) == set(ALL)
-    assert len(ALL) == 22
+    assert len(ALL) == 24
     assert {name for name, method in METHODS.items() if method.in_global_nrg} == {*SIXTEEN, "unirex-slm-p"}
     assert {name for name, method in METHODS.items() if not method.needs_gold} == set(WITHOUT_GOLD)
     weights = {name: sum(map(method.reads, WEIGHT_KEYS.values())) for name, method in METHODS.items()}
