@@ -163,6 +163,10 @@ SIZES = {
     "transfer": dict.fromkeys(
         ("aa-ig", "unirex-aa-f-rand", "unirex-aa-f", "unirex-dlm-p", "unirex-dlm-fp", "unirex-slm-fp"), 1
     ),
+    "gentle-start": {
+        **dict.fromkeys(("unirex-dlm-fp", "unirex-slm-fp"), 2),
+        **dict.fromkeys(("unirex-dlm-fp-two-stage", "unirex-slm-fp-two-stage"), 1),
+    },
     "ablation-ig-steps": {"aa-ig": 9, "unirex-aa-f": 1, "unirex-dlm-fp": 1, "unirex-slm-fp": 1},
 }
 
