@@ -104,5 +104,5 @@ def upload(page: Any, content: Any) -> str:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     page.evaluate("document.getElementById('said').textContent = ''")
     page.locator("#file").set_input_files({"name": "file.json", "mimeType": "application/json", "buffer": data})
-    page.wait_for_function("document.getElementById('said').textContent")
+    page.locator("#said:not(:empty)").wait_for()  # the page's policy keeps Playwright from waiting for an expression
     return str(page.locator("#said").inner_text())
