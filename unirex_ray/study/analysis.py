@@ -37,7 +37,7 @@ class Cell:
     """A condition's answers to a question.
 
     Attributes:
-        mean: over annotators, of each one's mean over his items; accuracy in percent.
+        mean: over annotators, of each one's mean over their items; accuracy in percent.
         std: over the annotators' means (n - 1); None with one annotator.
         interval: 95 %, see `resampling`; None with one instance.
         annotators: who judged the condition.
@@ -103,7 +103,7 @@ class Annotator:
     Attributes:
         answered, asked: items by task.
         seconds: median per item, by task; None where no time is known.
-        remarks: what is strange about his answers, in words; they count all the same.
+        remarks: what is strange about their answers, in words; they count all the same.
     """
 
     name: str
@@ -213,7 +213,7 @@ def _score(study: Study, answer: Answer, question: Question) -> float:
 
 
 def _means(values: Array) -> Array:
-    """Each annotator's means over his instances, by condition; nan where he judged none."""
+    """Each annotator's means over their instances, by condition; nan where there are none."""
     numbers = (~np.isnan(values)).sum(1)
     means: Array = np.where(numbers > 0, np.nansum(values, axis=1) / np.maximum(numbers, 1), np.nan)
     return means

@@ -194,7 +194,7 @@ def _table_3(study: Study, answers: Answers, analysis: Analysis) -> ReportTable:
 
 def _table_3_remarks(study: Study, answers: Answers, analysis: Analysis) -> list[str]:
     remarks = [
-        "Mean ± standard deviation over annotators, of each one's mean over his items; in bold, the highest of the "
+        "Mean ± standard deviation over annotators, of each one's mean over their items; in bold, the highest of the "
         "methods. Right is the label that the model predicted; for No Rationale and Gold it is the target label."
     ]
     counts = ", ".join(_TASK_WORDS[task.name] for task in study.tasks)
