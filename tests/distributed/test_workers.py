@@ -90,7 +90,8 @@ def test_workers_give_the_losses_gradients_and_metrics_of_one_process(
     group.close()
     assert isinstance(result, TrialResult), result
     assert result.epoch == workers  # as many as asked for took part
-    assert messages == [EpochDone(epoch=1, metrics=result.metrics)]
+    done = [message for message in messages if not isinstance(message, TrialWaits)]  # on a busy machine it waits
+    assert done == [EpochDone(epoch=1, metrics=result.metrics)]
 
     measured = {*METRICS, *STANDARD_ERRORS.values(), *VERDICT} - {BINARY_F1, CONVERGENCE_DELTA, LOG_ODDS}
     losses = {f"train/{name}" for name in ("loss", "task_loss", "comp_loss", "suff_loss", "plaus_loss")}

@@ -84,7 +84,9 @@ def test_sheets_hold_every_instance_once_per_task_and_ratings_no_bare_text(made)
 def test_the_same_models_data_and_seed_make_the_same_study(made, swept, corpus, config):
     again = make_study(request(swept, train_instances=40), corpus, config, tell=lambda line: None).study
     assert (again.id, again) == (made.study.id, made.study)
-    other = make_study(request(swept, seed=1), corpus, config, tell=lambda line: None).study
+    elsewhere = make_study(request(swept, seed=1, train_instances=40), corpus, config, tell=lambda line: None)
+    assert {one.id for one in elsewhere.train.instances} != {one.id for one in made.train.instances}
+    other = elsewhere.study
     assert {instance.id for instance in other.instances} != {instance.id for instance in again.instances}
     assert not {*other.by_id} & {*again.by_id}
 
