@@ -412,6 +412,7 @@ def test_foreign_files_are_refused(page: Any, study: Study, tmp_path: Path) -> N
         "another study": {**right, "study": "0" * 16},
         "the answers of <b>a2</b>, and this is the form of a1": {**right, "annotator": "<b>a2</b>"},
         "another version": {**right, "version": 2},
+        "are simulated": {**right, "simulated": True},
         "no export": {**right, "format": "other"},
         "This file is no export": b"\xff\x00 no JSON",
         "is no export of such": {**right, "answers": {}},

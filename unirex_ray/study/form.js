@@ -309,6 +309,7 @@
     if (content?.format !== empty.format || !Array.isArray(content.answers)) return "This file is no export of such a form.";
     if (content.version !== empty.version) return "This file is of another version of the form.";
     if (content.study !== empty.study) return "This file belongs to another study.";
+    if (content.simulated) return "These answers are simulated, and this form is for people.";
     if (content.annotator !== empty.annotator) return `This file holds the answers of ${content.annotator}, and this is the form of ${empty.annotator}.`;
     return "";
   };
