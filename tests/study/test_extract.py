@@ -16,7 +16,7 @@ from unirex_ray.models.design import Design
 from unirex_ray.models.encoder import load_tokenizer
 from unirex_ray.models.rationale_model import build_model
 from unirex_ray.study import extract as module
-from unirex_ray.study.extract import Reader, extract, gold_rationale, has_gold, options_of, read_model, shown_texts
+from unirex_ray.study.extract import Reader, extract, has_gold, options_of, read_model, shown_texts
 from unirex_ray.study.manifest import Rationale, Text
 
 LABELS = ("negative", "positive")
@@ -65,8 +65,8 @@ def test_a_model_that_scores_by_gold_keeps_the_gold_rationale(encoders) -> None:
     reader = reader_for(encoders["bert"], corpus, "gold")
     instances = list(corpus.splits["test"])
     found = extract(reader, instances)
-    for instance, rationale in zip(instances, found.rationales, strict=True):
-        assert {*rationale.marks} == {(0, *span) for span in instance.inputs[0].gold} == {*gold_rationale(instance)}
+    for instance, rationale, gold in zip(instances, found.rationales, found.gold, strict=True):
+        assert {*rationale.marks} == {(0, *span) for span in instance.inputs[0].gold} == {*gold}
     assert found.tied == 0
 
 
@@ -74,10 +74,10 @@ def test_of_equal_scores_the_first_words_are_kept_and_it_is_counted(encoders) ->
     corpus = tiny_corpus((4, 4, 10), gold=1.0)
     instances = list(corpus.splits["test"])
     extracted = extract(reader_for(encoders["bert"], corpus, "inv"), instances)
-    for instance, rationale in zip(instances, extracted.rationales, strict=True):
+    for instance, rationale, of_gold in zip(instances, extracted.rationales, extracted.gold, strict=True):
         plain = re.finditer(r"w\S+", instance.inputs[0].segments[0])
         first = [(0, 0, found.start(), found.end()) for found in plain]
-        gold = sorted(gold_rationale(instance), key=lambda mark: mark[2])
+        gold = sorted(of_gold, key=lambda mark: mark[2])
         assert {*rationale.marks} == {*(first + gold)[: len(gold)]}
     assert extracted.tied > 0
 
@@ -87,7 +87,8 @@ def test_a_cut_text_has_the_gold_tokens_that_are_read(encoders) -> None:
     text = Input(segments=("good1 w1 w2 w3 w4 w5 w6 w7 good2",), gold=((0, 0, 5), (0, 27, 32)))
     instance = Instance(id="long", inputs=(text,), label=1)
     reader = reader_for(encoders["bert"], corpus, max_length=8)
-    assert [extract(reader, [instance]).rationales[0].tokens] == [1]
+    found = extract(reader, [instance])
+    assert (found.rationales[0].tokens, found.gold, found.cut) == (1, (((0, 0, 0, 5),),), 1)
     late = replace(instance, inputs=(replace(instance.inputs[0], gold=((0, 27, 32),)),))
     assert has_gold(reader.encode([instance, late]), [instance, late]) == [True, False]
 
@@ -102,12 +103,13 @@ def test_choices_of_a_shared_text_show_it_alone_with_the_predicted_choices_ratio
     )
     corpus = replace(tiny_corpus((6, 6, 6), choices=3), labels=("A", "B", "C"))
     reader = reader_for(encoders["bert"], corpus)
-    (rationale,) = extract(reader, [instance]).rationales
+    found = extract(reader, [instance])
+    (rationale,) = found.rationales
     assert shown_texts(instance, corpus.labels) == (Text(segments=(question,)),)
     assert options_of(instance, corpus.labels) == ("A: w5 w9 w8 w7", "B: w6 w9 w8 w7", "C: w7 w9 w8 w7")
     assert rationale.tokens == rationale.gold_tokens == 2
     assert {(text, segment) for text, segment, _, _ in rationale.marks} == {(0, 0)}
-    assert gold_rationale(instance) == ((0, 0, 3, 8), (0, 0, 12, 17))
+    assert found.gold == (((0, 0, 3, 8), (0, 0, 12, 17)),)
     assert has_gold(reader.encode([instance]), [instance]) == [True]
 
 

@@ -159,3 +159,14 @@ def test_models_of_another_corpus_and_instances_of_training_are_noted(swept, con
         "train: models were trained on instances of this split",
         "UNIREX (SLM-FP): trained on tiny, not on other",
     )
+
+
+def test_gold_is_shown_as_far_as_models_read(swept, corpus, config):
+    short = config.changed({"data.max_length": 9})
+    study = make_study(request(swept, instances=None), corpus, short, tell=lambda line: None).study
+    by_id = {instance.id: instance for instance in corpus.splits["test"]}
+    whole = [len(by_id[instance.id].inputs[0].gold) for instance in study.instances]
+    for model, _, gold, _ in study.rationales:
+        assert model.tokens == model.gold_tokens == gold.tokens == len(gold.marks)
+    assert [of[2].tokens for of in study.rationales] != whole
+    assert any("texts are longer than the model reads" in note for note in study.notes)

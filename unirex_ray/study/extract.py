@@ -72,11 +72,15 @@ class Extracted:
 
     Attributes:
         rationales: of each instance.
-        tied: how many of them leave a token out whose score is that of one that they keep.
+        gold: the gold tokens of each that the model reads; of choices that share a text, the labelled one's.
+        tied: how many rationales leave a token out whose score is that of one that they keep.
+        cut: how many instances are longer than the model reads.
     """
 
     rationales: tuple[Rationale, ...]
+    gold: tuple[tuple[Mark, ...], ...]
     tied: int
+    cut: int
 
 
 def read_model(
@@ -140,18 +144,6 @@ def options_of(instance: Instance, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{label}: {answer}" for label, answer in zip(labels, answers, strict=True))
 
 
-def gold_rationale(instance: Instance) -> tuple[Mark, ...]:
-    """The gold rationale of what is shown; of choices that share a text, the labelled one's."""
-    shared = shares_text(instance)
-    inputs = [instance.inputs[instance.label]] if shared else instance.inputs
-    return tuple(
-        (number, segment, start, end)
-        for number, text in enumerate(inputs)
-        for segment, start, end in text.gold or ()
-        if segment == 0 or not shared
-    )
-
-
 def has_gold(split: EncodedSplit, instances: Sequence[Instance]) -> list[bool]:
     """Whether each instance has gold tokens that are both shown and read, for every choice whose text is shared."""
     found = []
@@ -177,14 +169,24 @@ def extract(reader: Reader, instances: Sequence[Instance]) -> Extracted:
         device=reader.device,
         bf16=uses_bf16(reader.config.train, reader.device),
     )
-    rationales, tied = [], 0
+    rationales, gold, tied = [], [], 0
     for number, instance in enumerate(instances):
         rows = list(_rows(split, number, instance))
         scores = found.scores[number * split.choices : (number + 1) * split.choices]
         if not all(np.isfinite(values).all() for values in (found.probabilities[number], *scores)):
             raise UserError(f"{reader.trained.name} is damaged: it scores {instance.id!r} by no number; train it again")
         predicted = int(found.probabilities[number].argmax())
-        shown = [predicted] if shares_text(instance) else range(len(rows))
+        shared = shares_text(instance)
+        shown = [predicted] if shared else range(len(rows))
+        labelled = [rows[instance.label]] if shared else rows
+        gold.append(
+            tuple(
+                (text, *span)
+                for text, row in enumerate(labelled)
+                for span, flag in zip(row.spans, row.gold, strict=True)
+                if flag
+            )
+        )
         marks, kept, ties = list[Mark](), 0, False
         for text, row, values in ((text, rows[choice], scores[choice].tolist()) for text, choice in enumerate(shown)):
             chosen = of_size(values, row.eligible, sum(row.gold))
@@ -199,7 +201,8 @@ def extract(reader: Reader, instances: Sequence[Instance]) -> Extracted:
             )
         )
         tied += ties
-    return Extracted(rationales=tuple(rationales), tied=tied)
+    cut = int(split.truncated.view(-1, split.choices).any(1).sum())
+    return Extracted(rationales=tuple(rationales), gold=tuple(gold), tied=tied, cut=cut)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from unirex_ray.inference.evaluate import check_fit
 from unirex_ray.inference.find import TrainedModel, find_models
 from unirex_ray.report.table import method_label
 from unirex_ray.study.design import assign
-from unirex_ray.study.extract import Reader, extract, gold_rationale, has_gold, options_of, read_model, shown_texts
-from unirex_ray.study.manifest import Condition, Item, Rationale, Study, StudyInstance
+from unirex_ray.study.extract import Reader, extract, has_gold, options_of, read_model, shown_texts
+from unirex_ray.study.manifest import Condition, Item, Mark, Rationale, Study, StudyInstance
 from unirex_ray.study.tasks import TASKS, TaskName
 from unirex_ray.tracking.provenance import code_version
 
@@ -70,11 +70,13 @@ class Drawn:
 
     Attributes:
         tied: by model's condition, on how many instances the lower index decided, see `rationales.is_tied`.
+        cut: by model's condition, how many instances are longer than the model reads.
     """
 
     instances: tuple[StudyInstance, ...]
     rationales: Rationales
     tied: tuple[int, ...]
+    cut: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +201,11 @@ def _extract(
             Drawn(
                 instances=tuple(_shown(instance, corpus.labels) for instance in sample),
                 rationales=tuple(
-                    (*(one.rationales[index] for one in known), *_oracles(instance, known[0].rationales[index]))
+                    (*(one.rationales[index] for one in known), *_oracles(instance, known[0].gold[index]))
                     for index, instance in enumerate(sample)
                 ),
                 tied=tuple(one.tied for one in known),
+                cut=tuple(one.cut for one in known),
             )
         )
     return drawn[0], drawn[1], digests
@@ -217,15 +220,15 @@ def _shown(instance: Instance, labels: Sequence[str]) -> StudyInstance:
     )
 
 
-def _oracles(instance: Instance, first: Rationale) -> tuple[Rationale, Rationale]:
+def _oracles(instance: Instance, gold: tuple[Mark, ...]) -> tuple[Rationale, Rationale]:
     """Gold, and no rationale.
 
     Args:
-        first: of the first model, whose tokens are counted.
+        gold: what the first model reads of it: its tokens are counted, and no more is shown than models may keep.
     """
-    size = first.gold_tokens
-    gold = Rationale(marks=gold_rationale(instance), tokens=size, gold_tokens=size, label=instance.label)
-    return gold, Rationale(marks=(), tokens=0, gold_tokens=size, label=instance.label)
+    size = len(gold)
+    shown = Rationale(marks=gold, tokens=size, gold_tokens=size, label=instance.label)
+    return shown, Rationale(marks=(), tokens=0, gold_tokens=size, label=instance.label)
 
 
 def _conditions(models: Sequence[tuple[Path, TrainedModel]], digests: Sequence[str]) -> tuple[Condition, ...]:
@@ -286,6 +289,12 @@ def _notes(corpus: Corpus, split: Split, conditions: Sequence[Condition], drawn:
     for number, (condition, tied) in enumerate(zip(conditions, drawn.tied, strict=False)):  # the oracles come last
         if condition.model["trained_on"] != corpus.name:
             notes.append(f"{condition.name}: trained on {condition.model['trained_on']}, not on {corpus.name}")
+        if drawn.cut[number]:
+            notes.append(
+                f"{condition.name}: {drawn.cut[number]} of {len(drawn.instances)} texts are longer than the model reads; they "
+                "are shown whole, and nothing is highlighted beyond what it reads, of Gold beyond what "
+                f"{conditions[0].name} does"
+            )
         if tied:
             notes.append(
                 f"{condition.name}: on {tied} of {len(drawn.instances)} instances tokens of equal score compete for "
