@@ -138,7 +138,7 @@ def test_ratings_show_the_predicted_label(make):
     for path in make(study):
         counts = [make(one)[path].count("turquoise") - make(one)[path].count("magenta") for one in (study, other)]
         assert counts[0] == -counts[1]
-    names = {"label-studio/a1-rating.json", "argilla/a1-rating.json", "csv/a1.csv"}
+    names = {"label-studio/a1-rating.json", "argilla/a1-rating.json", "csv/a1-rating.csv"}
     (path,) = names & make(study).keys()
     assert "turquoise" in make(study)[path] or "magenta" in make(study)[path]
 
@@ -149,7 +149,7 @@ def test_items_stand_in_the_order_of_the_sheet(make):
     for annotator, sheet in study.sheets.items():
         files = {path: content for path, content in make(study).items() if f"/{annotator}" in path}
         for task, ids in sheet.items():
-            (content,) = [content for path, content in files.items() if path.endswith((f"{task}.json", ".csv"))]
+            (content,) = [content for path, content in files.items() if path.endswith((f"{task}.json", f"{task}.csv"))]
             places = [content.index(name) for name in ids]
             assert places == sorted(places)
 

@@ -169,4 +169,4 @@ def test_gold_is_shown_as_far_as_models_read(swept, corpus, config):
     for model, _, gold, _ in study.rationales:
         assert model.tokens == model.gold_tokens == gold.tokens == len(gold.marks)
     assert [of[2].tokens for of in study.rationales] != whole
-    assert any("texts are longer than the model reads" in note for note in study.notes)
+    assert any("texts are longer than it reads" in note for note in study.notes)

@@ -44,7 +44,9 @@ def good(tmp_path, study, chosen):
 
 def test_a_folder_of_files_of_all_kinds(tmp_path, study, chosen):
     (tmp_path / "one.json").write_text(own(study, chosen, "a1"))
-    (tmp_path / "two.csv").write_text(filled_table(csv_files(study)["csv/a2.csv"], chosen), encoding="utf-16")
+    for task in ("forward", "rating"):
+        table = filled_table(csv_files(study)[f"csv/a2-{task}.csv"], chosen)
+        (tmp_path / f"two-{task}.csv").write_text(table, encoding="utf-16")
     export = label_studio_export(label_studio_files(study), "a3", "forward", chosen)
     (tmp_path / "three.JSON").write_text(json.dumps(export))
     export = argilla_export(argilla_files(study), "a3", "rating", chosen)
@@ -58,9 +60,9 @@ def test_a_folder_of_files_of_all_kinds(tmp_path, study, chosen):
 
 
 def test_a_table_in_the_encoding_of_windows_is_read(tmp_path, study, chosen):
-    content = filled_table(csv_files(study)["csv/a1.csv"].replace("predicted", "prédit"), chosen)
+    content = filled_table(csv_files(study)["csv/a1-forward.csv"].replace("predicted", "prédit"), chosen)
     (tmp_path / "a1.csv").write_bytes(content.encode("cp1252"))
-    assert len(read_answers([tmp_path], study).answers) == 12
+    assert len(read_answers([tmp_path], study).answers) == 6
 
 
 DEEP = "[" * 100_000

@@ -16,13 +16,15 @@ HEADER = "study,annotator,task,item,text,predicted,options,how to answer,label,c
 
 
 def rows_of(study, annotator="a1"):
-    text = csv_files(study)[f"csv/{annotator}.csv"].removeprefix("\ufeff")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    """Of all tasks."""
+    files = csv_files(study)
+    texts = [files[f"csv/{annotator}-{task.name}.csv"].removeprefix("\ufeff") for task in study.tasks]
+    return [row for text in texts for row in csv.DictReader(io.StringIO(text, newline=""))]
 
 
-def test_a_table_per_annotator_that_excel_takes_as_utf_8():
+def test_a_table_per_annotator_and_task_that_excel_takes_as_utf_8():
     files = csv_files(made_study())
-    assert {*files} == {"csv/a1.csv", "csv/a2.csv", "csv/a3.csv"}
+    assert {*files} == {f"csv/a{number}-{task}.csv" for number in (1, 2, 3) for task in ("forward", "rating")}
     assert all(content.startswith("\ufeff") for content in files.values())
 
 
@@ -138,8 +140,12 @@ def test_an_answer_of_a_scale_is_its_number_or_words(cell, value):
 def test_what_spreadsheets_make_of_a_table_is_read_alike(delimiter, decimals, rewrite):
     study = made_study()
     chosen = chosen_for(study, random.Random(3).randrange)
-    content = filled_table(csv_files(study)["csv/a1.csv"], chosen, delimiter=delimiter, decimals=decimals)
-    found = read(rewrite(content).replace(";;;\r\n,,,\r\n\t\r\n", f"{delimiter * 9}\r\n\r\n").replace("?", delimiter))
+    found = []
+    for task in ("forward", "rating"):
+        files = csv_files(study)
+        content = filled_table(files[f"csv/a1-{task}.csv"], chosen, delimiter=delimiter, decimals=decimals)
+        rewritten = rewrite(content).replace(";;;\r\n,,,\r\n\t\r\n", f"{delimiter * 9}\r\n\r\n")
+        found += read(rewritten.replace("?", delimiter))
     assert {("a1", answer.item): answer.values for answer in found} == {
         key: values for key, values in chosen.items() if key[0] == "a1"
     }

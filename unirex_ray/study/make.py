@@ -291,9 +291,9 @@ def _notes(corpus: Corpus, split: Split, conditions: Sequence[Condition], drawn:
             notes.append(f"{condition.name}: trained on {condition.model['trained_on']}, not on {corpus.name}")
         if drawn.cut[number]:
             notes.append(
-                f"{condition.name}: {drawn.cut[number]} of {len(drawn.instances)} texts are longer than the model reads; they "
-                "are shown whole, and nothing is highlighted beyond what it reads, of Gold beyond what "
-                f"{conditions[0].name} does"
+                f"{condition.name}: {drawn.cut[number]} of {len(drawn.instances)} texts are longer than it reads; they "
+                "are shown whole, with no highlight beyond what it reads (of Gold, beyond what "
+                f"{conditions[0].name} reads)"
             )
         if tied:
             notes.append(

@@ -11,7 +11,7 @@ from typing import Any
 from unirex_ray.study.answers import RawAnswer
 from unirex_ray.study.manifest import Study
 from unirex_ray.study.markup import NOTHING
-from unirex_ray.study.sheet import Page, Passage, sheet_of
+from unirex_ray.study.sheet import Page, Part, Passage, sheet_of
 from unirex_ray.study.tasks import TASKS, Question, Task
 
 FOLDER = "csv"
@@ -32,12 +32,17 @@ _NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?(?: *[=:].*)?", re.DOTALL)
 
 
 def csv_files(study: Study) -> dict[str, str]:
-    """A table per annotator, by path: a row per item in the order in which it is shown, answers to be filled in.
+    """A table per annotator and task, by path: a row per item in the order in which it is shown, to be filled in.
 
-    The content begins with a byte order mark, without which Excel takes UTF-8 for something else.
+    Ratings show what forward simulation asks for, so that their table is to be handed out after the other one. The
+    content begins with a byte order mark, without which Excel takes UTF-8 for something else.
     """
     brackets = _brackets(study)
-    return {f"{FOLDER}/{annotator}.csv": _table(study, annotator, brackets) for annotator in study.sheets}
+    return {
+        f"{FOLDER}/{annotator}-{part.task.name}.csv": _table(study, annotator, part, brackets)
+        for annotator in study.sheets
+        for part in sheet_of(study, annotator).parts
+    }
 
 
 def csv_answers(text: str, source: str) -> list[RawAnswer]:
@@ -97,26 +102,25 @@ _STUDY, _ITEM = "study ", "item "
 """Before identifiers: a spreadsheet would make a number of one that has digits alone, or an `e` among them."""
 
 
-def _table(study: Study, annotator: str, brackets: tuple[str, str]) -> str:
+def _table(study: Study, annotator: str, part: Part, brackets: tuple[str, str]) -> str:
     out = io.StringIO(newline="")
     text = f"text (highlighted words stand in {brackets[0]}brackets{brackets[1]})"
     header = ["study", "annotator", "task", "item", text, "predicted", "options", "how to answer"]
     writer = csv.writer(out, quoting=csv.QUOTE_ALL)
     writer.writerow([*header, *(question.name for question in _QUESTIONS)])
-    for part in sheet_of(study, annotator).parts:
-        for page in part.pages:
-            cells = [
-                _STUDY + study.id,
-                annotator,
-                part.task.name,
-                _ITEM + page.item,
-                _text(page, brackets),
-                page.predicted or "",
-                _numbered(page.options) if _asks_for_label(part.task) else "",
-                "; ".join(f"{question.name}: {_allowed(question)}" for question in part.task.questions),
-                *("" if question in part.task.questions else NOT_ASKED for question in _QUESTIONS),
-            ]
-            writer.writerow([_cell(cell) for cell in cells])
+    for page in part.pages:
+        cells = [
+            _STUDY + study.id,
+            annotator,
+            part.task.name,
+            _ITEM + page.item,
+            _text(page, brackets),
+            page.predicted or "",
+            _numbered(page.options) if _asks_for_label(part.task) else "",
+            "; ".join(f"{question.name}: {_allowed(question)}" for question in part.task.questions),
+            *("" if question in part.task.questions else NOT_ASKED for question in _QUESTIONS),
+        ]
+        writer.writerow([_cell(cell) for cell in cells])
     return "\ufeff" + out.getvalue()
 
 
