@@ -90,18 +90,21 @@ def test_pairs_in_words(some):
     study, _, analysis = some
     assert pair_sentence(study, pair(0, 1, 2.1, 0.4)) == (
         "Method unirex-dlm-fp and Method aa-ig cannot be told apart in accuracy (difference 2.10 points, 95 % interval "
-        "-3.00 to 7.10, p = 0.40)."
+        "-3.00 to 7.10, p = 0.40 by Holm)."
     )
     assert pair_sentence(study, pair(0, 1, -20.0, 0.004, "alignment")) == (
         "Method aa-ig is ahead of Method unirex-dlm-fp in alignment (difference 20.00, 95 % interval 15.00 to 25.10, "
-        "p < 0.01)."
+        "p < 0.01 by Holm)."
     )
     cells = {"label": {0: cell(60.0), 1: cell(40.0), 2: cell(80.0)}, "confidence": {}, "alignment": {0: cell(3.0)}}
     pairs = (pair(0, 1, 20.0, 0.01), pair(2, 0, 20.0, 0.02), pair(3, 0, 9.0, 0.9))
     assert findings(study, replace(analysis, cells=cells, pairs=pairs)) == [
         "Method unirex-dlm-fp has the highest mean accuracy of the methods (60.00 %).",
-        "In accuracy it is ahead of Method aa-ig (difference 20.00 points, 95 % interval 14.90 to 25.00, p = 0.01).",
-        "In accuracy it is behind Gold (difference -20.00 points, 95 % interval -25.00 to -14.90, p = 0.02).",
+        "In accuracy it cannot be told apart from No Rationale (difference -9.00 points, 95 % interval -14.00 to -3.90, "
+        "p = 0.90 by Holm).",
+        "In accuracy it is ahead of Method aa-ig (difference 20.00 points, 95 % interval 14.90 to 25.00, "
+        "p = 0.01 by Holm).",
+        "In accuracy it is behind Gold (difference -20.00 points, 95 % interval -25.00 to -14.90, p = 0.02 by Holm).",
         "Method unirex-dlm-fp has a mean alignment of 3.00.",
     ]
 
@@ -110,11 +113,11 @@ def test_nobody_answered():
     study = made_study()
     answers = Answers(answers=(), simulated=False, unanswered={"a1": ["forward-0-0"]})
     analysis = analyse(study, answers)
-    assert findings(study, analysis) == ["Nobody has answered yet."]
+    assert findings(study, analysis) == ["No rationale of a method has been judged yet."]
     tables = study_tables(study, answers, analysis)
     assert "1 of 1 answers are missing (a1: 1)." in tables["table3"].remarks
     assert "No two conditions have enough answers" in tables["pairs"].markdown()
-    assert "Nobody has answered yet." in study_page(study, answers, analysis, tables)
+    assert "No rationale of a method has been judged yet." in study_page(study, answers, analysis, tables)
 
 
 @pytest.mark.parametrize(

@@ -425,6 +425,7 @@ def test_a_study_is_one_run_beside_its_models(
         "evaluation",
     )
     assert trial.data.metrics == {"dev/auprc": 60.0, "study/accuracy": 80.0}
+    assert trial.data.tags["study.metrics"].startswith("study 0123456789abcdef, answers ")
     assert trial.info.status == "FINISHED"
 
 

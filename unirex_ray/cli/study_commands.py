@@ -84,15 +84,15 @@ def analyse(options: argparse.Namespace, tree: Tree, out: Console) -> list[str]:
     students = read_simulated(folder, study)
     tables = study_tables(study, answers, analysis, simulated=students[1] if students else None)
     page = study_page(study, answers, analysis, tables)
-    for name, table in tables.items():
-        if name != "pairs":  # the sentences say what is in it of the best; it is the report's longest
-            table.print(out)
-    lines = [*problem_lines(answers), *findings(study, analysis)]
     # A dry run leaves what people said as it is.
     report = folder / (f"{REPORTS}-simulated" if analysis.simulated else REPORTS)
     write_report(report, tables, page)
     store = MlflowStore(store_uri(study, config))
     record(store, study, answers, analysis, tables, page)
+    for name, table in tables.items():
+        if name != "pairs":  # the sentences say what is in it of the best; it is the report's longest
+            table.print(out)
+    lines = [*problem_lines(answers), *findings(study, analysis)]
     for line in [*lines, f"written to {report / REPORT}, and to a run at {store.uri}"]:
         out.print(line, markup=False, soft_wrap=True)
     return []

@@ -22,7 +22,7 @@ _SQLITE = b"SQLite format 3\x00"
 _WORKBOOK = b"PK\x03\x04"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 
-_OTHERS = {MANIFEST, "tokens.json", *(f"{task}-settings.json" for task in TASKS)}
+_OTHERS = {MANIFEST, "tokens.json", "simulated.json", *(f"{task}-settings.json" for task in TASKS)}
 _OTHER_KINDS = (".html", ".md", ".xml", "-journal")
 """Ends of names of what lies beside answers: forms, instructions, configurations, what SQLite keeps."""
 

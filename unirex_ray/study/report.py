@@ -76,7 +76,6 @@ def findings(study: Study, analysis: Analysis) -> list[str]:
         else:
             found.append(f"{_name(study, best)} has a mean {word} of {value}.")
         rivals = [_seen_from(best, pair) for pair in analysis.pairs_of(name) if best in (pair.condition, pair.other)]
-        rivals = [pair for pair in rivals if study.conditions[pair.other].kind != "none"]
         for relation, chosen in (
             ("cannot be told apart from", [pair for pair in rivals if not pair.apart]),
             ("is ahead of", [pair for pair in rivals if pair.apart and pair.difference > 0]),
@@ -85,7 +84,7 @@ def findings(study: Study, analysis: Analysis) -> list[str]:
             if chosen:
                 named = ", ".join(f"{_name(study, pair.other)} ({_numbers(pair)})" for pair in chosen)
                 found.append(f"In {word} it {relation} {named}.")
-    return found or ["Nobody has answered yet."]
+    return found if len(found) > analysis.simulated else [*found, "No rationale of a method has been judged yet."]
 
 
 def pair_sentence(study: Study, pair: Pair) -> str:
@@ -110,7 +109,7 @@ def _seen_from(condition: int, pair: Pair) -> Pair:
 def _numbers(pair: Pair) -> str:
     unit = " points" if pair.question == "label" else ""
     difference, interval = number_text(pair.difference, 2), interval_text(pair.interval, 2)
-    return f"difference {difference}{unit}, {_PERCENT} interval {interval}, {p_text(pair.p)}"
+    return f"difference {difference}{unit}, {_PERCENT} interval {interval}, {p_text(pair.p)} by Holm"
 
 
 def problem_lines(answers: Answers, most: int = _TOLD) -> list[str]:

@@ -37,6 +37,7 @@ from unirex_ray.tracking.store import (
     STATUS,
     STUDY,
     STUDY_ANSWERS,
+    STUDY_METRICS,
     STUDY_SIMULATED,
     STUDY_TRIALS,
     SWEEP_ID,
@@ -175,8 +176,10 @@ class MlflowStore:
         run = self._runs.create(corpus, name, params, tags)
         self._runs.log(run.info.run_id, metrics=study.metrics)
         for model in study.models:
-            for trial in self._trial_runs(model):
-                self._runs.log(trial.info.run_id, metrics=model.metrics)
+            # What an earlier study measured and this one did not stays: the tag says which numbers are whose.
+            told = f"study {study.study}, answers {study.answers}: {', '.join(model.metrics)}"
+            for trial in self._trial_runs(model) if model.metrics else []:
+                self._runs.log(trial.info.run_id, metrics=model.metrics, tags={STUDY_METRICS: told})
         self.log_files(run.info.run_id, files)
         self._runs.client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
