@@ -81,6 +81,18 @@ def test_sheets_hold_every_instance_once_per_task_and_ratings_no_bare_text(made)
         assert 3 not in {study.by_id[page.item].condition for page in rating.pages}
 
 
+def test_the_tasks_are_planned_apart(made):
+    forward, rating = ([made.study.by_id[name].instance for name in ids] for ids in made.study.sheets["a1"].values())
+    assert forward != rating
+
+
+def test_an_items_name_hangs_on_the_models_weights(made, swept, corpus, config, monkeypatch):
+    monkeypatch.setattr("unirex_ray.study.extract.Reader.weights", lambda self: "0" * 16)
+    other = make_study(request(swept), corpus, config, tell=lambda line: None).study
+    assert other.rationales == made.study.rationales
+    assert not {*other.by_id} & {*made.study.by_id}
+
+
 def test_the_same_models_data_and_seed_make_the_same_study(made, swept, corpus, config):
     again = make_study(request(swept, train_instances=40), corpus, config, tell=lambda line: None).study
     assert (again.id, again) == (made.study.id, made.study)

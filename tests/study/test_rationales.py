@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unirex_ray.study.rationales import is_tied, joined, of_size, runs
+from unirex_ray.study.rationales import is_tied, joined, of_size, parts_word, runs
 
 TOKENS = st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 0.5, 0.5000001, 2.0]), st.booleans()), max_size=12)
 
@@ -46,6 +46,13 @@ def test_spans_that_only_blanks_part_are_one() -> None:
     assert joined(text, [(2, 6), (4, 12)]) == [(2, 12)]
     assert runs(text, [(2, 12), (19, 23)]) == [("a ", False), ("very  good", True), (" film, ", False), ("good", True)]
     assert runs(text, []) == [(text, False)]
+
+
+def test_spans_within_words_are_told_from_whole_words() -> None:
+    text = "lai-ssez passer ."
+    assert not any(parts_word(text, [span]) for span in [(0, 3), (0, 8), (9, 15), (16, 17), (0, 17)])
+    assert all(parts_word(text, [(0, 3), span]) for span in [(0, 2), (4, 6), (10, 15), (9, 12)])
+    assert not parts_word(text, [])
 
 
 @given(st.text("ab ", max_size=12), st.lists(st.tuples(st.integers(0, 11), st.integers(1, 4)), max_size=5))

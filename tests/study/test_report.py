@@ -100,8 +100,8 @@ def test_pairs_in_words(some):
     pairs = (pair(0, 1, 20.0, 0.01), pair(2, 0, 20.0, 0.02), pair(3, 0, 9.0, 0.9))
     assert findings(study, replace(analysis, cells=cells, pairs=pairs)) == [
         "Method unirex-dlm-fp has the highest mean accuracy of the methods (60.00 %).",
-        "In accuracy it cannot be told apart from No Rationale (difference -9.00 points, 95 % interval -14.00 to -3.90, "
-        "p = 0.90 by Holm).",
+        "In accuracy it cannot be told apart from No Rationale (difference -9.00 points, 95 % interval -14.00 to "
+        "-3.90, p = 0.90 by Holm).",
         "In accuracy it is ahead of Method aa-ig (difference 20.00 points, 95 % interval 14.90 to 25.00, "
         "p = 0.01 by Holm).",
         "In accuracy it is behind Gold (difference -20.00 points, 95 % interval -25.00 to -14.90, p = 0.02 by Holm).",

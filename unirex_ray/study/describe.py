@@ -12,23 +12,24 @@ from unirex_ray.study.simulated import Simulated
 
 def conditions_table(study: Study) -> ReportTable:
     """What is judged: how often each model predicts the target label, and how large rationales are."""
-    numbers = range(len(study.conditions))
+    numbers = sorted({number for task in study.tasks for number in study.shown_in(task.name)})
+    conditions = [study.conditions[number] for number in numbers]
     right = [
         mean(of[number].label == instance.label for instance, of in zip(study.instances, study.rationales, strict=True))
         for number in numbers
     ]
     tokens = [mean(of[number].tokens for of in study.rationales) for number in numbers]
-    kinds = [condition.kind for condition in study.conditions]
+    kinds = [condition.kind for condition in conditions]
     return ReportTable(
         title=f"Study {study.id}: {len(study.instances)} instances of {study.corpus['name']}, {study.corpus['split']}",
-        lead={"Method": [condition.name for condition in study.conditions]},
+        lead={"Method": [condition.name for condition in conditions]},
         scores={
             "Predicts the target (%)": [
                 number_text(100 * share, 2) if kind == "method" else "-"
                 for share, kind in zip(right, kinds, strict=True)
             ],
             "Tokens shown": [number_text(size, 1) for size in tokens],
-            "Model": [condition.model.get("trial_id", "-") for condition in study.conditions],
+            "Model": [condition.model.get("trial_id", "-") for condition in conditions],
         },
         raw={},
         remarks=[*design_in_words(study), *study.notes],

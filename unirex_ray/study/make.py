@@ -23,6 +23,7 @@ from unirex_ray.report.table import method_label
 from unirex_ray.study.design import assign
 from unirex_ray.study.extract import Reader, extract, has_gold, options_of, read_model, shown_texts
 from unirex_ray.study.manifest import Condition, Item, Mark, Rationale, Study, StudyInstance
+from unirex_ray.study.rationales import parts_word
 from unirex_ray.study.tasks import TASKS, TaskName
 from unirex_ray.tracking.provenance import code_version
 
@@ -300,6 +301,12 @@ def _notes(corpus: Corpus, split: Split, conditions: Sequence[Condition], drawn:
                 f"{condition.name}: on {tied} of {len(drawn.instances)} instances tokens of equal score compete for "
                 "the last places, and the first in the text are shown"
             )
+        parted = sum(_parts_word(one, of[number]) for one, of in zip(drawn.instances, drawn.rationales, strict=True))
+        if parted:
+            notes.append(
+                f"{condition.name}: on {parted} of {len(drawn.instances)} texts the highlight begins or ends within a "
+                "word, as the model reads pieces of words; that may tell it from Gold"
+            )
         label, times = Counter(of[number].label for of in drawn.rationales).most_common(1)[0]
         if times >= _ALMOST_ALL * len(drawn.rationales) and not corpus.multi_choice:
             notes.append(
@@ -310,3 +317,11 @@ def _notes(corpus: Corpus, split: Split, conditions: Sequence[Condition], drawn:
         if short:
             notes.append(f"{condition.name}: {short} texts have fewer tokens than their gold rationale")
     return tuple(notes)
+
+
+def _parts_word(instance: StudyInstance, rationale: Rationale) -> bool:
+    return any(
+        parts_word(content, rationale.spans(content, number, segment))
+        for number, text in enumerate(instance.texts)
+        for segment, content in enumerate(text.segments)
+    )

@@ -38,6 +38,11 @@ def joined(text: str, spans: Iterable[Span]) -> list[Span]:
     return found
 
 
+def parts_word(text: str, spans: Iterable[Span]) -> bool:
+    """Whether a span begins or ends within a word, as where a tokenizer knows pieces of words alone."""
+    return any(text[edge - 1 : edge + 1].isalnum() for span in spans for edge in span if 0 < edge < len(text))
+
+
 def runs(text: str, spans: Iterable[Span]) -> list[tuple[str, bool]]:
     """A text cut into stretches, each with whether it is marked.
 
