@@ -19,7 +19,11 @@ from unirex_ray.training.state import TrialResult
 
 
 def fake_metrics(config: Config, split: str, epoch: int) -> dict[str, float]:
-    rng = random.Random(f"{config.method} {config.loss!r} {config.train.learning_rate} {config.train.seed} {epoch}")
+    loss, train = config.loss, config.train
+    # Of the loss, what sweeps of tests search: a new option changes no test's numbers.
+    weights = (loss.comp_weight, loss.suff_weight, loss.plaus_weight)
+    searched = (*weights, loss.comp_margin, loss.top_k_percents, train.learning_rate)
+    rng = random.Random(f"{config.method} {searched} {train.seed} {epoch}")
     return {f"{split}/{metric.key}": rng.random() for metric in NRG_METRICS}
 
 

@@ -35,12 +35,12 @@ def main(output: Path) -> None:
         wait = threading.Event().wait
         while trials_that_began() < 1:
             wait(0.2)
+        print("joining", flush=True)
         # Ray sets a handler for each node, which only a main thread may.
         handler, signal.signal = signal.signal, lambda *_: None  # type: ignore[assignment]
         for _ in range(2):
             cluster.add_node(num_cpus=1, **LOOPBACK)
         signal.signal = handler
-        print("joined", flush=True)
         while trials_that_began() < 3:
             wait(0.2)
         cluster.remove_node(leaving, allow_graceful=False)

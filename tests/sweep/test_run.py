@@ -193,7 +193,7 @@ def test_a_stopped_trial_goes_on_once_it_is_among_the_best(cluster: None, tmp_pa
         "config": {
             "data": {"limit": 20},
             "train": {"epochs": 2},
-            "sweep": {"methods": ["aa-ig"], "searcher": "grid", "seeds": [4], "rungs": [1], "reduction": 2},
+            "sweep": {"methods": ["aa-ig"], "searcher": "grid", "seeds": [32], "rungs": [1], "reduction": 2},
         },
         "parameters": {"train.learning_rate": {"choice": [1.0e-5, 2.0e-5, 3.0e-5, 4.0e-5, 5.0e-5]}},
     }
@@ -201,7 +201,7 @@ def test_a_stopped_trial_goes_on_once_it_is_among_the_best(cluster: None, tmp_pa
     statuses = {index: record.status for (_, index, _), record in records(tmp_path).items()}
     assert statuses == dict.fromkeys((0, 1, 3, 4), "completed") | {2: "stopped"}
     events = (tmp_path / "events.txt").read_text().split("\n")
-    assert [line.split()[0] for line in events if "0001-s4" in line] == ["start", "start", "end"]
+    assert [line.split()[0] for line in events if "0001-s32" in line] == ["start", "start", "end"]
 
 
 @pytest.mark.ray
