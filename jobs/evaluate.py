@@ -12,7 +12,7 @@ def main() -> None:
     train = ("train.gpu", "train.precision", "train.threads", "train.token_budget")
     reads = ("method", "output", "data.", "tracking.uri", "model.trust_remote_code", *train)
     defaults = {"output": "where the models lie", "method": "all in the folder", "train.precision": "each model's"}
-    parser = job_parser("evaluate", __doc__, reads=reads, leaves=["data.gold"], defaults=defaults)
+    parser = job_parser("evaluate", __doc__, reads=reads, leaves=["data.gold", "data.train_limit"], defaults=defaults)
     what = "Folder of export_best, or a sweep's output: the selected configurations."
     parser.add_argument("--model", dest="folder", required=True, help=what)
     parser.add_argument("--split", default="test", choices=["train", "dev", "test"], help="Default: test.")

@@ -15,7 +15,7 @@ from unirex_ray.files import writable_folder
 
 def main() -> None:
     reads = ("data.", "model.encoder", "model.revision", "model.trust_remote_code", "output")
-    parser = job_parser("prepare_data", __doc__, reads=reads, leaves=("data.gold",))
+    parser = job_parser("prepare_data", __doc__, reads=reads, leaves=("data.gold", "data.train_limit"))
     parser.add_argument("--json", action="store_true", help="Print the counts as JSON, and no instances.")
     parser.add_argument("--show", type=int, default=3, help="Instances to print with their rationales; default: 3.")
     options, tree = parse_job(parser, sys.argv[1:])

@@ -70,6 +70,12 @@ CORPORA: list[Row] = [
     ("train --data.source=c", "data.source = 'c': data.name=reviews is generated and reads no files", {}),
     ("train --data.labels=a,b", "data.labels is for data.name=eraser and table alone; leave it out", {}),
     ("train --data.limit=1", "has no instance of positive within data.limit = 1; raise it", {}),
+    ("train --data.train_limit=1", "has no instance of positive within data.train_limit = 1; raise it", {}),
+    (
+        "sweep --space=space.yaml",
+        "has no instance of positive within data.train_limit = 1; raise it",
+        {"space.yaml": "parameters: {data.train_limit: {choice: [null, 8, 1]}}"},
+    ),
     ("train --data.max_length=7", "data.max_length = '7': input should be greater than or equal to 8", {}),
     ("train --data.max_length=999 --model.encoder=$BERT", "data.max_length = 999:", {}),
     ("train --data.cache=a.txt --model.encoder=$BERT", "a.txt' cannot be written: File exists", {"a.txt": ""}),

@@ -45,6 +45,7 @@ OPTIONS: list[Row] = [
         ("parameters --method=aa-ig", "parameters.py does not read --method; leave it out"),
         ("prepare_data --train.epochs=3", "prepare_data.py does not read --train.epochs; leave it out"),
         ("prepare_data --data.gold_percent=5", "prepare_data.py does not read --data.gold_percent; leave it out"),
+        ("prepare_data --data.train_limit=5", "prepare_data.py does not read --data.train_limit; leave it out"),
         ("evaluate --model=model --model.layers=1", "evaluate.py does not read --model.layers; leave it out"),
         ("evaluate --model=model --data.gold_percent=5", "evaluate.py does not read --data.gold_percent; leave it"),
         ("sync --train.epochs=3", "sync.py does not read --train.epochs; leave it out"),

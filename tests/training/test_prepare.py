@@ -8,6 +8,8 @@ from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.training.prepare import choose_precision, prepare
 from unirex_ray.training.runtime import LocalRuntime
+from unirex_ray.training.setup import trial_identity
+from unirex_ray.training.shared import stage_identity
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,26 @@ def test_what_prepares_says_which_methods_mask_although_others_drop(config, corp
     note = prepare(config, corpus, ["aa-ig", "refer-slm-fp"])[-1]
     assert "losses drop them" in note
     assert note.endswith("; those of refer-slm-fp mask them, to learn through attention")
+
+
+def test_a_trial_learns_from_train_limit_instances_and_is_evaluated_on_all(config, corpus, tmp_path):
+    whole = first_stage(config, corpus, LocalRuntime(tmp_path / "all"))
+    few = first_stage(config.changed({"data.train_limit": 6}), corpus, LocalRuntime(tmp_path / "few"))
+    fewer = first_stage(config.changed({"data.train_limit": 4}), corpus, LocalRuntime(tmp_path / "fewer"))
+    assert [len(few.data[split]) for split in ("train", "dev", "test")] == [6, 10, 10]
+    assert sum(map(len, few.learner.epochs.batches(0))) == 6
+
+    def rows(trainer):
+        split = trainer.data["train"]
+        return {tuple(ids.tolist()) for ids in split.input_ids.split(split.lengths.tolist())}
+
+    assert rows(fewer) < rows(few) < rows(whole)
+
+
+def test_stages_of_other_samples_are_not_shared(config, corpus, tmp_path):
+    trainers = [
+        first_stage(config.changed({"data.train_limit": limit}), corpus, LocalRuntime(tmp_path / str(limit)))
+        for limit in (None, 6, 4)
+    ]
+    assert len({stage_identity(t.setup.config, t.stage, t.setup.encoded.digest) for t in trainers}) == 3
+    assert len({trial_identity(t.setup.config, corpus) for t in trainers}) == 3

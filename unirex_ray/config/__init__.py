@@ -78,6 +78,11 @@ class DataConfig(_Section):
         None, description="Task score, for eraser (default: macro_f1) and table (default: accuracy)."
     )
     limit: int | None = Field(None, ge=1, description="Instances per split: a seeded, stratified, nested sample.")
+    train_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Train instances that are learned from: a seeded, stratified, nested sample; default: all.",
+    )
     seed: int = Field(0, ge=0, description="Seed of everything drawn while preparing data.")
     gold_percent: float = Field(
         100.0, gt=0, le=100, description="Share of the train instances whose gold rationales are used (gamma)."
@@ -321,6 +326,7 @@ _ADDED_KEYS = {
     "loss.sampled_top_k": None,
     "loss.warmup": 0.0,
     "data.rationale_columns": None,
+    "data.train_limit": None,
 }
 """Keys that version 0.1.0 did not have, with the value that it went by; it is hashed as that version hashed it."""
 

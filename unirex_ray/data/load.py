@@ -68,6 +68,20 @@ def load_corpus(config: DataConfig) -> Corpus:
     return corpus
 
 
+def train_sample(corpus: Corpus, config: DataConfig) -> Corpus:
+    """The corpus with the `data.train_limit` train instances that a trial learns from; dev and test stay as they are.
+
+    Raises:
+        UserError: if none of them has one of the labels.
+    """
+    if config.train_limit is None:
+        return corpus
+    train = _limited(corpus.splits["train"], config.train_limit, seed=config.seed)
+    corpus = replace(corpus, splits={**corpus.splits, "train": train})
+    _check_labels(corpus, f"within data.train_limit = {config.train_limit}; raise it")
+    return corpus
+
+
 def check_name(name: str) -> None:
     """Refuse an unknown corpus.
 

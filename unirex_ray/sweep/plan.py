@@ -194,13 +194,14 @@ def _budget(sweep: SweepConfig, space: MethodSpace) -> int:
 
 
 def _demanding_configs(plan: SweepPlan) -> Iterator[Config]:
-    """For each method, the configurations that ask most of a corpus: every pooling, with the fewest gold instances."""
+    """For each method, the configurations that ask most of a corpus: every pooling, with the fewest instances."""
     for method in plan.budgets:
         searched = {p.key: p.values for p in plan.space.for_method(method, plan.config).parameters}
         gold_percent = min(searched.get("data.gold_percent", (plan.config.data.gold_percent,)))
+        limits = searched.get("data.train_limit", (plan.config.data.train_limit,))
+        fewest = {"data.gold_percent": gold_percent, "data.train_limit": min(limits, key=lambda n: n or math.inf)}
         for pooling in searched.get("model.pooling", (plan.config.model.pooling,)):
-            tried = {"method": method, "model.pooling": pooling, "data.gold_percent": gold_percent}
-            yield plan.config.changed(tried)
+            yield plan.config.changed({"method": method, "model.pooling": pooling, **fewest})
 
 
 def encoder_configs(plan: SweepPlan) -> Iterator[Config]:

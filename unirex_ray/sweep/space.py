@@ -20,8 +20,8 @@ Parameters = dict[str, Any]
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _REFUSED = ("data.", "tracking.", "sweep.")
-_ALLOWED = ("data.gold_percent", "data.gold_batch_factor")
-"""Keys of `data` that change no corpus."""
+_ALLOWED = ("data.train_limit", "data.gold_percent", "data.gold_batch_factor")
+"""Keys of `data` that change no dev or test."""
 _REFUSED_KEYS = (
     "output",
     "method",

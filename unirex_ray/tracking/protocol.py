@@ -75,7 +75,12 @@ _LEAVES_NUMBERS_ALONE = (
 )
 """Beginnings of keys that are no part of a protocol."""
 
-_UNSAID = {("sweep.patience", "null"), ("data.rationale_columns", "null"), ("loss.warmup", "0.0")}
+_UNSAID = {
+    ("sweep.patience", "null"),
+    ("data.rationale_columns", "null"),
+    ("data.train_limit", "null"),
+    ("loss.warmup", "0.0"),
+}
 """What settings that came later go by: earlier sweeps have the same protocol."""
 
 Protocol = Mapping[str, str]
@@ -164,6 +169,10 @@ def protocol_line(settings: Mapping[str, Any]) -> str:
 
     limit = "all" if protocol["data.limit"] == "null" else f"at most {protocol['data.limit']}"
     instances = _text(settings.get(INSTANCES, limit))
+    if "data.train_limit" in protocol:
+        learned_from = f", {protocol['data.train_limit']} of train learned from"
+    else:
+        learned_from = ", data.train_limit searched" if f"{SPACE}data.train_limit" in settings else ""
     layers = protocol.get("model.layers", "searched")
     budget = protocol["sweep.configurations"]
     budget = f"up to {budget} configurations" if budget.isdigit() else budget
@@ -174,8 +183,8 @@ def protocol_line(settings: Mapping[str, Any]) -> str:
     mixed = f"; BEGUN BY OTHER CODE ({'; '.join(codes)})" if codes else ""
     encoder = protocol.get("model.encoder", "searched") + ("" if layers == "null" else f" ({layers} layers)")
     return (
-        f"protocol {protocol_hash(protocol)}: {protocol['data.name']}, {instances} instances (train/dev/test); "
-        f"encoder {encoder}; epochs {numbers('train.epochs')}; K {numbers('loss.top_k_percents')}; "
+        f"protocol {protocol_hash(protocol)}: {protocol['data.name']}, {instances} instances (train/dev/test)"
+        f"{learned_from}; encoder {encoder}; epochs {numbers('train.epochs')}; K {numbers('loss.top_k_percents')}; "
         f"seeds {numbers('sweep.seeds')}; {budget} per method{patience}{mixed}"
     )
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from unirex_ray.config import Config
 from unirex_ray.data.encode import encode_corpus
 from unirex_ray.data.encoded import EncodedCorpus
+from unirex_ray.data.load import train_sample
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS, get_method
@@ -29,12 +30,14 @@ def check_method(config: Config, corpus: Corpus) -> None:
         UserError: for a method that learns from gold rationales where there are none, or whose batches have no room
             beside them; for a head that pools attributions where no loss trains it.
     """
-    method = get_method(config.method)
+    method, corpus = get_method(config.method), train_sample(corpus, config.data)
     if method.needs_gold and not corpus.has_gold("train"):
+        limit = config.data.train_limit
+        within = f" within data.train_limit = {limit}" if limit else ""
         fixed = ("gold", "inv")
         others = [m.name for m in METHODS.values() if not m.needs_gold and m.stages[-1].design.extractor not in fixed]
         raise UserError(
-            f"{method.name} learns from gold rationales, but no train instance of {corpus.name} has one; "
+            f"{method.name} learns from gold rationales, but no train instance of {corpus.name}{within} has one; "
             f"choose a --method without them: {', '.join(others)}"
         )
     if method.needs_gold and config.data.gold_percent < 100 and config.train.batch_size == 1:
@@ -133,11 +136,12 @@ def check_perturbation(config: Config, acceptance: Acceptance) -> None:
 
 
 def prepared_corpus(config: Config, corpus: Corpus) -> EncodedCorpus:
-    """A configuration's corpus as its encoder reads it; no weights are read.
+    """What a configuration learns from and is evaluated on, as its encoder reads it; no weights are read.
 
     Raises:
         UserError: as `prepare`.
     """
+    corpus = train_sample(corpus, config.data)
     encoder, tokenizer = load_encoder(config.model, weights=False), load_tokenizer(config.model)
     check_vocabulary(encoder, tokenizer, config.model.encoder)
     encoded = encoded_corpus(config, corpus, encoder, tokenizer)

@@ -79,6 +79,6 @@ def final_result(trainer: StageTrainer, started: float) -> tuple[TrialResult, by
         highlights=highlights,
     )
     assert trainer.dev_instances is not None
-    about = {"method": setup.config.method, "seed": setup.config.train.seed, "data_digest": setup.encoded.digest}
+    about = {"method": setup.config.method, "seed": setup.config.train.seed, "data_digest": setup.corpus.digest()}
     by_split: dict[Split, InstanceResults] = {"dev": trainer.dev_instances, "test": test.instances}
     return result, to_parquet(by_split, setup.encoded.labels, about)
