@@ -41,9 +41,14 @@ def writable_folder(folder: str | Path, option: str = "output") -> Path:
 
 
 def replace_text(file: Path, text: str) -> Path:
-    """Put a text file in place as a whole: a reader sees the old one or the new one."""
+    """`replace_bytes` for text."""
+    return replace_bytes(file, text.encode())
+
+
+def replace_bytes(file: Path, data: bytes) -> Path:
+    """Put a file in place as a whole: a reader sees the old one or the new one."""
     partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(data)
     return partial.replace(file)
 
 

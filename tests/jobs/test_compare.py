@@ -11,7 +11,7 @@ import pytest
 from helpers.memory_store import MemoryStore
 from helpers.rationale_pages import parse, result_file
 from helpers.recorded_trials import TRIALS, raw, record
-from helpers.simulated import record_simulated
+from helpers.simulated import TRUE, record_simulated
 from mlflow import MlflowClient
 
 from unirex_ray.analysis.compare import compare, write_back
@@ -242,3 +242,37 @@ def test_job_where_artifacts_are_out_of_reach(tmp_path: Path) -> None:
     shown = {view.all("h3")[0].text: view.all("p", class_="text")[0].text for view in card.all("section")}
     methods = {"UNIREX (SLM-FP)": "unirex-slm-fp", "UNIREX (DLM-FP)": "unirex-dlm-fp", "AA (IG)": "aa-ig"}
     assert shown == {label: f"{method} 0" for label, method in methods.items()}
+
+
+@pytest.mark.slow
+def test_job_from_archives(tmp_path: Path) -> None:
+    """What is kept of a comparison prints it again elsewhere, writes to no run, and grows by another sweep."""
+    for number, methods in enumerate((("unirex-slm-fp", "aa-grad"), ("unirex-dlm-fp", "aa-ig"))):
+        folder = tmp_path / f"output{number}"
+        store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
+        true = {method: TRUE[method] for method in methods}
+        record_simulated(store, true, instances=60, corpus="sst", sweep=f"s{number}")
+        (folder / "sweep.json").write_text(json.dumps({"tracking_uri": store.uri}))
+    first, both = tmp_path / "first.zip", tmp_path / "both.zip"
+    done = run_job(f"--output={tmp_path}/output0", "--data.name=sst", f"--write-archive={first}")
+    assert f"Wrote {first}: 6 trials, 6 of them with results by instance" in " ".join(done.stdout.split())
+    done = run_job(
+        f"--output={tmp_path}/a", f"--archive={first}", f"--also={tmp_path}/output1", f"--write-archive={both}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 trials, 12 of them with results by instance" in " ".join(done.stdout.split())
+    before = both.read_bytes()
+    done = run_job(f"--output={tmp_path}/b", f"--archive={both}")
+    assert done.returncode == 0, done.stderr
+    assert f"nothing to runs: {both} stays as it is" in " ".join(done.stdout.split())
+    assert "export_best" not in done.stdout
+    assert both.read_bytes() == before
+    assert (tmp_path / "a" / "comparison.csv").read_text() == (tmp_path / "b" / "comparison.csv").read_text()
+    assert (tmp_path / "a" / "certainty.csv").read_text() == (tmp_path / "b" / "certainty.csv").read_text()
+    assert not (tmp_path / "b" / "mlflow.db").exists()
+    # The sweep that lies in both, as it is, counts once.
+    done = run_job(f"--output={tmp_path}/c", f"--archive={both}", f"--also={tmp_path}/output1")
+    assert (tmp_path / "c" / "comparison.csv").read_text() == (tmp_path / "b" / "comparison.csv").read_text()
+    done = run_job(f"--output={tmp_path}/d", f"--archive={both}", "--data.name=movies")
+    assert done.returncode == 2
+    assert f"no finished trials on 'movies' at {both}" in done.stderr

@@ -16,6 +16,7 @@ def compare(
     settings: Settings = None,
     *,
     also: str | Path | Sequence[str | Path] = (),
+    archives: str | Path | Sequence[str | Path] = (),
     sweeps: str | Sequence[str] = (),
     digest: str | None = None,
     protocol: str | None = None,
@@ -29,7 +30,7 @@ def compare(
 
     Args:
         settings, keys: the configuration, see `given_tree`.
-        also, sweeps: one or several; with digest, protocol and unfinished: which runs, see `open_sweeps`.
+        also, archives, sweeps: one or several; with digest, protocol and unfinished: which runs, see `open_sweeps`.
         published: whether the paper's results are compared as well, in files of their own; see `compare_corpus`.
 
     Returns:
@@ -40,7 +41,7 @@ def compare(
     """
     frame_of([])  # before the work, not behind it
     tree = given_tree(settings, keys)
-    names = {"also": given_names(also), "sweeps": given_names(sweeps)}
+    names = {"also": given_names(also), "archives": given_names(archives), "sweeps": given_names(sweeps)}
     choice = {**names, "digest": digest, "protocol": protocol, "unfinished": unfinished}
     config = build_config(tree)
     found = compare_all(config, tree, choice, published=published)

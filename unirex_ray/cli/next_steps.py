@@ -80,6 +80,8 @@ def after_compare(config: Config, compared: Compared, options: argparse.Namespac
     """
     if all(row.learned is False for row in compared.comparison.rows):
         return []  # there is nothing worth exporting
+    if options.archive:
+        return []  # an archive holds no weights
     chosen = "".join(f" {option('also', output)}" for output in options.also)
     chosen += "".join(f" --sweep-id={name}" for name in options.sweeps)
     if not options.sweeps and compared.store.uri != own_database(config):

@@ -70,6 +70,27 @@ def from_parquet(data: bytes, name: str = INSTANCES) -> dict[Split, InstanceResu
         raise UserError(f"{name} is damaged, or holds no results by instance: {first_line(error)}") from None
 
 
+def of_split(data: bytes, split: Split) -> bytes:
+    """A file with the rows of one split alone, packed as small as it gets.
+
+    Raises:
+        UserError: as `from_parquet`.
+    """
+    from_parquet(data)
+    table = parquet.read_table(io.BytesIO(data))
+    stream = io.BytesIO()
+    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    parquet.write_table(
+        table.filter(compute.equal(table["split"], split)),
+        stream,
+        compression_level=19,
+        use_dictionary=[name for name in table.column_names if name not in numbers],
+        use_byte_stream_split=numbers,
+        **CHECKED,
+    )
+    return stream.getvalue()
+
+
 def _table(split: Split, results: InstanceResults, labels: tuple[str, ...]) -> pa.Table:
     names = pa.array(labels, pa.string())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty, write_back
 from unirex_ray.analysis.corpora import CorporaComparison, compare_corpora, dataset_means
-from unirex_ray.analysis.extraction_time import read_times
+from unirex_ray.analysis.extraction_time import NO_TIMES, read_times
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.rationales import read_rationales
@@ -17,7 +17,8 @@ from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
-from unirex_ray.metrics.instance_file import INSTANCES
+from unirex_ray.files import replace_bytes
+from unirex_ray.metrics.instance_file import INSTANCES, of_split
 from unirex_ray.report.certainty import certainty_remarks, findings, one_seed
 from unirex_ray.report.corpora import corpora_figures, corpora_table
 from unirex_ray.report.files import (
@@ -32,6 +33,7 @@ from unirex_ray.report.html import RATIONALES, methods_page
 from unirex_ray.report.page import RunLink, Section, report_page
 from unirex_ray.report.plots import png
 from unirex_ray.report.table import ReportTable, method_label
+from unirex_ray.tracking.archive import ArchiveStore, to_archive
 from unirex_ray.tracking.choose import configured_weights, open_sweeps, weights_of
 from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.provenance import code_version
@@ -61,6 +63,7 @@ class Compared:
         tables, figures: the latter as PNG, by the name of their file without its ending.
         sweeps: that were read.
         store: that they were read from.
+        results: of a trial, by instance, as the bytes of their file; None where there are none.
         rationales: the page of the methods' rationales; empty where no trial has any.
     """
 
@@ -69,6 +72,7 @@ class Compared:
     figures: Mapping[str, bytes]
     sweeps: Sequence[SweepRecord]
     store: PooledStores
+    results: Callable[[TrialRecord], bytes | None]
     rationales: str = ""
 
     def to_print(self, *, configurations: bool, pairs: bool, table: str | None) -> list[ReportTable]:
@@ -126,12 +130,14 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     paper = require_published(corpus) if published else None
     store, sweeps = open_sweeps(config, **choice)
     weights = weights_of(sweeps, configured_weights(config, tree))
-    outputs = [config.output, *choice.get("also", ())]
-    comparison = with_certainty(compare(corpus, sweeps, weights), _reader(store, outputs, INSTANCES), weights)
+    own = [] if choice.get("archives") else [config.output]
+    outputs = [*own, *choice.get("also", ())]
+    results = _reader(store, outputs, INSTANCES)
+    comparison = with_certainty(compare(corpus, sweeps, weights), results, weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
-    times = read_times(config.output, [sweep.settings for sweep in sweeps])
+    times = read_times(config.output, [sweep.settings for sweep in sweeps]) if own else NO_TIMES
     tables = comparison_tables(comparison, against, efficiency, transfer, times)
     figures = comparison_figures(comparison, efficiency)
     return Compared(
@@ -141,6 +147,7 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
         rationales=_rationales_page(comparison, _reader(store, outputs, RESULT)),
         sweeps=sweeps,
         store=store,
+        results=results,
     )
 
 
@@ -177,7 +184,10 @@ def record(compared: Compared, pages: Mapping[str, str]) -> str:
     Returns:
         What was written where, in words.
     """
-    store, sweeps = compared.store, compared.sweeps
+    store = compared.store
+    sweeps = [sweep for sweep in compared.sweeps if not store.is_archived(sweep)]
+    if not sweeps:
+        return f"nothing to runs: {store.uri} stays as it is"
     write_back(store.log_scores, compared.comparison)
     said = [*answer(compared.comparison), *compared.comparison.protocols.values()]
     files = {name: page.encode() for name, page in pages.items()}
@@ -365,13 +375,41 @@ class AllCompared:
             written = write_results(output, "corpora", together.tables, together.figures, {REPORT: together.page})
             yield f"Wrote {', '.join(written)} to {output}."
 
+    def write_archive(self, file: str | Path) -> str:
+        """Keep what was compared in one file, see `tracking.archive`; says what it holds.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        results = {
+            record.spec.trial_id: of_split(data, "test")
+            for compared in self.corpora.values()
+            for configuration in compared.comparison.selected.values()
+            for record in configuration.records
+            if (data := compared.results(record)) is not None
+        }
+        sweeps = {name: compared.sweeps for name, compared in self.corpora.items()}
+        evaluations = [one for name, compared in self.corpora.items() for one in compared.store.evaluations(name)]
+        data = to_archive(sweeps, evaluations, results)
+        try:
+            replace_bytes(Path(file), data)
+        except OSError as error:
+            raise UserError(f"cannot write the archive {str(file)!r}: {error.strerror}") from None
+        trials = sum(len(sweep.trials) for of_corpus in sweeps.values() for sweep in of_corpus)
+        return f"Wrote {file}: {trials} trials, {len(results)} of them with results by instance, {len(data):,} bytes."
+
 
 def compare_all(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> AllCompared:
     """Compare the methods on each corpus that `data.name` lists, and the corpora; arguments as `compare_corpus`.
 
+    Without a `data.name`, those of the archives, where some are chosen.
+
     Raises:
         UserError: where there is nothing to compare, or the choice cannot be made for several corpora.
     """
+    if choice.get("archives") and "name" not in tree.get("data", {}):
+        kept = [corpus for file in choice["archives"] for corpus in ArchiveStore(file).corpora]
+        config = config.changed({"data.name": ",".join(dict.fromkeys(kept))})
     configs = configs_of(config, choice)
     corpora = {name: compare_corpus(of, tree, choice, published=published) for name, of in configs.items()}
     several = compare_several(corpora, published=published) if len(corpora) > 1 else None

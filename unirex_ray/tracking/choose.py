@@ -142,6 +142,7 @@ def open_sweeps(
     config: Config,
     *,
     also: Sequence[str] = (),
+    archives: Sequence[str] = (),
     sweeps: Sequence[str] = (),
     digest: str | None = None,
     protocol: str | None = None,
@@ -151,23 +152,23 @@ def open_sweeps(
 
     Args:
         also: outputs of further sweeps, whose stores are read as well.
+        archives: files that are read in place of the configuration's store.
 
     Raises:
         UserError: also for an unknown corpus or method, and where no trial is recorded.
     """
     check_name(config.data.name)
     get_method(config.method)
-    uri = store_of(config)
+    own = [] if archives else [store_of(config)]
     others = [uri_of_output(folder, "also") for folder in also]
     no_trials = UserError(
-        f"no finished trials on {config.data.name!r} at {uri}: "
+        f"no finished trials on {config.data.name!r} at {', '.join([*archives, *own])}: "
         f"run a sweep on {config.data.name!r} first, or give the --output of one"
     )
     # To connect to a database that does not exist would create it.
-    file = database_file(uri)
-    if file is not None and not file.exists():
+    if any((file := database_file(uri)) is not None and not file.exists() for uri in own):
         raise no_trials
-    store = PooledStores([uri, *others])
+    store = PooledStores([*own, *others], archives)
     recorded = store.sweeps(config.data.name)
     chosen = choose_sweeps(recorded, sweeps=sweeps, digest=digest, protocol=protocol, unfinished=unfinished)
     if not chosen:

@@ -1,21 +1,29 @@
-"""Several run stores read as one."""
+"""Several run stores and archives read as one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from unirex_ray.errors import UserError
+from unirex_ray.tracking.archive import ArchiveStore, without_places
 from unirex_ray.tracking.mlflow_store import MlflowStore
 from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import SweepRecord
 
 
 class PooledStores:
-    """Reads sweeps and evaluations from several stores; scores are written where the run was read."""
+    """Reads sweeps and evaluations from several stores; scores are written where the run was read.
 
-    def __init__(self, uris: Sequence[str]) -> None:
-        self._stores = [MlflowStore(uri) for uri in dict.fromkeys(uris)]
-        self._by_run: dict[str, MlflowStore] = {}
+    Args:
+        archives: files that are read as well; they are left as they are.
+    """
+
+    def __init__(self, uris: Sequence[str], archives: Sequence[str] = ()) -> None:
+        # Archives first: what is wrong with them is known before a server is asked.
+        kept = [ArchiveStore(file) for file in dict.fromkeys(archives)]
+        stores = [MlflowStore(uri) for uri in dict.fromkeys(uris)]
+        self._stores: list[MlflowStore | ArchiveStore] = [*kept, *stores]
+        self._by_run: dict[str, MlflowStore | ArchiveStore] = {}
 
     @property
     def uri(self) -> str:
@@ -25,6 +33,10 @@ class PooledStores:
     def uri_of(self, sweep: SweepRecord) -> str:
         """Of the store that a sweep was read from."""
         return self._by_run[sweep.run_id].uri
+
+    def is_archived(self, sweep: SweepRecord) -> bool:
+        """Whether a sweep was read from an archive, so that nothing is written to its runs."""
+        return isinstance(self._by_run[sweep.run_id], ArchiveStore)
 
     def sweeps(self, experiment: str) -> list[SweepRecord]:
         """See `RunStore`; store by store. A sweep that lies in several, as a copy of an output does, comes once.
@@ -56,16 +68,23 @@ class PooledStores:
 
     def describe(self, run_id: str, text: str) -> None:
         """See `RunStore`."""
-        self._by_run[run_id].describe(run_id, text)
+        if (store := self._writable(run_id)) is not None:
+            store.describe(run_id, text)
 
     def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
         """See `RunStore`."""
-        self._by_run[run_id].log_files(run_id, files, folder)
+        if (store := self._writable(run_id)) is not None:
+            store.log_files(run_id, files, folder)
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
         """See `RunStore`."""
-        self._by_run[run_id].log_scores(run_id, scores)
+        if (store := self._writable(run_id)) is not None:
+            store.log_scores(run_id, scores)
+
+    def _writable(self, run_id: str) -> MlflowStore | None:
+        store = self._by_run[run_id]
+        return None if isinstance(store, ArchiveStore) else store
 
 
 def _content(sweep: SweepRecord) -> object:
-    return sweep.settings, [(trial.spec, trial.status) for trial in sweep.trials]
+    return without_places(sweep.settings), [(trial.spec, trial.status) for trial in sweep.trials]
