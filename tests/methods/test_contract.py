@@ -51,10 +51,11 @@ SIXTEEN = (
     "unirex-slm-fp",
 )
 ABLATIONS = ("unirex-aa-f-rand", "unirex-aa-f-gold", "unirex-aa-f-inv")
+REFERENCES = ("reference-gold", "reference-rand", "reference-inv")
 TWO_STAGE = ("unirex-dlm-fp-two-stage", "unirex-slm-fp-two-stage")
 BEYOND = ("refer-dlm-fp", "refer-slm-fp")
-ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS, *TWO_STAGE, *BEYOND)
-WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS)
+ALL = (*SIXTEEN, "unirex-slm-p", *ABLATIONS, *REFERENCES, *TWO_STAGE, *BEYOND)
+WITHOUT_GOLD = (*SIXTEEN[:9], *ABLATIONS, *REFERENCES)
 FAST = ("fresh-p", "unirex-slm-fp", "refer-dlm-fp")
 """A pipeline and joint methods; the tests of the others are slow."""
 PIPELINES = ("fresh", "fresh-p", "a2r", "a2r-p")
@@ -101,7 +102,7 @@ def outputs(model: RationaleModel, batch: Batch) -> list[torch.Tensor]:
 
 def test_all_are_there() -> None:
     assert set(METHODS) == set(ALL)
-    assert len(ALL) == 24
+    assert len(ALL) == 27
     assert {name for name, method in METHODS.items() if method.in_global_nrg} == {*SIXTEEN, "unirex-slm-p"}
     assert {name for name, method in METHODS.items() if not method.needs_gold} == set(WITHOUT_GOLD)
     weights = {name: sum(map(method.reads, WEIGHT_KEYS.values())) for name, method in METHODS.items()}
@@ -129,7 +130,7 @@ def test_a_trial_of_any_method(method: str, choices: int, prepared: Prepared, tm
     assert len(result.highlights) == 8
     if method in PIPELINES:
         assert result.metrics.flat()["test/sufficiency"] == 0.0
-    if method == "unirex-aa-f-gold":
+    if method in ("unirex-aa-f-gold", "reference-gold"):
         assert (result.metrics.flat()["test/auprc"], result.metrics.flat()["test/token_f1"]) == (100.0, 100.0)
 
     split, tokens = encode(config, corpus.splits["test"])

@@ -33,6 +33,11 @@ def _task_model(extractor: ExtractorKind) -> Stage:
     return Stage(name="task-model", criteria=("task",), design=Design(extractor=extractor), shared=True)
 
 
+def _reference(name: str, label: str, extractor: ExtractorKind) -> Method:
+    """What a task model's explanation is held against: the same task model, with scores that it has no part in."""
+    return Method(name=name, label=label, stages=(_task_model(extractor),), in_global_nrg=False)
+
+
 def _select_predict(name: str, label: str, *extra_criteria: Criterion) -> Method:
     """A2R: F_task predicts from the rationale; the extractor learns through a second predictor's attention."""
     design = Design(extractor="dlm", predicts_from="rationale", attention_predictor=True)
@@ -73,12 +78,19 @@ METHODS = {
         _joint("unirex-aa-f-rand", "UNIREX (AA-F, Rand)", "rand", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-gold", "UNIREX (AA-F, Gold)", "gold", "task", "comp", "suff", **_ABLATION),
         _joint("unirex-aa-f-inv", "UNIREX (AA-F, Inv)", "inv", "task", "comp", "suff", **_ABLATION),
+        _reference("reference-gold", "Gold (reference)", "gold"),
+        _reference("reference-rand", "Random (reference)", "rand"),
+        _reference("reference-inv", "Inverse gold (reference)", "inv"),
         _two_stage("unirex-dlm-fp-two-stage", "UNIREX (DLM-FP, two-stage)", "dlm", "task", "comp", "suff", "plaus"),
         _two_stage("unirex-slm-fp-two-stage", "UNIREX (SLM-FP, two-stage)", "slm", "task", "comp", "suff", "plaus"),
         _refer("refer-dlm-fp", "REFER (DLM-FP)", "dlm"),
         _refer("refer-slm-fp", "REFER (SLM-FP)", "slm"),
     )
 }
+
+
+REFERENCES = ("reference-gold", "reference-rand", "reference-inv")
+"""Rationales that no model gives, on the task model that attributions read."""
 
 
 def get_method(name: str) -> Method:

@@ -80,6 +80,7 @@ def bootstrap(
     *,
     draws: int = DRAWS,
     constant: Collection[str] = (),
+    same_models: bool = False,
     seed: int = 0,
 ) -> Draws:
     """Draw instances, the same for all members, and each member's seeds, with replacement; score every draw anew.
@@ -90,6 +91,7 @@ def bootstrap(
         results: of at least one member, all with gold rationales or none.
         weights: of FNRG, PNRG and TNRG in CNRG.
         constant: keys of the metrics on which no member gets any gain, such as those whose range is noise.
+        same_models: whether members share the model of each seed, so that these are drawn for all of them at once.
         seed: of the draws.
     """
     random, runs = np.random.default_rng(seed), [run for of_member in results.values() for run in of_member]
@@ -97,9 +99,11 @@ def bootstrap(
     by_run = _raw_by_run(runs, draws, random)
     raw = {key: np.empty((draws, len(results))) for key in by_run}
     start = 0
+    models = len(runs) // len(results)
+    of_all = random.integers(models, size=(draws, models)) if same_models else None
     for index, of_member in enumerate(results.values()):
         seeds = len(of_member)
-        drawn = start + random.integers(seeds, size=(draws, seeds))
+        drawn = start + (random.integers(seeds, size=(draws, seeds)) if of_all is None else of_all)
         for key, values in by_run.items():
             raw[key][:, index] = np.take_along_axis(values, drawn, axis=1).mean(1)
         start += seeds

@@ -13,6 +13,7 @@ from unirex_ray.analysis.extraction_time import NO_TIMES, read_times
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.rationales import read_rationales
+from unirex_ray.analysis.references import one_task_model
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
@@ -63,7 +64,7 @@ class Compared:
         tables, figures: the latter as PNG, by the name of their file without its ending.
         sweeps: that were read.
         store: that they were read from.
-        results: of a trial, by instance, as the bytes of their file; None where there are none.
+        results: files with results by instance that were read, by trial.
         rationales: the page of the methods' rationales; empty where no trial has any.
     """
 
@@ -72,7 +73,7 @@ class Compared:
     figures: Mapping[str, bytes]
     sweeps: Sequence[SweepRecord]
     store: PooledStores
-    results: Callable[[TrialRecord], bytes | None]
+    results: Mapping[str, bytes]
     rationales: str = ""
 
     def to_print(self, *, configurations: bool, pairs: bool, table: str | None) -> list[ReportTable]:
@@ -132,13 +133,23 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     weights = weights_of(sweeps, configured_weights(config, tree))
     own = [] if choice.get("archives") else [config.output]
     outputs = [*own, *choice.get("also", ())]
-    results = _reader(store, outputs, INSTANCES)
-    comparison = with_certainty(compare(corpus, sweeps, weights), results, weights)
+    read = _reader(store, outputs, INSTANCES)
+    results: dict[str, bytes] = {}
+
+    def read_once(trial: TrialRecord) -> bytes | None:
+        name = trial.spec.trial_id
+        if name not in results and (data := read(trial)) is not None:
+            results[name] = data
+        return results.get(name)
+
+    comparison = with_certainty(compare(corpus, sweeps, weights), read_once, weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(comparison.variants, weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
     times = read_times(config.output, [sweep.settings for sweep in sweeps]) if own else NO_TIMES
-    tables = comparison_tables(comparison, against, efficiency, transfer, times)
+    chosen = {row.method: row.configuration for row in comparison.rows}
+    references = one_task_model(chosen, comparison.variants, read_once)
+    tables = comparison_tables(comparison, against, efficiency, transfer, times, references)
     figures = comparison_figures(comparison, efficiency)
     return Compared(
         comparison=comparison,
@@ -382,11 +393,9 @@ class AllCompared:
             UserError: if it cannot be written.
         """
         results = {
-            record.spec.trial_id: of_split(data, "test")
+            trial_id: of_split(data, "test")
             for compared in self.corpora.values()
-            for configuration in compared.comparison.selected.values()
-            for record in configuration.records
-            if (data := compared.results(record)) is not None
+            for trial_id, data in compared.results.items()
         }
         sweeps = {name: compared.sweeps for name, compared in self.corpora.items()}
         evaluations = [one for name, compared in self.corpora.items() for one in compared.store.evaluations(name)]

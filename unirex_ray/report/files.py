@@ -10,6 +10,7 @@ from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.extraction_time import NO_TIMES, ExtractionTimes
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
 from unirex_ray.analysis.paper import PaperComparison
+from unirex_ray.analysis.references import OneTaskModel
 from unirex_ray.analysis.transfer import TransferRow
 from unirex_ray.errors import UserError
 from unirex_ray.report.certainty import certainty_table, pairs_table
@@ -19,6 +20,7 @@ from unirex_ray.report.gold_efficiency import gold_efficiency_table
 from unirex_ray.report.paper_tables import paper_tables
 from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, png
 from unirex_ray.report.published import published_table
+from unirex_ray.report.references import references_table
 from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.report.transfer import transfer_table
 
@@ -32,6 +34,7 @@ def comparison_tables(
     efficiency: GoldEfficiency | None = None,
     transfer: Sequence[TransferRow] = (),
     times: ExtractionTimes = NO_TIMES,
+    references: OneTaskModel | None = None,
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; most only where there are such results."""
     found = comparison.certainty
@@ -40,6 +43,7 @@ def comparison_tables(
         **({"certainty": certainty_table(comparison, found), "pairs": pairs_table(comparison, found)} if found else {}),
         CONFIGURATIONS: configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
+        **({"references": references_table(comparison.experiment, references)} if references else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
         **({"transfer": transfer_table(transfer)} if transfer else {}),
         **paper_tables(comparison, times),

@@ -40,6 +40,12 @@ def check_method(config: Config, corpus: Corpus) -> None:
             f"{method.name} learns from gold rationales, but no train instance of {corpus.name}{within} has one; "
             f"choose a --method without them: {', '.join(others)}"
         )
+    without = [split for split in ("dev", "test") if not corpus.has_gold(split)]
+    if method.stages[-1].design.extractor in ("gold", "inv") and without:
+        raise UserError(
+            f"{method.name} scores tokens by their gold rationale, and {corpus.name}, {without[0]} has none; "
+            "leave the method out"
+        )
     if method.needs_gold and config.data.gold_percent < 100 and config.train.batch_size == 1:
         raise UserError(
             f"data.gold_percent = {config.data.gold_percent:g} puts a gold instance into every batch, and "

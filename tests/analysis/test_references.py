@@ -1,0 +1,137 @@
+"""Several rationales of one task model, side by side."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.simulated import numbers
+
+from unirex_ray.analysis.references import OneTaskModel, one_task_model
+from unirex_ray.analysis.selection import Configuration
+from unirex_ray.benchmarks.certainty import simulate
+from unirex_ray.metrics.instance_file import to_parquet
+from unirex_ray.metrics.instances import COMP, SUFF, InstanceResults, split_metrics
+from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.report.references import references_table
+from unirex_ray.tracking.records import TrialRecord, TrialSpec
+
+SEEDS = 3
+
+
+def models(seed: int) -> list[InstanceResults]:
+    true = {"aa-ig": numbers(0.3, 0.05, 60.0, 50.0, 80.0)}
+    drawn = simulate(true, random=np.random.default_rng(seed), instances=80, seeds=SEEDS, seed_spread=0.5)
+    return list(drawn["aa-ig"])
+
+
+MODELS, OTHERS = models(1), models(2)
+
+
+def moved(run: InstanceResults, comp: float, suff: float) -> InstanceResults:
+    """The same predictions, with rationales whose Comp and Suff are higher by so much on every instance."""
+    # Both are sums over five thresholds, divided by six (paper, section 4.1).
+    by = dict.fromkeys(COMP, comp * 6 / 5) | dict.fromkeys(SUFF, suff * 6 / 5)
+    return replace(run, measured={name: values + by.get(name, 0.0) for name, values in run.measured.items()})
+
+
+class Recorded:
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.variants: dict[str, list[Configuration]] = {}
+
+    def add(self, method: str, runs: list[InstanceResults], index: int = 0, **parameters: Any) -> None:
+        records = []
+        for seed, run in enumerate(runs):
+            name = f"s-{method}-{index}-{seed}"
+            spec = TrialSpec(trial_id=name, method=method, configuration=index, seed=seed, parameters=parameters)
+            found = split_metrics(run)
+            records.append(TrialRecord(spec=spec, status="completed", metrics=TrialMetrics(dev=found, test=found)))
+            self.files[name] = to_parquet({"test": run}, ("no", "yes"), {})
+        configuration = Configuration(
+            method=method, index=index, parameters=parameters, records=tuple(records), complete=True
+        )
+        self.variants.setdefault(method, []).append(configuration)
+
+    def find(self, selected: Mapping[str, int] | None = None) -> OneTaskModel | None:
+        chosen = {method: found[(selected or {}).get(method, 0)] for method, found in self.variants.items()}
+        return one_task_model(chosen, self.variants, lambda trial: self.files.get(trial.spec.trial_id))
+
+
+@pytest.fixture
+def recorded() -> Recorded:
+    recorded = Recorded()
+    recorded.add("reference-inv", [moved(run, -0.2, 0.2) for run in MODELS])
+    recorded.add("reference-gold", [moved(run, -0.1, 0.0) for run in MODELS])
+    recorded.add("aa-ig", MODELS)
+    recorded.add("unirex-dlm-p", OTHERS)
+    return recorded
+
+
+def test_differences_to_gold_are_paired_over_instances_and_seeds(recorded):
+    found = recorded.find()
+    assert [row.method for row in found.rows] == ["aa-ig", "reference-gold", "reference-inv"]
+    assert (found.instances, found.seeds, found.apart) == (80, SEEDS, {})
+    ig, gold, inverse = found.rows
+    # Every instance and seed has this difference, so that no draw has another one.
+    for row, comp, suff in ((ig, 0.1, 0.0), (inverse, -0.1, 0.2)):
+        for key, expected in (("comprehensiveness", comp), ("sufficiency", suff)):
+            difference, interval = row.above_gold[key]
+            assert (difference, *interval) == pytest.approx((expected,) * 3, abs=1e-6)
+    assert gold.above_gold == {}
+    low, high = ig.intervals["comprehensiveness"]
+    assert low < ig.configuration.mean("test")["comprehensiveness"] < high
+    assert high - low > 0.01
+
+
+def test_another_task_model_is_no_row(recorded):
+    recorded.add("reference-rand", OTHERS)
+    found = recorded.find()
+    assert [row.method for row in found.rows] == ["aa-ig", "reference-gold", "reference-inv"]
+    assert found.apart == {"reference-rand": "it predicts otherwise"}
+    assert "Without Random (reference): it predicts otherwise." in references_table("x", found).remarks
+
+
+def test_of_several_task_models_it_is_the_one_that_the_attributions_selected():
+    recorded = Recorded()
+    for index, (rate, runs) in enumerate(((1e-5, OTHERS), (2e-5, MODELS))):
+        recorded.add("aa-ig", runs, index, **{"train.learning_rate": rate, "model.ig_steps": 3})
+        recorded.add("reference-gold", runs, index, **{"train.learning_rate": rate})
+    found = recorded.find({"aa-ig": 1})
+    assert [(row.method, row.configuration.index) for row in found.rows] == [("aa-ig", 1), ("reference-gold", 1)]
+
+
+def test_nothing_without_a_reference_or_without_results(recorded):
+    only = Recorded()
+    only.add("aa-ig", MODELS)
+    assert only.find() is None
+    only.add("reference-gold", MODELS)
+    assert only.find() is not None
+    only.files = {name: data for name, data in only.files.items() if "gold" not in name}
+    assert only.find() is None
+    del recorded.files["s-reference-inv-0-1"]
+    found = recorded.find()
+    assert [*found.apart] == ["reference-inv"]
+    assert "has no instances.parquet" in found.apart["reference-inv"]
+
+
+def test_the_table_says_what_intervals_carry(recorded):
+    noise = np.random.default_rng(3).normal(0, 0.3, 80)
+    noise -= noise.mean()
+    recorded.add(
+        "reference-rand",
+        [replace(run, measured={n: v + noise * (n in COMP) for n, v in run.measured.items()}) for run in MODELS],
+    )
+    recorded.variants["reference-gold"].clear()
+    recorded.add("reference-gold", MODELS)
+    table = references_table("sst", recorded.find())
+    assert table.title == "sst: the rationales of 3 task models (seeds), mean and 95 % interval on 80 test instances"
+    assert table.raw["Comp - gold's"][1] == ""
+    said = " ".join(table.remarks)
+    assert "Inverse gold (reference): Comp is worse than the gold rationale's; Suff is worse than the gold" in said
+    assert "Random (reference): Comp cannot be told from the gold rationale's; " in said
+    assert "Gold (reference):" not in said
+    csv = table.csv().splitlines()
+    assert csv[0].startswith("method,label,configuration,test/comprehensiveness,test/sufficiency,test/auprc,")
+    assert len(csv) == 5

@@ -1,0 +1,160 @@
+"""One task model under several rationales: how faithful what people marked is, beside what its gradients say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unirex_ray.analysis.certainty import LEVEL, Interval, read_results
+from unirex_ray.analysis.selection import Configuration
+from unirex_ray.methods import REFERENCES, known_method
+from unirex_ray.metrics.bootstrap import bootstrap
+from unirex_ray.metrics.instances import InstanceResults
+from unirex_ray.metrics.table import AUPRC, COMPREHENSIVENESS, SUFFICIENCY
+from unirex_ray.tracking.records import TrialRecord
+
+SHOWN = (COMPREHENSIVENESS, SUFFICIENCY, AUPRC)
+COMPARED = (COMPREHENSIVENESS, SUFFICIENCY)
+GOLD, *_ = REFERENCES
+_SAME = 1e-3
+"""The same weights predict the same probabilities, to this, on any machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """One kind of rationale of the task model.
+
+    Attributes:
+        configuration: whose test metrics these are.
+        intervals: 95 % of the metrics in `SHOWN`, over instances and task models, by key.
+        above_gold: by how much Comp and Suff are higher than the gold rationale's, and the interval of that, by key;
+            empty for gold itself, and where there is none.
+    """
+
+    configuration: Configuration
+    intervals: Mapping[str, Interval]
+    above_gold: Mapping[str, tuple[float, Interval]]
+
+    @property
+    def method(self) -> str:
+        """Whose rationales."""
+        return self.configuration.method
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneTaskModel:
+    """What several rationales make of one task model.
+
+    Attributes:
+        rows: attributions first, then `REFERENCES`.
+        instances: of test.
+        seeds: each of which gave a task model.
+        apart: methods that explain another task model, in words why.
+    """
+
+    rows: tuple[Explained, ...]
+    instances: int
+    seeds: int
+    apart: Mapping[str, str]
+
+
+def one_task_model(
+    selected: Mapping[str, Configuration],
+    variants: Mapping[str, Sequence[Configuration]],
+    read: Callable[[TrialRecord], bytes | None],
+    *,
+    seed: int = 0,
+) -> OneTaskModel | None:
+    """Comp and Suff of rationales that were given for one and the same task model.
+
+    That it is the same shows in its predictions, instance by instance. Where several were trained, it is the one that
+    the first attribution method selected.
+
+    Args:
+        selected: each method's configuration.
+        variants: every complete configuration by method.
+        read: see `read_results`.
+        seed: of the draws.
+
+    Returns:
+        None where there are not two kinds of rationales, one of them a reference, with results by instance.
+    """
+    methods = [method for method in selected if _explains_a_task_model(method)]
+    methods.sort(key=lambda method: REFERENCES.index(method) if method in REFERENCES else -1)
+    if not {*methods} & {*REFERENCES}:
+        return None
+    base = selected[methods[0]]
+    configurations: dict[str, Configuration] = {}
+    results: dict[str, Sequence[InstanceResults]] = {}
+    apart: dict[str, str] = {}
+    for method in methods:
+        alike = next((each for each in variants[method] if _alike(each, base)), None)
+        if alike is None:
+            apart[method] = "no configuration has its settings and seeds"
+            continue
+        found, why_none = read_results(read, {method: alike})
+        if why_none:
+            apart[method] = why_none
+        elif results and not _same_models(found[method], next(iter(results.values()))):
+            apart[method] = "it predicts otherwise"
+        else:
+            configurations[method], results[method] = alike, found[method]
+    if len(results) < 2 or not {*results} & {*REFERENCES}:
+        return None
+    drawn = bootstrap(results, same_models=True, seed=seed).raw
+    place = {method: index for index, method in enumerate(results)}
+
+    def above_gold(method: str) -> dict[str, tuple[float, Interval]]:
+        if GOLD not in results or method == GOLD:
+            return {}
+        means = {name: configurations[name].mean("test") for name in (method, GOLD)}
+        return {
+            metric.key: (
+                means[method][metric.key] - means[GOLD][metric.key],
+                _interval(drawn[metric.key][:, place[method]] - drawn[metric.key][:, place[GOLD]]),
+            )
+            for metric in COMPARED
+        }
+
+    rows = tuple(
+        Explained(
+            configuration=configurations[method],
+            intervals={m.key: _interval(drawn[m.key][:, place[method]]) for m in SHOWN if m.key in drawn},
+            above_gold=above_gold(method),
+        )
+        for method in results
+    )
+    runs = next(iter(results.values()))
+    return OneTaskModel(rows=rows, instances=len(runs[0]), seeds=len(runs), apart=apart)
+
+
+def _explains_a_task_model(method: str) -> bool:
+    """Whether a method is scores for a model that was trained for its task alone."""
+    known = known_method(method)
+    return known is not None and len(known.stages) == 1 and not known.stages[0].uses_scores
+
+
+def _alike(configuration: Configuration, base: Configuration) -> bool:
+    """Whether it has the seeds of another one, and its parameters, as far as it has those."""
+    seeds = [[record.spec.seed for record in each.records] for each in (configuration, base)]
+    theirs = base.parameters
+    return seeds[0] == seeds[1] and all(
+        theirs.get(key, value) == value for key, value in configuration.parameters.items()
+    )
+
+
+def _same_models(ours: Sequence[InstanceResults], theirs: Sequence[InstanceResults]) -> bool:
+    return all(
+        one.ids == other.ids
+        and np.array_equal(one.predicted, other.predicted)
+        and np.allclose(one.probability, other.probability, rtol=0, atol=_SAME)
+        for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
