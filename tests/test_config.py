@@ -373,6 +373,7 @@ def test_keys_that_came_later_are_hashed_where_they_differ_from_what_earlier_ver
         "loss.sampled_top_k": None,
         "loss.warmup": 0.0,
         "data.rationale_columns": None,
+        "data.train_limit": None,
     }
     assert with_added_keys({"train.warmup_from_zero": False})["train.warmup_from_zero"] is False
 

@@ -140,7 +140,7 @@ def test_a_table_is_asked_for_alone_and_refused_where_there_is_none():
     record(store, TRIALS, corpus="sst")
     comparison = compared(store)
     tables = {"comparison": None, "pairs": None, "configurations": None, **paper_tables(comparison)}
-    found = Compared(comparison=comparison, tables=tables, figures={}, sweeps=[], store=None)
+    found = Compared(comparison=comparison, tables=tables, figures={}, sweeps=[], store=None, results={})
     options = {"configurations": False, "pairs": False}
     assert found.to_print(**options, table="main") == [tables["table_main"]]
     assert found.to_print(**options, table=None) == [None]

@@ -16,6 +16,7 @@ from unirex_ray.analysis.selection import (
     rank_methods,
     rank_variants,
     why_incomplete,
+    with_most_data,
 )
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
@@ -68,6 +69,7 @@ class Comparison:
         unscored: what is left out, with the reason.
         unfinished: the sweeps that lack trials, in words.
         variants: every complete configuration by method.
+        train_sizes: that `data.train_limit` was searched over, increasing; methods are compared at the last one.
         certainty: intervals and the like; None where there are no results by instance, or nobody asked.
         no_certainty: why there is none, in words.
     """
@@ -83,6 +85,7 @@ class Comparison:
     unscored: tuple[tuple[str, str], ...]
     unfinished: tuple[str, ...]
     variants: Mapping[str, tuple[Configuration, ...]]
+    train_sizes: tuple[float, ...] = ()
     certainty: Certainty | None = None
     no_certainty: str = ""
 
@@ -112,7 +115,8 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
     Raises:
         UserError: if no configuration has completed all of its seeds.
     """
-    grouped = variants_of(sweeps)
+    every = variants_of(sweeps)
+    grouped, sizes = with_most_data(every)
     variants = {method: rank_variants(of_method, weights) for method, of_method in grouped.items()}
     selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
     if not selected:
@@ -146,9 +150,10 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         tied=tuple(configuration.method for configuration in methods.tied),
         protocols={hashes[sweep.sweep_id]: protocol_line(sweep.settings) for sweep in sweeps},
         protocol_differences=differences({hashes[name]: protocol for name, protocol in protocols.items()}),
-        unscored=(*_unscored(grouped), *_outside(selected), *_not_finite(rows)),
+        unscored=(*_unscored(every), *_of_less_data(every, grouped), *_outside(selected), *_not_finite(rows)),
         unfinished=unfinished_in_words(sweeps),
-        variants={m: tuple(c for c in of_method if c.complete) for m, of_method in grouped.items()},
+        variants={m: tuple(c for c in of_method if c.complete) for m, of_method in every.items()},
+        train_sizes=sizes,
     )
 
 
@@ -221,6 +226,14 @@ def _unscored(grouped: Mapping[str, Iterable[Configuration]]) -> Iterable[tuple[
         for configuration in of_method:
             if not configuration.complete:
                 yield f"{method} {configuration.key}", why_incomplete(configuration)
+
+
+def _of_less_data(
+    every: Mapping[str, Sequence[Configuration]], compared: Mapping[str, Sequence[Configuration]]
+) -> Iterable[tuple[str, str]]:
+    for method, of_method in every.items():
+        if any(c.complete for c in of_method) and not any(c.complete for c in compared[method]):
+            yield method, "no complete configuration with as many train instances as the others"
 
 
 def _outside(selected: Iterable[str]) -> Iterable[tuple[str, str]]:

@@ -123,7 +123,7 @@ def _point(percent: float | None, group: Sequence[Configuration], weights: Weigh
         percent=percent,
         auprc=selected.mean("test")[AUPRC.key],
         std=selected.std("test")[AUPRC.key],
-        seeds=tuple(record.spec.seed for record in selected.records),
+        seeds=selected.seeds,
         configuration=selected.key,
         candidates=len(group),
     )

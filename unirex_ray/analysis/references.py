@@ -139,11 +139,8 @@ def _explains_a_task_model(method: str) -> bool:
 
 def _alike(configuration: Configuration, base: Configuration) -> bool:
     """Whether it has the seeds of another one, and its parameters, as far as it has those."""
-    seeds = [[record.spec.seed for record in each.records] for each in (configuration, base)]
-    theirs = base.parameters
-    return seeds[0] == seeds[1] and all(
-        theirs.get(key, value) == value for key, value in configuration.parameters.items()
-    )
+    ours, theirs = configuration.parameters, base.parameters
+    return configuration.seeds == base.seeds and all(theirs.get(key, value) == value for key, value in ours.items())
 
 
 def _same_models(ours: Sequence[InstanceResults], theirs: Sequence[InstanceResults]) -> bool:

@@ -17,6 +17,8 @@ from unirex_ray.metrics.table import NRG_METRICS, Group, nrg_metrics
 from unirex_ray.metrics.verdict import all_better_than_majority
 from unirex_ray.tracking.records import TrialRecord
 
+TRAIN_LIMIT = "data.train_limit"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
@@ -40,6 +42,11 @@ class Configuration:
     def key(self) -> str:
         """Unique within the method: `index`, or `sweep:index`."""
         return f"{self.sweep}:{self.index}" if self.sweep else str(self.index)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the records, increasing."""
+        return tuple(record.spec.seed for record in self.records)
 
     def mean(self, group: Group) -> dict[str, float]:
         """Mean over the completed seeds, by metric key."""
@@ -169,6 +176,30 @@ def select_variants(
     """Each method's best configuration in variant scope; a method without a complete one is left out."""
     rankings = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
     return {method: ranking.order[0] for method, ranking in rankings.items() if ranking.order}
+
+
+def train_size(configuration: Configuration) -> float:
+    """The searched `data.train_limit`, infinite for all; nan where it was not searched."""
+    limit = configuration.parameters.get(TRAIN_LIMIT, math.nan)
+    return math.inf if limit is None else float(limit)
+
+
+def with_most_data(
+    configs: Mapping[str, Sequence[Configuration]],
+) -> tuple[dict[str, list[Configuration]], tuple[float, ...]]:
+    """Configurations that learned from as many train instances, as methods on unlike sizes do not compare.
+
+    Returns:
+        Those of the largest `data.train_limit` with a complete one, and those that never searched it; and all sizes,
+        increasing: none where it was not searched.
+    """
+    sizes = {train_size(c) for of_method in configs.values() for c in of_method if c.complete}
+    known = tuple(sorted(size for size in sizes if not math.isnan(size)))
+    kept = {
+        method: [c for c in of_method if not known or math.isnan(train_size(c)) or train_size(c) == known[-1]]
+        for method, of_method in configs.items()
+    }
+    return kept, known
 
 
 def in_global_scope(method: str) -> bool:

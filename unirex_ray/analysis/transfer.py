@@ -135,7 +135,7 @@ def transfer_rows(comparison: Comparison, evaluations: Iterable[Evaluation]) -> 
         and (evaluation.corpus, evaluation.digest) != own
         and evaluation.split == "test"
     ]
-    seeds = {row.method: [record.spec.seed for record in row.configuration.records] for row in comparison.rows}
+    seeds = {row.method: list(row.configuration.seeds) for row in comparison.rows}
     return _rows([*own_evaluations, *elsewhere], seeds) if elsewhere else ()
 
 

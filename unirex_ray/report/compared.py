@@ -11,6 +11,7 @@ from unirex_ray.analysis.compare import Comparison, compare, with_certainty, wri
 from unirex_ray.analysis.corpora import CorporaComparison, compare_corpora, dataset_means
 from unirex_ray.analysis.extraction_time import NO_TIMES, read_times
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
+from unirex_ray.analysis.learning_curve import learning_curves
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.rationales import read_rationales
 from unirex_ray.analysis.references import one_task_model
@@ -49,6 +50,7 @@ _CHARTS = {
     "comparison_cnrg": "CNRG by method",
     "comparison_desiderata": "FNRG, PNRG and TNRG by method",
     "gold_efficiency": "AUPRC by the share of gold rationales",
+    "learning_curve": "Test metrics by the number of train instances",
     "cnrg_without_plausibility": "CNRG by corpus, methods without plausibility optimisation",
     "cnrg_with_plausibility": "CNRG by corpus, methods with plausibility optimisation",
     "desiderata_without_plausibility": "Desiderata of methods without plausibility optimisation",
@@ -149,8 +151,9 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     times = read_times(config.output, [sweep.settings for sweep in sweeps]) if own else NO_TIMES
     chosen = {row.method: row.configuration for row in comparison.rows}
     references = one_task_model(chosen, comparison.variants, read_once)
-    tables = comparison_tables(comparison, against, efficiency, transfer, times, references)
-    figures = comparison_figures(comparison, efficiency)
+    learning = learning_curves(comparison.variants, weights)
+    tables = comparison_tables(comparison, against, efficiency, transfer, times, references, learning)
+    figures = comparison_figures(comparison, efficiency, learning)
     return Compared(
         comparison=comparison,
         tables=tables,
@@ -260,7 +263,11 @@ def _sections(compared: Compared, said: Collection[str], prefix: str = "") -> li
         prefix: of the headings.
     """
     headings = {"comparison": "Methods", CONFIGURATIONS: "Configurations"}
-    charts = {"comparison": ("comparison_cnrg", "comparison_desiderata"), "gold_efficiency": ("gold_efficiency",)}
+    charts = {
+        "comparison": ("comparison_cnrg", "comparison_desiderata"),
+        "gold_efficiency": ("gold_efficiency",),
+        "learning_curve": ("learning_curve",),
+    }
     left_out = {*said, *compared.comparison.protocols.values()}
     return [
         Section(

@@ -118,7 +118,7 @@ def comparison_table(comparison: Comparison) -> ReportTable:
         bounds = [interval_text(known[r.method]["cnrg"], 2) if r.method in known else "" for r in rows]
         firsts = [share_text(found.first[r.method]) if r.method in known else "" for r in rows]
         scores = {"CNRG": scores.pop("CNRG"), "95 %": bounds, "First": firsts, **scores}
-    over = over_seeds([record.spec.seed for record in row.configuration.records] for row in rows)
+    over = over_seeds(row.configuration.seeds for row in rows)
     return ReportTable(
         title=f"{comparison.experiment}: test, {over}; NRG over {len(comparison.population.scores)} methods",
         lead={"Method": [marked_label(row.method, row.learned) for row in rows]},
@@ -178,7 +178,7 @@ def _comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
             **(TrialMetrics(nrg=row.scores.by_key()).flat() if row.scores else {}),
             **raw_metrics(row.configuration, "test"),
             **(certainty_record(found, row.method) if found and row.method in found.intervals else {}),
-            "seeds": [record.spec.seed for record in row.configuration.records],
+            "seeds": list(row.configuration.seeds),
             "configuration": row.configuration.key,
             "candidates": row.candidates,
             "dev_cnrg": row.dev_cnrg,

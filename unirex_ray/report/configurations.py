@@ -44,7 +44,7 @@ def configurations_table(variants: Mapping[str, Sequence[Configuration]]) -> Rep
                 **row.parameters,
                 **raw_metrics(row, "test"),
                 "extraction_s": extraction_s,
-                "seeds": [record.spec.seed for record in row.records],
+                "seeds": list(row.seeds),
             }
             for row, extraction_s in zip(rows, seconds, strict=True)
         ],

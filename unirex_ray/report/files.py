@@ -9,6 +9,7 @@ from pathlib import Path
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.extraction_time import NO_TIMES, ExtractionTimes
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
+from unirex_ray.analysis.learning_curve import LearningCurves
 from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.references import OneTaskModel
 from unirex_ray.analysis.transfer import TransferRow
@@ -17,8 +18,9 @@ from unirex_ray.report.certainty import certainty_table, pairs_table
 from unirex_ray.report.comparison import comparison_table
 from unirex_ray.report.configurations import configurations_table
 from unirex_ray.report.gold_efficiency import gold_efficiency_table
+from unirex_ray.report.learning_curve import learning_curve_table, size_text
 from unirex_ray.report.paper_tables import paper_tables
-from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, png
+from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, learning_curve_figure, png
 from unirex_ray.report.published import published_table
 from unirex_ray.report.references import references_table
 from unirex_ray.report.table import ReportTable, method_label
@@ -35,6 +37,7 @@ def comparison_tables(
     transfer: Sequence[TransferRow] = (),
     times: ExtractionTimes = NO_TIMES,
     references: OneTaskModel | None = None,
+    learning: LearningCurves | None = None,
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; most only where there are such results."""
     found = comparison.certainty
@@ -44,6 +47,7 @@ def comparison_tables(
         CONFIGURATIONS: configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"references": references_table(comparison.experiment, references)} if references else {}),
+        **({"learning_curve": learning_curve_table(learning)} if learning else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
         **({"transfer": transfer_table(transfer)} if transfer else {}),
         **paper_tables(comparison, times),
@@ -67,6 +71,9 @@ def _protocol_remarks(comparison: Comparison) -> list[str]:
             f"POOLED ALTHOUGH THE PROTOCOLS DIFFER, in {comparison.protocol_differences}: a difference between methods "
             "may be one between these settings."
         )
+    if comparison.train_sizes:
+        *_, most = sizes = [size_text(size) for size in comparison.train_sizes]
+        remarks.append(f"data.train_limit was searched over {', '.join(sizes)}; methods are compared at {most}.")
     searched = {
         method: len({c.sweep for c in of_method}) for method, of_method in comparison.variants.items() if of_method
     }
@@ -76,15 +83,19 @@ def _protocol_remarks(comparison: Comparison) -> list[str]:
     return remarks
 
 
-def comparison_figures(comparison: Comparison, efficiency: GoldEfficiency | None = None) -> dict[str, bytes]:
+def comparison_figures(
+    comparison: Comparison, efficiency: GoldEfficiency | None = None, learning: LearningCurves | None = None
+) -> dict[str, bytes]:
     """The charts of a comparison as PNG, by the name of their file without its ending.
 
     Args:
-        efficiency: drawn where there is one.
+        efficiency, learning: drawn where there are some.
     """
     figures = {"comparison_cnrg": cnrg_figure(comparison), "comparison_desiderata": desiderata_figure(comparison)}
     if efficiency:
         figures["gold_efficiency"] = gold_efficiency_figure(comparison.experiment, efficiency)
+    if learning:
+        figures["learning_curve"] = learning_curve_figure(comparison.experiment, learning)
     return {name: png(figure) for name, figure in figures.items()}
 
 

@@ -176,7 +176,7 @@ def _main(comparison: Comparison) -> ReportTable:
     if comparison.population.plausibility:
         columns |= {"PNRG": nrg("pnrg"), **of(AUPRC, TOKEN_F1)}
     columns |= {"TNRG": nrg("tnrg"), **of(TASK_SCORE)}
-    over = over_seeds([record.spec.seed for record in row.configuration.records] for row in rows)
+    over = over_seeds(row.configuration.seeds for row in rows)
     return ReportTable(
         title=f"{comparison.experiment}: main results on test in the form of the paper's Tables 6 to 10, {over}",
         lead={"Method": [marked_label(row.method, row.learned) for row in rows]},
@@ -267,7 +267,7 @@ def _cells(metric: Metric, configs: Sequence[Configuration]) -> Column:
 
 
 def _over(found: _Found) -> str:
-    return over_seeds([record.spec.seed for record in c.records] for _, _, c in found)
+    return over_seeds(c.seeds for _, _, c in found)
 
 
 def _record(configuration: Configuration) -> dict[str, Any]:

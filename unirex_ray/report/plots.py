@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ from matplotlib.figure import Figure
 from unirex_ray.analysis.certainty import Interval
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.gold_efficiency import Curve, GoldEfficiency
-from unirex_ray.metrics.table import AUPRC
+from unirex_ray.analysis.learning_curve import LearningCurves
+from unirex_ray.metrics.table import AUPRC, NRG_METRICS
 from unirex_ray.report.gold_efficiency import percent_text
-from unirex_ray.report.table import NOT_BETTER, marked_label, method_label, over_seeds
+from unirex_ray.report.learning_curve import size_text
+from unirex_ray.report.table import NOT_BETTER, arrow, marked_label, method_label, over_seeds
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = {"CNRG": "#0072B2", "FNRG": "#E69F00", "PNRG": "#009E73", "TNRG": "#CC79A7"}
@@ -78,6 +81,32 @@ def gold_efficiency_figure(experiment: str, efficiency: GoldEfficiency) -> Figur
     axes.set_title(_text(f"{experiment}: {AUPRC.label} on test, {over}"), loc="left", fontsize=11)
     ranked = sorted(zip(efficiency.curves, axes.get_lines(), strict=True), key=lambda pair: -pair[0].points[-1].auprc)
     axes.legend(handles=[line for _, line in ranked], loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return figure
+
+
+def learning_curve_figure(experiment: str, curves: LearningCurves) -> Figure:
+    """A panel per raw metric, a line per method with a band of one standard deviation; sizes are spaced evenly."""
+    every = [point.configuration for points in curves.curves.values() for point in points]
+    metrics = [metric for metric in NRG_METRICS if any(metric.key in each.mean("test") for each in every)]
+    figure = Figure(figsize=(2.9 * len(metrics), 3.2), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        for index, (method, points) in enumerate(curves.curves.items()):
+            look = {"color": _LINES[index % len(_LINES)], "marker": _MARKERS[index % len(_MARKERS)]}
+            xs = [curves.sizes.index(point.size) for point in points]
+            ys = [point.configuration.mean("test").get(metric.key, math.nan) for point in points]
+            stds = [point.configuration.std("test").get(metric.key, math.nan) for point in points]
+            axes.plot(xs, ys, linewidth=1.6, label=_text(method_label(method)), **look)
+            below, above = ([y + sign * std for y, std in zip(ys, stds, strict=True)] for sign in (-1, 1))
+            axes.fill_between(xs, below, above, color=look["color"], alpha=0.15, linewidth=0)
+        axes.set_xticks(range(len(curves.sizes)), [size_text(size) for size in curves.sizes])
+        axes.set_title(arrow(metric), loc="left", fontsize=10)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    over = over_seeds(each.seeds for each in every)
+    figure.suptitle(_text(f"{experiment}: test metrics by train instances, {over}"), x=0.01, ha="left", fontsize=11)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
 
