@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unirex_ray.config import Config, build_config
 from unirex_ray.errors import UserError
-from unirex_ray.methods import METHODS
+from unirex_ray.methods import METHODS, REFERENCES
 from unirex_ray.methods.recipe import WEIGHT_KEYS
 from unirex_ray.sweep.space import MethodSpace, Parameter, Space, load_space, parse_space
 
@@ -167,6 +167,10 @@ SIZES = {
         **dict.fromkeys(("unirex-dlm-fp", "unirex-slm-fp"), 2),
         **dict.fromkeys(("unirex-dlm-fp-two-stage", "unirex-slm-fp-two-stage"), 1),
     },
+    "references": dict.fromkeys(("aa-ig", *REFERENCES), 1),
+    "sst-learning-curve": dict.fromkeys(
+        ("aa-ig", "unirex-aa-f", "unirex-slm-p", "unirex-slm-fp", "unirex-dlm-p", "unirex-dlm-fp"), 4
+    ),
     "ablation-ig-steps": {"aa-ig": 9, "unirex-aa-f": 1, "unirex-dlm-fp": 1, "unirex-slm-fp": 1},
 }
 
@@ -180,8 +184,12 @@ def test_the_shipped_spaces_are_valid_and_as_large_as_they_say(name: str, pytest
     spaces = {method: checked.for_method(method, config) for method in config.sweep.methods}
     if name in SIZES:
         assert {method: space.grid_size for method, space in spaces.items()} == SIZES[name]
+    sixteen = {method for method in METHODS if METHODS[method].in_global_nrg} - {"unirex-slm-p"}
     if name == "all-methods":
-        assert set(spaces) == {method for method in METHODS if METHODS[method].in_global_nrg} - {"unirex-slm-p"}
+        assert set(spaces) == sixteen
+    if name == "sst-main":
+        assert set(spaces) == {*sixteen, *REFERENCES}
+        assert (config.data.train_limit, config.sweep.seeds) == (1500, (0, 1, 2))
 
 
 def test_the_ablation_of_losses_never_drops_both(pytestconfig: pytest.Config) -> None:
