@@ -55,7 +55,7 @@ def main(output: Path) -> None:
             "train": {"epochs": 6, "workers": 2},
             "sweep": {"methods": ["unirex-slm-fp"], "searcher": "grid", "seeds": [0, 1], "max_failures": 5},
         },
-        "parameters": {"loss.comp_margin": {"choice": [1, 2, 3]}},
+        "parameters": {"loss.comp_margin": {"choice": [1, 2]}},
     }
     space = parse_space(tree, "nodes")
     config = build_config(space.presets, {"output": str(output)})

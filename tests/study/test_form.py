@@ -59,7 +59,7 @@ def browser(kind: Any) -> Iterator[Any]:
 @pytest.fixture
 def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context()
-    context.set_default_timeout(5000)
+    context.set_default_timeout(30_000)
     yield context
     context.close()
 
