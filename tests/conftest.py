@@ -25,7 +25,7 @@ def pytest_collection() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes, what needs a cluster is the work of one, and comes first: two clusters starve each other."""
+    """Of several processes, one has all that needs a cluster, and begins with it: two clusters starve each other."""
     on_clusters = [item for item in items if {"ray", "chaos"} & {mark.name for mark in item.iter_markers()}]
     for item in on_clusters:
         item.add_marker(pytest.mark.xdist_group("clusters"))
