@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Literal, get_args
 
 from unirex_ray.errors import UserError, did_you_mean
+from unirex_ray.study.tasks import TASKS, TaskName
 
 READS: dict[str, tuple[str, ...]] = {
     "make": ("output", "data.", "model.trust_remote_code", "train.gpu", "train.precision", "train.token_budget"),
@@ -13,9 +13,6 @@ READS: dict[str, tuple[str, ...]] = {
     "analyse": ("output", "tracking.uri"),
 }
 """Keys of the configuration that each of its commands reads."""
-
-TaskName = Literal["forward", "rating"]
-_TASKS: tuple[TaskName, ...] = get_args(TaskName)
 
 
 def add_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -31,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser, what: str) -> None:
         parser.add_argument("--annotators", type=int, default=5, metavar="INT", help="Default: 5.")
         raters = "Annotators who judge the same items, so that their agreement is known; default: 2."
         parser.add_argument("--raters", type=int, default=2, metavar="INT", help=raters)
-        parser.add_argument("--tasks", default=",".join(_TASKS), help="forward, rating or both; default: both.")
+        parser.add_argument("--tasks", default=",".join(TASKS), help="forward, rating or both; default: both.")
         parser.add_argument("--seed", type=int, default=0, metavar="INT", help="Of what is drawn; default: 0.")
         simulate = "Train instances that simulated annotators learn from; 0: none; default: 1000."
         parser.add_argument("--simulate", type=int, default=1000, metavar="INT", help=simulate)
@@ -52,8 +49,6 @@ def tasks_of(text: str) -> tuple[TaskName, ...]:
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in _TASKS:
-            raise UserError(
-                f"unknown task {name!r} in --tasks{did_you_mean(name, _TASKS)}; choose from forward, rating"
-            )
-    return tuple(task for task in _TASKS if task in names)
+        if name not in TASKS:
+            raise UserError(f"unknown task {name!r} in --tasks{did_you_mean(name, TASKS)}; choose from forward, rating")
+    return tuple(task for task in TASKS if task in names)

@@ -14,7 +14,7 @@ from unirex_ray.study.answers import RawAnswer
 from unirex_ray.study.manifest import Study
 from unirex_ray.study.markup import as_html
 from unirex_ray.study.sheet import Page, sheet_of
-from unirex_ray.study.tasks import TASKS, Question, Task
+from unirex_ray.study.tasks import QUESTIONS, Question, Task
 
 FOLDER = "argilla"
 
@@ -61,7 +61,7 @@ def argilla_files(study: Study) -> dict[str, str]:
     for annotator in study.sheets:
         sheet = sheet_of(study, annotator)
         for part in sheet.parts:
-            listed = not shared and _asks_for_label(part.task)
+            listed = not shared and part.task.asks_for_label
             records = [_record(study.id, annotator, page, listed=listed) for page in part.pages]
             files[f"{FOLDER}/{annotator}-{part.task.name}.json"] = json.dumps(records, indent=1)
     return files
@@ -92,10 +92,6 @@ def _shared_options(study: Study) -> tuple[str, ...]:
     return first if all(instance.options == first for instance in study.instances) else ()
 
 
-def _asks_for_label(task: Task) -> bool:
-    return any(not question.scale for question in task.questions)
-
-
 def _settings(study: Study, task: Task, shared: Sequence[str]) -> dict[str, Any]:
     """Settings of a dataset.
 
@@ -106,7 +102,7 @@ def _settings(study: Study, task: Task, shared: Sequence[str]) -> dict[str, Any]
     most = max(len(instance.options) for instance in study.instances)
     options = shared or [""] * most
     fields = [_field("text", "Text", use_markdown=True)]
-    if not shared and _asks_for_label(task):
+    if not shared and task.asks_for_label:
         fields.append(_field("options", "Options", use_markdown=False))
     return {
         "guidelines": task.instruction,
@@ -166,7 +162,7 @@ def _record(study: str, annotator: str, page: Page, *, listed: bool) -> dict[str
 def _by_user(responses: Mapping[Any, Any]) -> list[dict[str, Any]]:
     """What each user answered, by question."""
     found: dict[str, dict[str, Any]] = {}
-    for question in _QUESTIONS:
+    for question in QUESTIONS:
         given = responses.get(question.name, [])
         for response in given if isinstance(given, list) else [given]:
             known = isinstance(response, dict)
@@ -174,9 +170,6 @@ def _by_user(responses: Mapping[Any, Any]) -> list[dict[str, Any]]:
             value = response.get("value") if known else response
             found.setdefault(user, {})[question.name] = _number(question, value)
     return list(found.values())
-
-
-_QUESTIONS: Sequence[Question] = [question for task in TASKS.values() for question in task.questions]
 
 
 def _number(question: Question, value: Any) -> Any:

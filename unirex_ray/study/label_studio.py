@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,7 +15,7 @@ from unirex_ray.study.answers import RawAnswer
 from unirex_ray.study.manifest import Study
 from unirex_ray.study.markup import as_html, escaped
 from unirex_ray.study.sheet import Page, sheet_of
-from unirex_ray.study.tasks import TASKS, Question, Task
+from unirex_ray.study.tasks import QUESTIONS, Question, Task
 
 FOLDER = "label-studio"
 
@@ -141,15 +141,12 @@ def _answer(data: Mapping[str, Any], values: Mapping[str, Any], about: Any, sour
     return RawAnswer(
         annotator=data.get("sheet"),
         item=data.get("item"),
-        values={one.name: _number(one, values[one.name]) for one in _QUESTIONS if one.name in values},
+        values={one.name: _number(one, values[one.name]) for one in QUESTIONS if one.name in values},
         seconds=float(seconds) if isinstance(seconds, str) and _DURATION.fullmatch(seconds) else seconds,
         at=about.get("updated_at") or about.get("created_at"),
         source=source,
         study=data.get("study"),
     )
-
-
-_QUESTIONS: Sequence[Question] = [question for task in TASKS.values() for question in task.questions]
 
 
 def _number(question: Question, value: Any) -> Any:

@@ -12,15 +12,13 @@ from unirex_ray.study.answers import RawAnswer
 from unirex_ray.study.manifest import Study
 from unirex_ray.study.markup import NOTHING
 from unirex_ray.study.sheet import Page, Part, Passage, sheet_of
-from unirex_ray.study.tasks import TASKS, Question, Task
+from unirex_ray.study.tasks import QUESTIONS, Question
 
 FOLDER = "csv"
 
 NOT_ASKED = "not asked"
 """Stands in the column of a question that the row's task does not ask."""
-
-_QUESTIONS: Sequence[Question] = [question for task in TASKS.values() for question in task.questions]
-_READ = ("study", "annotator", "item", *(question.name for question in _QUESTIONS))
+_READ = ("study", "annotator", "item", *(question.name for question in QUESTIONS))
 
 _LINE_ENDS = re.compile(r"[\t\r\n\v\f\x85\u2028\u2029]+")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -56,7 +54,7 @@ def csv_answers(text: str, source: str) -> list[RawAnswer]:
         raise ValueError(f"its table has no column {missing[0]!r}")
     found = []
     for row in rows:
-        answered = [question for question in _QUESTIONS if row[question.name] not in ("", NOT_ASKED)]
+        answered = [question for question in QUESTIONS if row[question.name] not in ("", NOT_ASKED)]
         if answered:
             found.append(
                 RawAnswer(
@@ -107,7 +105,7 @@ def _table(study: Study, annotator: str, part: Part, brackets: tuple[str, str]) 
     text = f"text (highlighted words stand in {brackets[0]}brackets{brackets[1]})"
     header = ["study", "annotator", "task", "item", text, "predicted", "options", "how to answer"]
     writer = csv.writer(out, quoting=csv.QUOTE_ALL)
-    writer.writerow([*header, *(question.name for question in _QUESTIONS)])
+    writer.writerow([*header, *(question.name for question in QUESTIONS)])
     for page in part.pages:
         cells = [
             _STUDY + study.id,
@@ -116,16 +114,12 @@ def _table(study: Study, annotator: str, part: Part, brackets: tuple[str, str]) 
             _ITEM + page.item,
             _text(page, brackets),
             page.predicted or "",
-            _numbered(page.options) if _asks_for_label(part.task) else "",
+            _numbered(page.options) if part.task.asks_for_label else "",
             "; ".join(f"{question.name}: {_allowed(question)}" for question in part.task.questions),
-            *("" if question in part.task.questions else NOT_ASKED for question in _QUESTIONS),
+            *("" if question in part.task.questions else NOT_ASKED for question in QUESTIONS),
         ]
         writer.writerow([_cell(cell) for cell in cells])
     return "\ufeff" + out.getvalue()
-
-
-def _asks_for_label(task: Task) -> bool:
-    return any(not question.scale for question in task.questions)
 
 
 def _allowed(question: Question) -> str:

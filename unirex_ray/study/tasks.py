@@ -49,6 +49,11 @@ class Task:
     shows_label: bool
     without_rationale: bool
 
+    @property
+    def asks_for_label(self) -> bool:
+        """Whether one of its questions is answered by a label of the instance."""
+        return any(not question.scale for question in self.questions)
+
 
 FORWARD = Task(
     name="forward",
@@ -92,3 +97,6 @@ RATING = Task(
 
 TASKS: dict[TaskName, Task] = {task.name: task for task in (FORWARD, RATING)}
 """In the order in which an annotator does them: ratings show what forward simulation asks for."""
+
+QUESTIONS: tuple[Question, ...] = tuple(question for task in TASKS.values() for question in task.questions)
+"""Of all tasks."""
