@@ -257,6 +257,13 @@ def test_in_a_browser_instances_are_sorted_and_filtered(fragment: str, expected:
 
 
 @pytest.mark.slow
+def test_in_a_browser_the_one_text_of_a_page_is_shown_whatever_its_link_asks_for(tmp_path: Path) -> None:
+    page = in_browser(rationale_page(several()[:1], title="T"), tmp_path, "#show=wrong&value=9&k=5")
+    assert order(page) == ["first"]
+    assert page.all("span", class_="percent")[0].text == "5"
+
+
+@pytest.mark.slow
 def test_in_a_browser_methods_are_sorted_by_and_hidden(tmp_path: Path) -> None:
     ones, others = several(), several()
     others[1] = replace(others[1], predicted="neg", inputs=instance("a dull good film", {"a": 1}, {"film"}).inputs)

@@ -112,7 +112,8 @@
     const wanted = new URLSearchParams(location.hash.slice(1));
     for (const one of fields) {
       const name = one.name === "column" ? `column${one.value}` : one.name;
-      const value = wanted.get(name);
+      // What the page does not offer, a link to another page may ask for.
+      const value = one.closest("label[hidden], span[hidden]") ? null : wanted.get(name);
       if (isSet(one)) one.checked = value === null ? standard(one) : value === "1";
       else one.value = value ?? standard(one);
       if (one.options && one.selectedIndex < 0) one.value = standard(one);
