@@ -7,7 +7,9 @@ import pytest
 from helpers.memory_store import MemoryStore
 
 from unirex_ray.analysis.compare import compare
+from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.learning_curve import learning_curves
+from unirex_ray.analysis.selection import select_variants, selectable
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.files import comparison_tables
 from unirex_ray.report.learning_curve import learning_curve_table
@@ -84,3 +86,25 @@ def test_the_table_and_the_figure(comparison):
     assert lines["AA (IG)"] == [[0, pytest.approx(0.95)], [1, pytest.approx(0.15)], [2, pytest.approx(0.25)]]
     assert lines["UNIREX (DLM-FP)"] == [[0, pytest.approx(1.04)]]
     assert png(figure).startswith(b"\x89PNG")
+
+
+def test_a_sweep_selects_among_the_largest_samples(comparison):
+    ranked = leaderboard(comparison.variants)
+    best = ranked.best.configuration
+    assert (best.method, best.index) == ("unirex-slm-fp", 2)
+    # SLM-FP on 100 instances is ahead of it on dev, but of unlike data.
+    assert next(r.configuration.index for r in ranked.rows if r.configuration.method == "unirex-slm-fp") == 0
+    assert {
+        row.configuration.method: row.configuration.index for row in ranked.rows if row.global_cnrg is not None
+    } == {
+        "aa-ig": 2,
+        "unirex-slm-fp": 2,
+        "l2e": 0,
+    }
+    assert {m: c.index for m, c in select_variants(comparison.variants).items()} == {
+        "aa-ig": 2,
+        "unirex-slm-fp": 2,
+        "l2e": 0,
+    }
+    # Weights of those on fewer instances are free to go, whatever their metrics are.
+    assert [c.index for c in selectable(comparison.variants["unirex-slm-fp"])] == [2]

@@ -10,6 +10,7 @@ from unirex_ray.analysis.selection import (
     Ranking,
     rank_on_dev,
     rank_variants,
+    select_variants,
     why_incomplete,
 )
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Scores, Weights
@@ -59,14 +60,14 @@ class Leaderboard:
 def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS) -> Leaderboard:
     """Rank all configurations of a sweep by dev metrics."""
     variants = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
-    selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
+    selected = select_variants(configs, weights)
     methods = rank_on_dev(selected, weights)
     position = {configuration.method: number for number, configuration in enumerate(methods.order)}
     rows = []
     for method in sorted(configs, key=lambda method: position.get(method, len(position))):
         ranking = variants[method]
         for number, config in enumerate(ranking.order, start=1):
-            scores = methods.population.scores.get(method) if config is selected[method] else None
+            scores = methods.population.scores.get(method) if config is selected.get(method) else None
             rows.append(
                 LeaderboardRow(
                     configuration=config,

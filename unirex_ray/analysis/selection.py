@@ -173,8 +173,12 @@ def rank_variants(configs: Iterable[Configuration], weights: Weights = EQUAL_WEI
 def select_variants(
     configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS
 ) -> dict[str, Configuration]:
-    """Each method's best configuration in variant scope; a method without a complete one is left out."""
-    rankings = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
+    """Each method's best configuration in variant scope, all on as many train instances (see `with_most_data`).
+
+    A method without a complete one is left out.
+    """
+    compared, _ = with_most_data(configs)
+    rankings = {method: rank_variants(of_method, weights) for method, of_method in compared.items()}
     return {method: ranking.order[0] for method, ranking in rankings.items() if ranking.order}
 
 
@@ -240,13 +244,14 @@ _ROUNDING = 1e-6
 def selectable(configs: Iterable[Configuration]) -> list[Configuration]:
     """The complete configurations of one method that variant scope may select, by some weights of NRG, 0 included.
 
-    That is their Pareto front over the raw dev metrics, and what ties may select. Configurations that come later bring
-    back none that is not among them.
+    That is their Pareto front over the raw dev metrics, and what ties may select, among those on most train instances.
+    Configurations that come later bring back none that is not among them.
 
     Args:
         configs: in the order that decides between equal ones, see `rank`.
     """
-    complete = [config for config in configs if config.complete]
+    compared, _ = with_most_data({"": [config for config in configs if config.complete]})
+    complete = compared[""]
     dev = [nrg_metrics(config.mean("dev")) for config in complete]
     metrics = [metric for metric in NRG_METRICS if dev and metric.key in dev[0]]
     gains = np.array([[of[m.key] * (1 if m.higher_is_better else -1) for m in metrics] for of in dev])
