@@ -15,7 +15,9 @@ from unirex_ray.errors import exit_on_user_error
 
 def main() -> None:
     what = next((argument for argument in sys.argv[1:] if argument in READS), "make")
-    parser = job_parser("study", __doc__ or "", reads=READS[what], defaults={"output": "study"})
+    parser = job_parser(
+        "study", __doc__ or "", reads=READS[what], leaves=("data.train_limit",), defaults={"output": "study"}
+    )
     parser.add_argument("what", choices=READS, help="What to do.")
     add_options(parser, what)
     options, tree = parse_job(parser, sys.argv[1:])

@@ -93,7 +93,9 @@ def test_a_sweep_selects_among_the_largest_samples(comparison):
     best = ranked.best.configuration
     assert (best.method, best.index) == ("unirex-slm-fp", 2)
     # SLM-FP on 100 instances is ahead of it on dev, but of unlike data.
-    assert next(r.configuration.index for r in ranked.rows if r.configuration.method == "unirex-slm-fp") == 0
+    slm = [(r.rank, r.configuration.index, r.note) for r in ranked.rows if r.configuration.method == "unirex-slm-fp"]
+    fewer = [(None, index, f"data.train_limit = {size}, and others have more") for index, size in ((0, 100), (1, 1000))]
+    assert slm == [(1, 2, ""), (2, 3, ""), *fewer]
     assert {
         row.configuration.method: row.configuration.index for row in ranked.rows if row.global_cnrg is not None
     } == {

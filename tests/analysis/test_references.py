@@ -102,6 +102,50 @@ def test_of_several_task_models_it_is_the_one_that_the_attributions_selected():
     assert [(row.method, row.configuration.index) for row in found.rows] == [("aa-ig", 1), ("reference-gold", 1)]
 
 
+def test_another_configuration_than_the_compared_one_is_told():
+    recorded = Recorded()
+    for index, (rate, runs) in enumerate(((1e-5, OTHERS), (2e-5, MODELS))):
+        recorded.add("aa-ig", runs, index, **{"train.learning_rate": rate})
+        recorded.add("reference-gold", runs, index, **{"train.learning_rate": rate})
+    found = recorded.find({"aa-ig": 1})
+    assert [row.selected for row in found.rows] == [True, False]
+    told = "By another configuration than in the comparison, for the same task model: Gold (reference)."
+    assert told in references_table("x", found).remarks
+    assert told not in references_table("x", recorded.find({"aa-ig": 1, "reference-gold": 1})).remarks
+
+
+def test_the_same_sweep_comes_first_and_other_seeds_do_not_count(recorded):
+    (gold,) = recorded.variants["reference-gold"]
+    other = Recorded()
+    other.add("reference-gold", OTHERS, 5)
+    recorded.files |= other.files
+    recorded.variants["reference-gold"] = [replace(other.variants["reference-gold"][0], sweep="another"), gold]
+    assert [row.configuration for row in recorded.find().rows][1] is gold
+    recorded.variants["reference-gold"] = [replace(gold, records=gold.records[:2])]
+    assert recorded.find().apart == {"reference-gold": "no configuration has its settings and seeds"}
+
+
+def test_instances_without_a_gold_rationale_are_no_part_of_it(recorded):
+    """Where nothing is marked, the gold extractor's first tokens are nobody's rationale."""
+
+    def partly(run: InstanceResults, value: float) -> InstanceResults:
+        gold_rows = np.where(np.arange(len(run)) < 30, run.gold_rows, 0)
+        measured = {name: values.copy() for name, values in run.measured.items()}
+        for name in COMP:
+            measured[name][30:] = value
+        for name in ("auprc", "token_f1"):
+            measured[name][30:] = np.nan
+        return replace(run, gold_rows=gold_rows, measured=measured)
+
+    partial = Recorded()
+    partial.add("aa-ig", [partly(run, 0.9) for run in MODELS])
+    partial.add("reference-gold", [partly(moved(run, -0.1, 0.0), -0.9) for run in MODELS])
+    found = partial.find()
+    assert found.instances == 30
+    difference, interval = found.rows[0].above_gold["comprehensiveness"]
+    assert (difference, *interval) == pytest.approx((0.1,) * 3, abs=1e-6)
+
+
 def test_nothing_without_a_reference_or_without_results(recorded):
     only = Recorded()
     only.add("aa-ig", MODELS)
@@ -126,7 +170,10 @@ def test_the_table_says_what_intervals_carry(recorded):
     recorded.variants["reference-gold"].clear()
     recorded.add("reference-gold", MODELS)
     table = references_table("sst", recorded.find())
-    assert table.title == "sst: the rationales of 3 task models (seeds), mean and 95 % interval on 80 test instances"
+    assert (
+        table.title
+        == "sst: the rationales of 3 task models (seeds), mean and 95 % interval on 80 test instances with gold"
+    )
     assert table.raw["Comp - gold's"][1] == ""
     said = " ".join(table.remarks)
     assert "Inverse gold (reference): Comp is worse than the gold rationale's; Suff is worse than the gold" in said

@@ -9,6 +9,7 @@ Files = dict[str, str | bytes | None]
 Row = tuple[str, str, Files]
 
 GOOD = "text,label\n" + "".join(f"text {number},{('no', 'yes')[number % 2]}\n" for number in range(10))
+GRID = "config: {sweep: {searcher: grid}}\n"
 TABLE = "--data.name=table --data.labels=no,yes --data.source"
 
 
@@ -74,7 +75,13 @@ CORPORA: list[Row] = [
     (
         "sweep --space=space.yaml",
         "has no instance of positive within data.train_limit = 1; raise it",
-        {"space.yaml": "parameters: {data.train_limit: {choice: [null, 8, 1]}}"},
+        {"space.yaml": f"{GRID}parameters: {{data.train_limit: {{choice: [null, 8, 1]}}}}"},
+    ),
+    ("train --data.train_limit=999999", "data.train_limit = 999999: reviews has 1200 train instances; lower it", {}),
+    (
+        "sweep --space=space.yaml --data.limit=16",
+        "data.train_limit = 17: reviews has 16 train instances; lower it",
+        {"space.yaml": f"{GRID}parameters: {{data.train_limit: {{choice: [8, 17]}}}}"},
     ),
     ("train --data.max_length=7", "data.max_length = '7': input should be greater than or equal to 8", {}),
     ("train --data.max_length=999 --model.encoder=$BERT", "data.max_length = 999:", {}),

@@ -4,7 +4,7 @@ The files lie in the command's working directory, None for one that is missing t
 `swept` the output of a sweep, `$BERT` an encoder.
 """
 
-from helpers.bad_corpora import CORPORA, Row, eraser
+from helpers.bad_corpora import CORPORA, GRID, Row, eraser
 from helpers.bad_outputs import MODELS, OUTPUTS, RECORDED, STORES
 
 TEN = "1" + "0" * 20
@@ -45,6 +45,14 @@ OPTIONS: list[Row] = [
         ("parameters --method=aa-ig", "parameters.py does not read --method; leave it out"),
         ("prepare_data --train.epochs=3", "prepare_data.py does not read --train.epochs; leave it out"),
         ("prepare_data --data.gold_percent=5", "prepare_data.py does not read --data.gold_percent; leave it out"),
+        (
+            "compare --archive=gone.zip",
+            "--archive writes its tables to --output, and reads no runs there: give a folder",
+        ),
+        ("compare --archive=gone.zip --output=o", "archive 'gone.zip' does not exist"),
+        ("compare --archive=gone.zip --output=o --tracking.uri=http://x", "--archive is read in place of tracking.uri"),
+        ("evaluate --model=model --data.train_limit=5", "evaluate.py does not read --data.train_limit; leave it"),
+        ("study make --model=model --data.train_limit=5", "study.py does not read --data.train_limit; leave it out"),
         ("prepare_data --data.train_limit=5", "prepare_data.py does not read --data.train_limit; leave it out"),
         ("evaluate --model=model --model.layers=1", "evaluate.py does not read --model.layers; leave it out"),
         ("evaluate --model=model --data.gold_percent=5", "evaluate.py does not read --data.gold_percent; leave it"),
@@ -173,7 +181,6 @@ CONFIGURATIONS: list[Row] = [
     ),
 ]
 
-_GRID = "config: {sweep: {searcher: grid}}\n"
 _SIXTY = [round(0.1 + number / 100, 2) for number in range(60)]
 _WEIGHTS = ("comp_weight", "suff_weight", "plaus_weight", "comp_margin", "suff_margin")
 VAST = f"parameters: {{{', '.join(f'loss.{key}: {{choice: {_SIXTY}}}' for key in _WEIGHTS)}}}"
@@ -204,6 +211,12 @@ SPACES: list[Row] = [
             (f"parameters: {{loss.comp_weight: {{uniform: [0, 1{'0' * 400}]}}}}", "loss.comp_weight = 1000"),
             ("parameters: {train.seed: {choice: [1, 2]}}", "'train.seed' cannot be a parameter of a search"),
             ("parameters: {data.limit: {choice: [10, 100]}}", "'data.limit' cannot be a parameter of a search"),
+            ("parameters: {data.train_limit: {int: [10, 100]}}", "'data.train_limit' must be a choice without `when`"),
+            (
+                "parameters: {data.train_limit: {choice: [10, 100], when: {method: [aa-ig]}}}",
+                "'data.train_limit' must be a choice without `when`",
+            ),
+            ("parameters: {data.train_limit: {choice: [10, 100]}}", "each method has to try its whole grid: use"),
             ("parameters: {data.gold_percent: {choice: [0, 100]}}", "data.gold_percent = 0: input should be greater"),
             (
                 "parameters: {loss.warmup: {uniform: [0, 2]}}",
@@ -211,10 +224,10 @@ SPACES: list[Row] = [
             ),
             ("parameters: {model.layers: {choice: [1, 12]}}", "has 2 layers"),
             (
-                f"{_GRID}parameters: {{train.learning_rate: {{uniform: [0.1, 0.2]}}}}",
+                f"{GRID}parameters: {{train.learning_rate: {{uniform: [0.1, 0.2]}}}}",
                 "a grid needs choices, but 'train.l",
             ),
-            (f"{_GRID}{VAST}", "the grid of unirex-dlm-fp has 777,600,000 configurations"),
+            (f"{GRID}{VAST}", "the grid of unirex-dlm-fp has 777,600,000 configurations"),
         ]
     ),
 ]

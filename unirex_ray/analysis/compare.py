@@ -15,7 +15,7 @@ from unirex_ray.analysis.selection import (
     in_global_scope,
     rank_methods,
     rank_variants,
-    why_incomplete,
+    why_unscored,
     with_most_data,
 )
 from unirex_ray.errors import UserError
@@ -225,7 +225,7 @@ def _unscored(grouped: Mapping[str, Iterable[Configuration]]) -> Iterable[tuple[
     for method, of_method in grouped.items():
         for configuration in of_method:
             if not configuration.complete:
-                yield f"{method} {configuration.key}", why_incomplete(configuration)
+                yield f"{method} {configuration.key}", why_unscored(configuration)
 
 
 def _of_less_data(

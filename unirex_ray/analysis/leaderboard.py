@@ -10,8 +10,8 @@ from unirex_ray.analysis.selection import (
     Ranking,
     rank_on_dev,
     rank_variants,
-    select_variants,
-    why_incomplete,
+    why_unscored,
+    with_most_data,
 )
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Scores, Weights
 
@@ -21,7 +21,8 @@ class LeaderboardRow:
     """One configuration's rank and scores.
 
     Attributes:
-        rank: among its method's complete configurations, from 1; None where it is unscored.
+        rank: among its method's complete configurations (of those on most train instances, see `with_most_data`), from
+            1; None where it is unscored.
         scores: in variant scope, on dev: they compare with others of the same method only.
         global_cnrg: on dev, of the method's selected configuration against the other methods'; else None.
         best: whether it is the sweep's one best configuration.
@@ -59,15 +60,16 @@ class Leaderboard:
 
 def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights = EQUAL_WEIGHTS) -> Leaderboard:
     """Rank all configurations of a sweep by dev metrics."""
-    variants = {method: rank_variants(of_method, weights) for method, of_method in configs.items()}
-    selected = select_variants(configs, weights)
+    compared, _ = with_most_data(configs)
+    variants = {method: rank_variants(of_method, weights) for method, of_method in compared.items()}
+    selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
     methods = rank_on_dev(selected, weights)
     position = {configuration.method: number for number, configuration in enumerate(methods.order)}
     rows = []
     for method in sorted(configs, key=lambda method: position.get(method, len(position))):
         ranking = variants[method]
         for number, config in enumerate(ranking.order, start=1):
-            scores = methods.population.scores.get(method) if config is selected.get(method) else None
+            scores = methods.population.scores.get(method) if config is selected[method] else None
             rows.append(
                 LeaderboardRow(
                     configuration=config,
@@ -80,9 +82,9 @@ def leaderboard(configs: Mapping[str, Sequence[Configuration]], weights: Weights
             )
         rows += [
             LeaderboardRow(
-                configuration=config, rank=None, scores=None, global_cnrg=None, best=False, note=why_incomplete(config)
+                configuration=config, rank=None, scores=None, global_cnrg=None, best=False, note=why_unscored(config)
             )
             for config in configs[method]
-            if not config.complete
+            if config.key not in ranking.population.scores
         ]
     return Leaderboard(rows=tuple(rows), variants=variants, methods=methods)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from unirex_ray.analysis.certainty import LEVEL, Interval, read_results
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.methods import REFERENCES, known_method
 from unirex_ray.metrics.bootstrap import bootstrap
-from unirex_ray.metrics.instances import InstanceResults
+from unirex_ray.metrics.instances import InstanceResults, mean_metrics
+from unirex_ray.metrics.nrg import mean_over_seeds
 from unirex_ray.metrics.table import AUPRC, COMPREHENSIVENESS, SUFFICIENCY
 from unirex_ray.tracking.records import TrialRecord
 
@@ -28,13 +29,17 @@ class Explained:
     """One kind of rationale of the task model.
 
     Attributes:
-        configuration: whose test metrics these are.
-        intervals: 95 % of the metrics in `SHOWN`, over instances and task models, by key.
+        configuration: whose rationales.
+        selected: whether it is the one that its method was compared by.
+        mean: of the metrics in `SHOWN`, by key.
+        intervals: 95 % of these, over instances and task models.
         above_gold: by how much Comp and Suff are higher than the gold rationale's, and the interval of that, by key;
             empty for gold itself, and where there is none.
     """
 
     configuration: Configuration
+    selected: bool
+    mean: Mapping[str, float]
     intervals: Mapping[str, Interval]
     above_gold: Mapping[str, tuple[float, Interval]]
 
@@ -50,7 +55,7 @@ class OneTaskModel:
 
     Attributes:
         rows: attributions first, then `REFERENCES`.
-        instances: of test.
+        instances: of test that have a gold rationale: on others there is no reference.
         seeds: each of which gave a task model.
         apart: methods that explain another task model, in words why.
     """
@@ -91,26 +96,29 @@ def one_task_model(
     results: dict[str, Sequence[InstanceResults]] = {}
     apart: dict[str, str] = {}
     for method in methods:
-        alike = next((each for each in variants[method] if _alike(each, base)), None)
+        own_sweep_first = sorted(variants[method], key=lambda each: each.sweep != base.sweep)
+        alike = next((each for each in own_sweep_first if _alike(each, base)), None)
         if alike is None:
             apart[method] = "no configuration has its settings and seeds"
             continue
         found, why_none = read_results(read, {method: alike})
+        runs = [_with_gold(run) for run in found.get(method, ())]
         if why_none:
             apart[method] = why_none
-        elif results and not _same_models(found[method], next(iter(results.values()))):
+        elif results and not _same_models(runs, next(iter(results.values()))):
             apart[method] = "it predicts otherwise"
         else:
-            configurations[method], results[method] = alike, found[method]
-    if len(results) < 2 or not {*results} & {*REFERENCES}:
+            configurations[method], results[method] = alike, runs
+    any_run = next((runs[0] for runs in results.values()), None)
+    if not any_run or len(results) < 2 or not {*results} & {*REFERENCES}:
         return None
     drawn = bootstrap(results, same_models=True, seed=seed).raw
+    means = {method: mean_over_seeds([mean_metrics(run) for run in runs]) for method, runs in results.items()}
     place = {method: index for index, method in enumerate(results)}
 
     def above_gold(method: str) -> dict[str, tuple[float, Interval]]:
         if GOLD not in results or method == GOLD:
             return {}
-        means = {name: configurations[name].mean("test") for name in (method, GOLD)}
         return {
             metric.key: (
                 means[method][metric.key] - means[GOLD][metric.key],
@@ -122,13 +130,14 @@ def one_task_model(
     rows = tuple(
         Explained(
             configuration=configurations[method],
+            selected=configurations[method] is selected[method],
+            mean={m.key: means[method][m.key] for m in SHOWN if m.key in means[method]},
             intervals={m.key: _interval(drawn[m.key][:, place[method]]) for m in SHOWN if m.key in drawn},
             above_gold=above_gold(method),
         )
         for method in results
     )
-    runs = next(iter(results.values()))
-    return OneTaskModel(rows=rows, instances=len(runs[0]), seeds=len(runs), apart=apart)
+    return OneTaskModel(rows=rows, instances=len(any_run), seeds=len(base.records), apart=apart)
 
 
 def _explains_a_task_model(method: str) -> bool:
@@ -141,6 +150,19 @@ def _alike(configuration: Configuration, base: Configuration) -> bool:
     """Whether it has the seeds of another one, and its parameters, as far as it has those."""
     ours, theirs = configuration.parameters, base.parameters
     return configuration.seeds == base.seeds and all(theirs.get(key, value) == value for key, value in ours.items())
+
+
+def _with_gold(run: InstanceResults) -> InstanceResults:
+    """The instances that have a gold rationale."""
+    kept = run.gold_rows > 0
+    if kept.all():
+        return run
+    return replace(
+        run,
+        ids=tuple(name for name, keep in zip(run.ids, kept, strict=True) if keep),
+        **{name: getattr(run, name)[kept] for name in ("labels", "predicted", "probability", "tokens", "gold_rows")},
+        measured={name: values[kept] for name, values in run.measured.items()},
+    )
 
 
 def _same_models(ours: Sequence[InstanceResults], theirs: Sequence[InstanceResults]) -> bool:

@@ -274,8 +274,11 @@ def selectable(configs: Iterable[Configuration]) -> list[Configuration]:
     return [complete[number] for number in sorted(kept)]
 
 
-def why_incomplete(configuration: Configuration) -> str:
-    """What keeps a configuration out of Z, in words: its stopped, failed and running seeds, or those never started."""
+def why_unscored(configuration: Configuration) -> str:
+    """What keeps a configuration out of Z, in words: its stopped, failed and running seeds, those never started, or,
+    where it is complete, fewer train instances than others had."""
+    if configuration.complete:
+        return f"{TRAIN_LIMIT} = {configuration.parameters[TRAIN_LIMIT]}, and others have more"
     open_seeds = [record for record in configuration.records if record.status != "completed"]
     told = [
         f"seed {record.spec.seed} {record.status}" + (f": {record.reason}" if record.reason else "")

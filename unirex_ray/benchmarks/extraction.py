@@ -31,7 +31,8 @@ def measure_extraction(config: Config, *, runs: int, rows: Sequence[TableRow] = 
     Raises:
         UserError: as loading the corpus and the encoder.
     """
-    encoded = prepared_corpus(config, load_corpus(config.data))
+    corpus = load_corpus(config.data)
+    encoded = prepared_corpus(config, corpus)
     split, device = encoded.splits["test"], LocalRuntime(config.output, gpu=bool(config.train.gpu)).device
     outputs = 1 if encoded.multi_choice else len(encoded.labels)
     extractors = {row.label: _extractor(_configured(config, row), outputs, device) for row in rows}
@@ -48,7 +49,7 @@ def measure_extraction(config: Config, *, runs: int, rows: Sequence[TableRow] = 
         extractors[label](batch)
         if run > 0:  # the first one warms up
             seconds[label].append((time.perf_counter() - started) / size)
-    settings = sweep_settings({**config.flat(), "data.digest": encoded.digest}, {})
+    settings = sweep_settings({**config.flat(), "data.digest": corpus.digest()}, {})
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     precision = "bf16" if uses_bf16(config.train, device) else "fp32"
     return ExtractionTimes(

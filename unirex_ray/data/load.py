@@ -72,10 +72,13 @@ def train_sample(corpus: Corpus, config: DataConfig) -> Corpus:
     """The corpus with the `data.train_limit` train instances that a trial learns from; dev and test stay as they are.
 
     Raises:
-        UserError: if none of them has one of the labels.
+        UserError: if there are not so many, or none of them has one of the labels.
     """
-    if config.train_limit is None:
+    size = len(corpus.splits["train"])
+    if config.train_limit is None or config.train_limit == size:
         return corpus
+    if config.train_limit > size:
+        raise UserError(f"data.train_limit = {config.train_limit}: {corpus.name} has {size} train instances; lower it")
     train = _limited(corpus.splits["train"], config.train_limit, seed=config.seed)
     corpus = replace(corpus, splits={**corpus.splits, "train": train})
     _check_labels(corpus, f"within data.train_limit = {config.train_limit}; raise it")

@@ -73,9 +73,9 @@ def select_trial(
     for sweep in sweeps:
         for name, of_method in configurations(sweep.trials, seeds=sweep.seeds, sweep=sweep.sweep_id).items():
             candidates.setdefault(name, []).extend(of_method)
-    selected = select_variants(candidates, weights)
     if method is not None:
-        selected = {name: configuration for name, configuration in selected.items() if name == method}
+        candidates = {name: of_method for name, of_method in candidates.items() if name == method}
+    selected = select_variants(candidates, weights)
     ranking = rank_on_dev(selected, weights)
     what = f"method {method!r}" if method else "the sweeps"
     if not ranking.order:

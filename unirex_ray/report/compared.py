@@ -15,6 +15,7 @@ from unirex_ray.analysis.learning_curve import learning_curves
 from unirex_ray.analysis.paper import compare_with_paper, paper_scores, require_published
 from unirex_ray.analysis.rationales import read_rationales
 from unirex_ray.analysis.references import one_task_model
+from unirex_ray.analysis.selection import with_most_data
 from unirex_ray.analysis.transfer import transfer_rows
 from unirex_ray.config import Config, Tree
 from unirex_ray.data.load import check_name
@@ -136,17 +137,17 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
     own = [] if choice.get("archives") else [config.output]
     outputs = [*own, *choice.get("also", ())]
     read = _reader(store, outputs, INSTANCES)
-    results: dict[str, bytes] = {}
+    results: dict[str, bytes | None] = {}
 
     def read_once(trial: TrialRecord) -> bytes | None:
         name = trial.spec.trial_id
-        if name not in results and (data := read(trial)) is not None:
-            results[name] = data
-        return results.get(name)
+        if name not in results:
+            results[name] = read(trial)
+        return results[name]
 
     comparison = with_certainty(compare(corpus, sweeps, weights), read_once, weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
-    efficiency = gold_efficiency(comparison.variants, weights)
+    efficiency = gold_efficiency(with_most_data(comparison.variants)[0], weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
     times = read_times(config.output, [sweep.settings for sweep in sweeps]) if own else NO_TIMES
     chosen = {row.method: row.configuration for row in comparison.rows}
@@ -161,7 +162,7 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
         rationales=_rationales_page(comparison, _reader(store, outputs, RESULT)),
         sweeps=sweeps,
         store=store,
-        results=results,
+        results={name: data for name, data in results.items() if data is not None},
     )
 
 
@@ -405,14 +406,21 @@ class AllCompared:
             for trial_id, data in compared.results.items()
         }
         sweeps = {name: compared.sweeps for name, compared in self.corpora.items()}
-        evaluations = [one for name, compared in self.corpora.items() for one in compared.store.evaluations(name)]
+        trials = {trial.spec.trial_id for of_corpus in sweeps.values() for sweep in of_corpus for trial in sweep.trials}
+        evaluations = [
+            evaluation
+            for name, compared in self.corpora.items()
+            for evaluation in compared.store.evaluations(name)
+            if evaluation.trial_id in trials
+        ]
         data = to_archive(sweeps, evaluations, results)
         try:
             replace_bytes(Path(file), data)
         except OSError as error:
             raise UserError(f"cannot write the archive {str(file)!r}: {error.strerror}") from None
-        trials = sum(len(sweep.trials) for of_corpus in sweeps.values() for sweep in of_corpus)
-        return f"Wrote {file}: {trials} trials, {len(results)} of them with results by instance, {len(data):,} bytes."
+        return (
+            f"Wrote {file}: {len(trials)} trials, {len(results)} of them with results by instance, {len(data):,} bytes."
+        )
 
 
 def compare_all(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> AllCompared:
@@ -423,6 +431,10 @@ def compare_all(config: Config, tree: Tree, choice: Mapping[str, Any], *, publis
     Raises:
         UserError: where there is nothing to compare, or the choice cannot be made for several corpora.
     """
+    if choice.get("archives") and "output" not in tree:
+        raise UserError("--archive writes its tables to --output, and reads no runs there: give a folder of its own")
+    if choice.get("archives") and tree.get("tracking", {}).get("uri"):
+        raise UserError("--archive is read in place of tracking.uri: leave one of them out")
     if choice.get("archives") and "name" not in tree.get("data", {}):
         kept = [corpus for file in choice["archives"] for corpus in ArchiveStore(file).corpora]
         config = config.changed({"data.name": ",".join(dict.fromkeys(kept))})

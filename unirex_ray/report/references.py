@@ -5,7 +5,7 @@ from __future__ import annotations
 from unirex_ray.analysis.references import COMPARED, GOLD, SHOWN, Explained, OneTaskModel
 from unirex_ray.metrics.table import AUPRC, Metric
 from unirex_ray.report.certainty import interval_text
-from unirex_ray.report.table import ReportTable, arrow, method_label, number_text
+from unirex_ray.report.table import ReportTable, arrow, method_label, method_labels, number_text
 
 
 def references_table(experiment: str, found: OneTaskModel) -> ReportTable:
@@ -13,8 +13,9 @@ def references_table(experiment: str, found: OneTaskModel) -> ReportTable:
     metrics = [metric for metric in SHOWN if all(metric.key in row.intervals for row in found.rows)]
     compared = [metric for metric in COMPARED if any(row.above_gold for row in found.rows)]
     models = "one task model" if found.seeds == 1 else f"{found.seeds} task models (seeds)"
+    instances = f"{found.instances} test instances with gold"
     return ReportTable(
-        title=f"{experiment}: the rationales of {models}, mean and 95 % interval on {found.instances} test instances",
+        title=f"{experiment}: the rationales of {models}, mean and 95 % interval on {instances}",
         lead={"Method": [method_label(row.method) for row in found.rows]},
         scores={arrow(metric): [_with_interval(row, metric) for row in found.rows] for metric in metrics},
         raw={f"{metric.label} - gold's": [_above_gold(row, metric) for row in found.rows] for metric in compared},
@@ -24,8 +25,8 @@ def references_table(experiment: str, found: OneTaskModel) -> ReportTable:
 
 
 def _with_interval(row: Explained, metric: Metric) -> str:
-    mean = row.configuration.mean("test")[metric.key]
-    return f"{number_text(mean, metric.decimals)} ({interval_text(row.intervals[metric.key], metric.decimals)})"
+    interval = interval_text(row.intervals[metric.key], metric.decimals)
+    return f"{number_text(row.mean[metric.key], metric.decimals)} ({interval})"
 
 
 def _above_gold(row: Explained, metric: Metric) -> str:
@@ -45,6 +46,11 @@ def _remarks(found: OneTaskModel) -> list[str]:
     remarks += [sentence for row in found.rows if (sentence := _in_words(row))]
     if any(row.method == GOLD and AUPRC.key in row.intervals for row in found.rows):
         remarks.append("AUPRC of gold and inverse gold is so by definition.")
+    others = [row.method for row in found.rows if not row.selected]
+    if others:
+        remarks.append(
+            f"By another configuration than in the comparison, for the same task model: {method_labels(others)}."
+        )
     remarks += [f"Without {method_label(method)}: {why}." for method, why in found.apart.items()]
     return remarks
 
@@ -65,13 +71,12 @@ def _in_words(row: Explained) -> str:
 
 
 def _record(row: Explained) -> dict[str, object]:
-    mean = row.configuration.mean("test")
     ends = ("low", "high")
     return {
         "method": row.method,
         "label": method_label(row.method),
         "configuration": row.configuration.key,
-        **{metric.on("test"): mean[metric.key] for metric in SHOWN if metric.key in mean},
+        **{f"test/{key}": value for key, value in row.mean.items()},
         **{f"test/{key}_{end}": v for key, pair in row.intervals.items() for end, v in zip(ends, pair, strict=True)},
         **{f"above_gold/{key}": difference for key, (difference, _) in row.above_gold.items()},
         **{

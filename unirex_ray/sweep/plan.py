@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unirex_ray.analysis.selection import TRAIN_LIMIT
 from unirex_ray.config import Config, SweepConfig, without_share
 from unirex_ray.config.plugins import Kind, registered_version
 from unirex_ray.data.encode import WINDOWS_VERSION
@@ -151,6 +152,7 @@ def plan_sweep(config: Config, space: Space, fixed: Collection[str] = ()) -> Swe
     space = space.checked(config)
     spaces = {method: space.for_method(method, config) for method in methods}
     budgets = {method: _budget(config.sweep, spaces[method]) for method in methods}
+    _check_sizes(config.sweep, space, [name for name in methods if budgets[name] < _grid_size(spaces[name])])
     searchers = {
         method: make_searcher(
             config.sweep.searcher,
@@ -181,6 +183,25 @@ def prepare_corpus(plan: SweepPlan, corpus: Corpus) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
+def _grid_size(space: MethodSpace) -> float:
+    return space.grid_size if space.finite else math.inf
+
+
+def _check_sizes(sweep: SweepConfig, space: Space, with_a_part: Sequence[str]) -> None:
+    """Where train sizes are searched, each method has to reach the largest one, at which methods are compared.
+
+    Args:
+        with_a_part: methods that try a part of their grid.
+    """
+    if all(parameter.key != TRAIN_LIMIT for parameter in space.parameters):
+        return
+    if sweep.searcher != "grid" or with_a_part or sweep.rungs or sweep.patience is not None:
+        raise UserError(
+            f"{space.name} searches {TRAIN_LIMIT}, so that each method has to try its whole grid: use "
+            "--sweep.searcher=grid without sweep.configurations, sweep.rungs and sweep.patience"
+        )
+
+
 def _budget(sweep: SweepConfig, space: MethodSpace) -> int:
     """What the user asks for, or else the whole grid or the default; at most what the space has."""
     grid = sweep.searcher == "grid"
@@ -198,17 +219,18 @@ def _demanding_configs(plan: SweepPlan) -> Iterator[Config]:
     for method in plan.budgets:
         searched = {p.key: p.values for p in plan.space.for_method(method, plan.config).parameters}
         gold_percent = min(searched.get("data.gold_percent", (plan.config.data.gold_percent,)))
-        limits = searched.get("data.train_limit", (plan.config.data.train_limit,))
-        fewest = {"data.gold_percent": gold_percent, "data.train_limit": min(limits, key=lambda n: n or math.inf)}
+        limits = searched.get(TRAIN_LIMIT, (plan.config.data.train_limit,))
+        fewest = {"data.gold_percent": gold_percent, TRAIN_LIMIT: min(limits, key=lambda n: n or math.inf)}
         for pooling in searched.get("model.pooling", (plan.config.model.pooling,)):
             yield plan.config.changed({"method": method, "model.pooling": pooling, **fewest})
 
 
 def encoder_configs(plan: SweepPlan) -> Iterator[Config]:
-    """A configuration for each encoder and depth that the space may ask for."""
+    """A configuration for each encoder, depth and number of train instances that the space may ask for."""
     config, parameters = plan.config, {parameter.key: parameter for parameter in plan.space.parameters}
-    encoders, layers = parameters.get("model.encoder"), parameters.get("model.layers")
+    encoders, layers, sizes = (parameters.get(key) for key in ("model.encoder", "model.layers", TRAIN_LIMIT))
     for encoder in encoders.values if encoders else (config.model.encoder,):
         applies = layers is not None and encoder in layers.when.get("model.encoder", (encoder,))
         for depth in layers.values if layers is not None and applies else (config.model.layers,):
-            yield config.changed({"model.encoder": encoder, "model.layers": depth})
+            for size in sizes.values if sizes else (config.data.train_limit,):
+                yield config.changed({"model.encoder": encoder, "model.layers": depth, TRAIN_LIMIT: size})

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from unirex_ray.analysis.selection import TRAIN_LIMIT
 from unirex_ray.config import Config, Tree, config_keys, flatten, present_key
 from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.files import load_yaml
@@ -20,7 +21,7 @@ Parameters = dict[str, Any]
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _REFUSED = ("data.", "tracking.", "sweep.")
-_ALLOWED = ("data.train_limit", "data.gold_percent", "data.gold_batch_factor")
+_ALLOWED = (TRAIN_LIMIT, "data.gold_percent", "data.gold_batch_factor")
 """Keys of `data` that change no dev or test."""
 _REFUSED_KEYS = (
     "output",
@@ -248,6 +249,11 @@ def _parse_parameter(name: str, key: str, described: Any) -> Parameter:
     values = described[kind]
     if not isinstance(values, list) or not values:
         raise UserError(f"{name}: {key!r}: {kind} must be a non-empty list, but is {values!r}")
+    if key == TRAIN_LIMIT and (kind != "choice" or described.get("when")):
+        raise UserError(
+            f"{name}: {key!r} must be a choice without `when`: methods are compared at the largest size, which all of "
+            "them have to have"
+        )
     if kind != "choice":
         _check_range(name, key, kind, values)
     return Parameter(key=key, kind=kind, values=tuple(values), when=_parse_when(name, key, described.get("when") or {}))

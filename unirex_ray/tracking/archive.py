@@ -1,6 +1,7 @@
 """What a comparison reads of sweeps, in one file: settings, metrics and results by instance; no text, no weights.
 
 It is a ZIP of `archive.json` and `results/TRIAL.parquet` (see `metrics.instance_file`), for people to keep and publish.
+Of places it names none but an encoder's folder, and instances go by the identifiers that their corpus gives them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,8 +25,20 @@ _VERSION = 1
 _CONTENTS = "archive.json"
 _TAGS = (DATA_DIGEST, GIT_VERSION, NRG_WEIGHTS, PLANNED)
 """What comparisons read; others may tell of machines and people."""
-_PLACES = ("output", "data.source", "data.cache", "sweep.storage", "tracking.")
-"""Beginnings of settings that say where files lie."""
+_PLACES = ("output", "data.source", "data.cache", "sweep.storage", "tracking.", "train.resources")
+"""Beginnings of settings that say where files lie, or name machines."""
+_DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
+"""What reading a damaged ZIP, or one of something else, raises."""
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """Of every member, so that the same content is the same file."""
 
@@ -81,7 +95,7 @@ class ArchiveStore:
             ]
         except FileNotFoundError:
             raise UserError(f"archive {self.uri!r} does not exist; compare --write-archive writes one") from None
-        except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
+        except _DAMAGE as error:
             raise UserError(f"{self.uri!r} is no archive of sweeps, or damaged: {first_line(error)}") from None
         self._results = {name.removeprefix("results/").removesuffix(".parquet"): d for name, d in members.items()}
 
@@ -106,7 +120,8 @@ class ArchiveStore:
 def _sweep_tree(sweep: SweepRecord) -> dict[str, Any]:
     trials = [
         {
-            **asdict(replace(trial, metrics=TrialMetrics(), history={}, run_id=trial.spec.trial_id)),
+            # A reason is an error's text, and may hold anything.
+            **asdict(replace(trial, metrics=TrialMetrics(), history={}, reason=None, run_id=trial.spec.trial_id)),
             "metrics": replace(trial.metrics, nrg={}).flat(),
             "tags": _kept(trial.tags),
         }
@@ -118,7 +133,7 @@ def _sweep_tree(sweep: SweepRecord) -> dict[str, Any]:
 
 
 def without_places(settings: Mapping[str, str]) -> dict[str, str]:
-    """A sweep's settings without those that say where files lie."""
+    """A sweep's settings without those that say where files lie, or name machines."""
     return {key: value for key, value in settings.items() if not key.startswith(_PLACES)}
 
 

@@ -19,10 +19,10 @@ class PooledStores:
     """
 
     def __init__(self, uris: Sequence[str], archives: Sequence[str] = ()) -> None:
-        # Archives first: what is wrong with them is known before a server is asked.
+        # What is wrong with archives is known before a server is asked; what lies in both is read from its runs.
         kept = [ArchiveStore(file) for file in dict.fromkeys(archives)]
         stores = [MlflowStore(uri) for uri in dict.fromkeys(uris)]
-        self._stores: list[MlflowStore | ArchiveStore] = [*kept, *stores]
+        self._stores: list[MlflowStore | ArchiveStore] = [*stores, *kept]
         self._by_run: dict[str, MlflowStore | ArchiveStore] = {}
 
     @property
@@ -67,23 +67,22 @@ class PooledStores:
         return [evaluation for store in self._stores for evaluation in store.evaluations(trained_on)]
 
     def describe(self, run_id: str, text: str) -> None:
-        """See `RunStore`."""
-        if (store := self._writable(run_id)) is not None:
-            store.describe(run_id, text)
+        """See `RunStore`; not for archived sweeps."""
+        self._writable(run_id).describe(run_id, text)
 
     def log_files(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
-        """See `RunStore`."""
-        if (store := self._writable(run_id)) is not None:
-            store.log_files(run_id, files, folder)
+        """See `RunStore`; not for archived sweeps."""
+        self._writable(run_id).log_files(run_id, files, folder)
 
     def log_scores(self, run_id: str, scores: Mapping[str, float]) -> None:
-        """See `RunStore`."""
-        if (store := self._writable(run_id)) is not None:
-            store.log_scores(run_id, scores)
+        """See `RunStore`; those of archived trials are left out."""
+        if not isinstance(self._by_run[run_id], ArchiveStore):
+            self._writable(run_id).log_scores(run_id, scores)
 
-    def _writable(self, run_id: str) -> MlflowStore | None:
+    def _writable(self, run_id: str) -> MlflowStore:
         store = self._by_run[run_id]
-        return None if isinstance(store, ArchiveStore) else store
+        assert not isinstance(store, ArchiveStore), run_id
+        return store
 
 
 def _content(sweep: SweepRecord) -> object:
