@@ -249,7 +249,7 @@ def encoder_accuracy(corpus: Corpus, *, instances: int, epochs: int) -> float:
     return float((predicted == wanted).float().mean())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_bags_of_words_fail_where_the_encoder_succeeds(corpus: Corpus) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
