@@ -93,6 +93,11 @@ def test_another_task_model_is_no_row(recorded):
     assert "Without Random (reference): it predicts otherwise." in references_table("x", found).remarks
 
 
+def test_equal_labels_of_unequal_probability_are_of_another_task_model(recorded):
+    recorded.add("reference-rand", [replace(run, probability=run.probability * 0.99) for run in MODELS])
+    assert recorded.find().apart == {"reference-rand": "it predicts otherwise"}
+
+
 def test_of_several_task_models_it_is_the_one_that_the_attributions_selected():
     recorded = Recorded()
     for index, (rate, runs) in enumerate(((1e-5, OTHERS), (2e-5, MODELS))):

@@ -73,7 +73,8 @@ def test_every_row_predicts_as_well(encoders: dict[str, str], tmp_path: Path, mo
         return logits
 
     monkeypatch.setattr(RationaleModel, "full_logits", full_logits)
-    measure_extraction(config, runs=1, rows=[IG_3, DLM])
+    found = measure_extraction(config.changed({"data.train_limit": 4}), runs=1, rows=[IG_3, DLM])
+    assert found.settings["data.digest"] == tiny_corpus((9, 5, 6)).digest()
     assert predicted == [("aa-ig", 4), ("dlm", 4)] * 2
 
 

@@ -18,8 +18,11 @@ from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.instance_file import to_parquet
+from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.tracking.archive import ArchiveStore
 from unirex_ray.tracking.choose import open_sweeps
 from unirex_ray.tracking.mlflow_store import MlflowStore
+from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import recorded_uri
 
 JOB = Path(__file__).parents[2] / "jobs" / "compare.py"
@@ -254,6 +257,24 @@ def test_job_from_archives(tmp_path: Path) -> None:
         record_simulated(store, true, instances=60, corpus="sst", sweep=f"s{number}")
         (folder / "sweep.json").write_text(json.dumps({"tracking_uri": store.uri}))
     first, both = tmp_path / "first.zip", tmp_path / "both.zip"
+    for trial_id in ("s1-aa-ig-0000-s0", "of-no-sweep-here"):
+        store.log_evaluation(
+            Evaluation(
+                trial_id=trial_id,
+                method="aa-ig",
+                seed=0,
+                trained_on="sst",
+                trained_digest="abc1",
+                corpus="movies",
+                digest="e",
+                split="test",
+                labels="the same",
+                metrics=TrialMetrics(test={"task_score": 50.0}),
+            ),
+            params={},
+            tags={},
+            files={},
+        )
     done = run_job(f"--output={tmp_path}/output0", "--data.name=sst", f"--write-archive={first}")
     assert f"Wrote {first}: 6 trials, 6 of them with results by instance" in " ".join(done.stdout.split())
     done = run_job(
@@ -261,6 +282,7 @@ def test_job_from_archives(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "12 trials, 12 of them with results by instance" in " ".join(done.stdout.split())
+    assert [one.trial_id for one in ArchiveStore(both).evaluations("sst")] == ["s1-aa-ig-0000-s0"]
     before = both.read_bytes()
     done = run_job(f"--output={tmp_path}/b", f"--archive={both}")
     assert done.returncode == 0, done.stderr
@@ -270,8 +292,9 @@ def test_job_from_archives(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "comparison.csv").read_text() == (tmp_path / "b" / "comparison.csv").read_text()
     assert (tmp_path / "a" / "certainty.csv").read_text() == (tmp_path / "b" / "certainty.csv").read_text()
     assert not (tmp_path / "b" / "mlflow.db").exists()
-    # The sweep that lies in both, as it is, counts once.
+    # The sweep that lies in both counts once, as one that can be written to.
     done = run_job(f"--output={tmp_path}/c", f"--archive={both}", f"--also={tmp_path}/output1")
+    assert f"NRG to the runs at sqlite:///{tmp_path}/output1/mlflow.db;" in " ".join(done.stdout.split())
     assert (tmp_path / "c" / "comparison.csv").read_text() == (tmp_path / "b" / "comparison.csv").read_text()
     done = run_job(f"--output={tmp_path}/d", f"--archive={both}", "--data.name=movies")
     assert done.returncode == 2

@@ -10,7 +10,7 @@ from rich.console import Console
 from unirex_ray.config import Config, build_config, unflatten
 from unirex_ray.errors import UserError
 from unirex_ray.methods import METHODS
-from unirex_ray.sweep.plan import SweepPlan, plan_sweep, prepare_corpus
+from unirex_ray.sweep.plan import SweepPlan, encoder_configs, plan_sweep, prepare_corpus
 from unirex_ray.sweep.run import run_sweep
 from unirex_ray.sweep.searcher import StudyHistory
 from unirex_ray.sweep.space import Space, parse_space
@@ -265,3 +265,19 @@ def test_any_share_of_a_gpu_is_a_gpu_to_a_sweep_that_is_resumed_or_compared() ->
     whole, half = (plan(RATES, train__gpu=gpu).settings("abc") for gpu in (True, 0.5))
     assert (half, half["train.gpu"]) == (whole, True)
     assert protocol_of(half)["train.precision"] == "bf16"
+
+
+def test_a_learning_curve_needs_the_whole_grid_and_prepares_every_size() -> None:
+    sizes = {"data__train_limit": {"choice": [8, None, 12]}}
+    found = plan(sizes, method="aa-ig", sweep__searcher="grid")
+    assert [config.data.train_limit for config in encoder_configs(found)] == [8, None, 12]
+    part = "each method has to try its whole grid"
+    for overrides in (
+        {"sweep__searcher": "random"},
+        {"sweep__configurations": 2},
+        {"sweep__rungs": [1], "train__epochs": 3},
+        {"sweep__patience": 1},
+    ):
+        with pytest.raises(UserError, match=part):
+            plan(sizes, method="aa-ig", **{"sweep__searcher": "grid", **overrides})
+    assert plan({}, method="aa-ig", sweep__searcher="random").budgets  # where no size is searched, nothing changes

@@ -76,9 +76,6 @@ class ArchiveStore:
         self.uri = str(file)
         try:
             with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
-                if damaged:
-                    raise ValueError(f"{damaged} is damaged")
                 members = {name: archive.read(name) for name in archive.namelist()}
             contents = json.loads(members[_CONTENTS])
             if contents["version"] != _VERSION:
