@@ -21,13 +21,14 @@ def run(program: ModuleType, *arguments: str) -> str:
         env={**os.environ, "PYTHONPATH": with_helpers()},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_two_workers_on_two_nodes_while_nodes_join_and_leave(tmp_path: Path) -> None:
     printed = run(nodes, str(tmp_path / "out"))
