@@ -184,7 +184,9 @@ def test_the_line_for_people() -> None:
     )
     assert "at most 7 instances" in protocol_line(settings({"data.limit": 7}))
     assert "(train/dev/test), 5 of train learned from; encoder" in protocol_line(settings({"data.train_limit": 5}))
-    curve = settings({"sweep.searcher": "grid"}, parse_space({"parameters": {"data.train_limit": {"choice": [5, None]}}}, "s"))
+    curve = settings(
+        {"sweep.searcher": "grid"}, parse_space({"parameters": {"data.train_limit": {"choice": [5, None]}}}, "s")
+    )
     assert "(train/dev/test), data.train_limit searched; encoder" in protocol_line(curve)
     grid = settings({"sweep.searcher": "grid"}, parse_space({"parameters": {"train.epochs": {"choice": [1, 2]}}}, "s"))
     assert protocol_line(grid).endswith("epochs searched; K 1, 5, 10, 20, 50; seeds 0; the whole grid per method")

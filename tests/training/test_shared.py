@@ -14,6 +14,7 @@ from helpers.tiny import Group, tiny_config, tiny_corpus, trained_model
 from unirex_ray.config import Config
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import METHODS, Method, Stage
+from unirex_ray.metrics.instance_file import INSTANCES, from_parquet
 from unirex_ray.metrics.table import TIED_COMP_RANGE, TIED_SUFF_RANGE
 from unirex_ray.models.design import Design
 from unirex_ray.training.checkpoint import CheckpointStore
@@ -65,18 +66,22 @@ def lasting(result: TrialResult) -> dict[str, float]:
 @pytest.mark.slow
 def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, epochs, tmp_path):
     methods = ("aa-deeplift", "aa-ig", "l2e", "fresh", "unirex-dlm-p", "fresh-p", "unirex-slm-fp")
-    methods += ("unirex-slm-fp-two-stage",)
-    reports = {}
+    methods += ("unirex-slm-fp-two-stage", "reference-gold", "reference-rand")
+    reports, probabilities = {}, {}
     for method in methods:
         mine = config.changed({"method": method})
         runtime = SharingRuntime(tmp_path / "together" / method, tmp_path / "stages")
         together = train_trial(mine, corpus, runtime)
         reports[method] = runtime.reports
         trained = list(epochs)
+        probabilities[method] = from_parquet(runtime.checkpoints.read(INSTANCES))["test"].probability.tolist()
         alone = train_trial(mine, corpus, SharingRuntime(tmp_path / "alone" / method, None))
         epochs[:] = trained
         measured = {metric.on("dev") for metric in (TIED_COMP_RANGE, TIED_SUFF_RANGE)}
-        if method == "aa-ig":  # taken over from aa-deeplift: its own comprehensiveness in tied epochs is not known
+        if method in (
+            "aa-ig",
+            "reference-gold",
+        ):  # taken over from aa-deeplift: its own comprehensiveness in tied epochs is not known
             assert lasting(alone).keys() - lasting(together).keys() == measured
         unmeasured = lasting(alone).keys() - lasting(together).keys()
         assert unmeasured <= measured
@@ -84,17 +89,19 @@ def test_a_shared_stage_is_trained_once_and_changes_no_number(config, corpus, ep
         assert (together.epoch, together.highlights) == (alone.epoch, alone.highlights)
         assert together.metrics.flat()["time/wait_s"] < 5
     assert epochs == ["task-model"] * 2 + ["imitate"] * 2 + ["predict"] * 2 + ["dlm-p"] * 2 + ["predict"] * 2 + (
-        ["joint"] * 4
+        ["joint"] * 4 + ["task-model"] * 2
     )
+    # The random reference trains its own task model, and it is the same one.
+    assert probabilities["reference-rand"] == probabilities["reference-gold"] == probabilities["aa-ig"]
     assert reports["aa-deeplift"] == [("", 1), ("", 2)]
     assert len(reports["aa-ig"]) == 1  # taken over: evaluated once with an extractor of its own
     assert reports["l2e"] == reports["fresh"] == [("", 1), ("", 2)]
     assert len(list((tmp_path / "stages").iterdir())) == 2
     # Whose only stage is shared has no weights of its own.
-    of_methods = [tmp_path / "together" / method / "best.pt" for method in ("aa-deeplift", "aa-ig")]
+    of_methods = [tmp_path / "together" / method / "best.pt" for method in ("aa-deeplift", "aa-ig", "reference-gold")]
     (shared,) = [stage for stage in tmp_path.glob("stages/*/best.pt") if stage.samefile(of_methods[0])]
-    assert shared.samefile(of_methods[1])
-    assert shared.stat().st_nlink == 3
+    assert all(map(shared.samefile, of_methods))
+    assert shared.stat().st_nlink == 4
 
 
 def first_identity(config: Config, corpus: Corpus) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from unirex_ray.config.plugins import is_registered, load_registered, registered_names
 from unirex_ray.errors import UserError, did_you_mean
 from unirex_ray.methods.recipe import Criterion, Method, Stage
@@ -35,7 +37,9 @@ def _task_model(extractor: ExtractorKind) -> Stage:
 
 def _reference(name: str, label: str, extractor: ExtractorKind) -> Method:
     """What a task model's explanation is held against: the same task model, with scores that it has no part in."""
-    return Method(name=name, label=label, stages=(_task_model(extractor),), in_global_nrg=False)
+    # Rand keeps its seed among its weights, which a stage of others does not have; training gives the same task model.
+    stage = replace(_task_model(extractor), shared=extractor != "rand")
+    return Method(name=name, label=label, stages=(stage,), in_global_nrg=False)
 
 
 def _select_predict(name: str, label: str, *extra_criteria: Criterion) -> Method:
