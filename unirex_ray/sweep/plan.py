@@ -11,6 +11,7 @@ from unirex_ray.analysis.selection import TRAIN_LIMIT
 from unirex_ray.config import Config, SweepConfig, without_share
 from unirex_ray.config.plugins import Kind, registered_version
 from unirex_ray.data.encode import WINDOWS_VERSION
+from unirex_ray.data.load import train_sample
 from unirex_ray.data.schema import Corpus
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
@@ -176,8 +177,10 @@ def prepare_corpus(plan: SweepPlan, corpus: Corpus) -> tuple[str, ...]:
         UserError: for a method that cannot learn from the corpus in some configuration, weights that give no weight to
             any score of it, and an encoder that cannot be found or is asked for more than it has.
     """
-    for config in _demanding_configs(plan):
-        check_method(config, corpus)
+    demanding = [*_demanding_configs(plan)]
+    fewest = train_sample(corpus, demanding[0].data)  # that of all of them
+    for config in demanding:
+        check_method(config, fewest)
     usable_weights(plan.config.sweep.nrg_weights, has_gold=corpus.has_gold("dev"))
     notes = [note for config in encoder_configs(plan) for note in prepare(config, corpus, [*plan.budgets])]
     return tuple(dict.fromkeys(notes))

@@ -8,6 +8,7 @@ import torch
 
 from unirex_ray.config import Config, config_hash
 from unirex_ray.data.encoded import EncodedCorpus
+from unirex_ray.data.load import train_sample
 from unirex_ray.data.schema import Corpus
 from unirex_ray.methods import Method, get_method
 from unirex_ray.models.card import ModelCard
@@ -49,13 +50,14 @@ def prepare_trial(config: Config, corpus: Corpus, device: torch.device) -> Trial
         UserError: for a method that cannot learn from this corpus, an encoder that cannot be loaded or is asked for
             more than it has, and for `train.perturbation = dropped` where that is not exact.
     """
-    check_method(config, corpus)
+    sample = train_sample(corpus, config.data)
+    check_method(config, sample)
     method = get_method(config.method)
     config = method.resolve(config)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     disable_malloc_trim()
-    encoded = prepared_corpus(config, corpus)
+    encoded = prepared_corpus(config, sample)
     acceptance = accepted_encoder(config, encoded)
     check_perturbation(config, acceptance)
     may_drop = config.train.perturbation != "masked" and not method.learns_through_selection
