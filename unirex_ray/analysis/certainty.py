@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from unirex_ray.analysis.selection import Configuration, rank_methods
@@ -154,12 +155,16 @@ def certainty(
 
 
 def _intervals(drawn: Draws) -> dict[str, dict[str, Interval]]:
-    edges = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    bounds = {key: np.quantile(values, edges, axis=0) for key, values in drawn.by_key().items()}
     return {
-        member: {key: (float(low[index]), float(high[index])) for key, (low, high) in bounds.items()}
+        member: {key: interval(values[:, index]) for key, values in drawn.by_key().items()}
         for index, member in enumerate(drawn.members)
     }
+
+
+def interval(values: NDArray[np.float64]) -> Interval:
+    """The percentile interval of one number's draws [B]."""
+    low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
 
 
 def _behind_best(drawn: Draws, ranked: Sequence[str]) -> dict[str, float]:

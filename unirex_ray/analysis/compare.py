@@ -69,7 +69,6 @@ class Comparison:
         unscored: what is left out, with the reason.
         unfinished: the sweeps that lack trials, in words.
         variants: every complete configuration by method.
-        train_sizes: that `data.train_limit` was searched over, increasing; methods are compared at the last one.
         certainty: intervals and the like; None where there are no results by instance, or nobody asked.
         no_certainty: why there is none, in words.
     """
@@ -85,7 +84,6 @@ class Comparison:
     unscored: tuple[tuple[str, str], ...]
     unfinished: tuple[str, ...]
     variants: Mapping[str, tuple[Configuration, ...]]
-    train_sizes: tuple[float, ...] = ()
     certainty: Certainty | None = None
     no_certainty: str = ""
 
@@ -93,6 +91,11 @@ class Comparison:
     def selected(self) -> dict[str, Configuration]:
         """The configurations that are scored against each other, by method."""
         return {row.method: row.configuration for row in self.rows if row.scores is not None}
+
+    @property
+    def train_sizes(self) -> tuple[float, ...]:
+        """That `data.train_limit` was searched over, increasing; methods are compared at the last one."""
+        return with_most_data(self.variants)[1]
 
     @property
     def raw(self) -> dict[str, dict[str, float]]:
@@ -116,7 +119,7 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         UserError: if no configuration has completed all of its seeds.
     """
     every = variants_of(sweeps)
-    grouped, sizes = with_most_data(every)
+    grouped, _ = with_most_data(every)
     variants = {method: rank_variants(of_method, weights) for method, of_method in grouped.items()}
     selected = {method: ranking.order[0] for method, ranking in variants.items() if ranking.order}
     if not selected:
@@ -153,7 +156,6 @@ def compare(experiment: str, sweeps: Sequence[SweepRecord], weights: Weights = E
         unscored=(*_unscored(every), *_of_less_data(every, grouped), *_outside(selected), *_not_finite(rows)),
         unfinished=unfinished_in_words(sweeps),
         variants={m: tuple(c for c in of_method if c.complete) for m, of_method in every.items()},
-        train_sizes=sizes,
     )
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from unirex_ray.analysis.certainty import LEVEL, Interval, read_results
+from unirex_ray.analysis.certainty import Interval, interval, read_results
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.methods import REFERENCES, known_method
 from unirex_ray.metrics.bootstrap import bootstrap
@@ -70,8 +69,6 @@ def one_task_model(
     selected: Mapping[str, Configuration],
     variants: Mapping[str, Sequence[Configuration]],
     read: Callable[[TrialRecord], bytes | None],
-    *,
-    seed: int = 0,
 ) -> OneTaskModel | None:
     """Comp and Suff of rationales that were given for one and the same task model.
 
@@ -82,7 +79,6 @@ def one_task_model(
         selected: each method's configuration.
         variants: every complete configuration by method.
         read: see `read_results`.
-        seed: of the draws.
 
     Returns:
         None where there are not two kinds of rationales, one of them a reference, with results by instance.
@@ -112,7 +108,7 @@ def one_task_model(
     any_run = next((runs[0] for runs in results.values()), None)
     if not any_run or len(results) < 2 or not {*results} & {*REFERENCES}:
         return None
-    drawn = bootstrap(results, same_models=True, seed=seed).raw
+    drawn = bootstrap(results, same_models=True).raw
     means = {method: mean_over_seeds([mean_metrics(run) for run in runs]) for method, runs in results.items()}
     place = {method: index for index, method in enumerate(results)}
 
@@ -122,7 +118,7 @@ def one_task_model(
         return {
             metric.key: (
                 means[method][metric.key] - means[GOLD][metric.key],
-                _interval(drawn[metric.key][:, place[method]] - drawn[metric.key][:, place[GOLD]]),
+                interval(drawn[metric.key][:, place[method]] - drawn[metric.key][:, place[GOLD]]),
             )
             for metric in COMPARED
         }
@@ -132,7 +128,7 @@ def one_task_model(
             configuration=configurations[method],
             selected=configurations[method] is selected[method],
             mean={m.key: means[method][m.key] for m in SHOWN if m.key in means[method]},
-            intervals={m.key: _interval(drawn[m.key][:, place[method]]) for m in SHOWN if m.key in drawn},
+            intervals={m.key: interval(drawn[m.key][:, place[method]]) for m in SHOWN if m.key in drawn},
             above_gold=above_gold(method),
         )
         for method in results
@@ -172,8 +168,3 @@ def _same_models(ours: Sequence[InstanceResults], theirs: Sequence[InstanceResul
         and np.allclose(one.probability, other.probability, rtol=0, atol=_SAME)
         for one, other in zip(ours, theirs, strict=True)
     )
-
-
-def _interval(values: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return float(low), float(high)
