@@ -22,7 +22,7 @@ def main() -> None:
 
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.cli.next_steps import after_compare, print_next
-    from unirex_ray.report.compared import compare_all
+    from unirex_ray.report.compared_corpora import compare_all
     from unirex_ray.report.table import console
 
     config, out = build_config(tree), console()

@@ -18,7 +18,7 @@ def main() -> None:
     # Only now, as they take seconds: --help and refusals answer at once.
     from unirex_ray.analysis.compare import variants_of
     from unirex_ray.cli.next_steps import print_next
-    from unirex_ray.report.compared import keep_in_runs
+    from unirex_ray.report.compared_corpora import keep_in_runs
     from unirex_ray.report.files import REPORT, write_results
     from unirex_ray.report.plots import png
     from unirex_ray.report.table import console, method_label

@@ -7,7 +7,7 @@ from helpers.recorded_trials import TRIALS, raw, record
 
 from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.errors import UserError
-from unirex_ray.report.compared import answer
+from unirex_ray.report.corpus_page import answer
 from unirex_ray.report.files import comparison_tables
 from unirex_ray.tracking.choose import choose_sweeps, weights_of
 from unirex_ray.tracking.store import DATA_DIGEST, NRG_WEIGHTS, PLANNED, STATUS, SweepRecord

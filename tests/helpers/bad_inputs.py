@@ -47,7 +47,7 @@ OPTIONS: list[Row] = [
         ("prepare_data --data.gold_percent=5", "prepare_data.py does not read --data.gold_percent; leave it out"),
         (
             "compare --archive=gone.zip",
-            "--archive writes its tables to --output, and reads no runs there: give a folder",
+            "--archive writes tables to --output, and reads no runs there: give a folder",
         ),
         ("compare --archive=gone.zip --output=o", "archive 'gone.zip' does not exist"),
         ("compare --archive=gone.zip --output=o --tracking.uri=http://x", "--archive is read in place of tracking.uri"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.memory_store import MemoryStore
 from helpers.rationale_pages import parse, result_file
+from helpers.recorded_evaluations import evaluation
 from helpers.recorded_trials import TRIALS, raw, record
 from helpers.simulated import TRUE, record_simulated
 from mlflow import MlflowClient
@@ -18,11 +19,9 @@ from unirex_ray.analysis.compare import compare, write_back
 from unirex_ray.config import build_config
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.instance_file import to_parquet
-from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.tracking.archive import ArchiveStore
 from unirex_ray.tracking.choose import open_sweeps
 from unirex_ray.tracking.mlflow_store import MlflowStore
-from unirex_ray.tracking.records import Evaluation
 from unirex_ray.tracking.store import recorded_uri
 
 JOB = Path(__file__).parents[2] / "jobs" / "compare.py"
@@ -257,24 +256,8 @@ def test_job_from_archives(tmp_path: Path) -> None:
         record_simulated(store, true, instances=60, corpus="sst", sweep=f"s{number}")
         (folder / "sweep.json").write_text(json.dumps({"tracking_uri": store.uri}))
     first, both = tmp_path / "first.zip", tmp_path / "both.zip"
-    for trial_id in ("s1-aa-ig-0000-s0", "of-no-sweep-here"):
-        store.log_evaluation(
-            Evaluation(
-                trial_id=trial_id,
-                method="aa-ig",
-                seed=0,
-                trained_on="sst",
-                trained_digest="abc1",
-                corpus="movies",
-                digest="e",
-                split="test",
-                labels="the same",
-                metrics=TrialMetrics(test={"task_score": 50.0}),
-            ),
-            params={},
-            tags={},
-            files={},
-        )
+    for index in (0, 7):  # of a trial that is compared, and of none of these sweeps
+        store.log_evaluation(evaluation("aa-ig", 0, "movies", index=index), params={}, tags={}, files={})
     done = run_job(f"--output={tmp_path}/output0", "--data.name=sst", f"--write-archive={first}")
     assert f"Wrote {first}: 6 trials, 6 of them with results by instance" in " ".join(done.stdout.split())
     done = run_job(

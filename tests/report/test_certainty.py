@@ -10,7 +10,7 @@ from helpers.simulated import TRUE, numbers, reader, record_simulated
 
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty
 from unirex_ray.report.certainty import findings, p_text, rank_text, share_text
-from unirex_ray.report.compared import answer
+from unirex_ray.report.corpus_page import answer
 from unirex_ray.report.files import comparison_tables
 
 

@@ -6,7 +6,7 @@ from helpers.memory_store import MemoryStore
 from helpers.simulated import reader, record_simulated
 
 from unirex_ray.analysis.compare import compare, with_certainty
-from unirex_ray.report.compared import answer
+from unirex_ray.report.corpus_page import answer
 from unirex_ray.report.files import comparison_figures, comparison_tables
 from unirex_ray.report.page import RunLink, Section, report_page
 from unirex_ray.report.table import ReportTable

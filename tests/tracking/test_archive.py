@@ -3,9 +3,12 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from helpers.memory_store import MemoryStore
+from helpers.recorded_evaluations import evaluation
 from helpers.recorded_trials import TRIALS, record
 from helpers.simulated import reader, record_simulated
 from hypothesis import given, settings
@@ -15,9 +18,10 @@ from unirex_ray.analysis.compare import compare, with_certainty
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.instance_file import INSTANCES, from_parquet, of_split, to_parquet
 from unirex_ray.metrics.table import TrialMetrics
+from unirex_ray.report.compared_corpora import AllCompared
 from unirex_ray.report.files import comparison_tables
 from unirex_ray.tracking.archive import ArchiveStore, to_archive
-from unirex_ray.tracking.records import Evaluation, TrialSpec
+from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import SweepRecord
 
 
@@ -91,23 +95,10 @@ def test_an_archive_tells_nothing_of_machines_and_people():
 
 
 def test_evaluations_come_back(tmp_path):
-    evaluation = Evaluation(
-        trial_id="s-aa-ig-0",
-        method="aa-ig",
-        seed=0,
-        trained_on="sst",
-        trained_digest="d",
-        corpus="movies",
-        digest="e",
-        split="test",
-        labels="the same",
-        metrics=TrialMetrics(test={"comprehensiveness": 0.5}),
-        settings={"data.max_length": "64"},
-        protocol="abc",
-    )
-    (tmp_path / "kept.zip").write_bytes(to_archive({}, [evaluation], {}))
+    recorded = replace(evaluation("aa-ig", 0, "movies", settings={"data.max_length": "64"}), protocol="abc")
+    (tmp_path / "kept.zip").write_bytes(to_archive({}, [recorded], {}))
     kept = ArchiveStore(tmp_path / "kept.zip")
-    assert (kept.evaluations("sst"), kept.evaluations("movies"), kept.corpora) == ([evaluation], [], ())
+    assert (kept.evaluations("sst"), kept.evaluations("movies"), kept.corpora) == ([recorded], [], ())
 
 
 @settings(max_examples=60)
@@ -171,3 +162,16 @@ def test_results_of_one_split(simulated):
         assert kept.measured[name].tolist() == pytest.approx(values.tolist(), abs=0, nan_ok=True)
     with pytest.raises(UserError, match=f"{INSTANCES} is damaged"):
         of_split(b"no", "test")
+
+
+def test_results_that_are_damaged_are_left_out(simulated, tmp_path):
+    whole = results_of(simulated)
+    first = next(iter(whole))
+    corpus = SimpleNamespace(
+        sweeps=sweeps_of(simulated),
+        store=SimpleNamespace(evaluations=lambda corpus: []),
+        results={**whole, first: whole[first][:-9]},
+    )
+    found = AllCompared(configs={}, corpora={"reviews": corpus}, several=None)
+    assert f"12 trials, {len(whole) - 1} of them with results by instance" in found.write_archive(tmp_path / "a.zip")
+    assert ArchiveStore(tmp_path / "a.zip").artifact(first, INSTANCES) is None

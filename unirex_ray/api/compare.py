@@ -8,7 +8,7 @@ from typing import Any
 
 from unirex_ray.config import build_config
 from unirex_ray.config.given import Settings, given_names, given_tree
-from unirex_ray.report.compared import compare_all
+from unirex_ray.report.compared_corpora import compare_all
 from unirex_ray.report.frame import DataFrame, frame_of
 
 

@@ -57,7 +57,7 @@ def from_parquet(data: bytes, name: str = INSTANCES) -> dict[Split, InstanceResu
         UserError: where this is not such a file.
     """
     try:
-        table = parquet.read_table(io.BytesIO(data), page_checksum_verification=True)
+        table = _checked(data)
         about = json.loads(table.schema.metadata[_ABOUT])
         splits = table["split"].to_pylist()
         starts = [index for index, split in enumerate(splits) if index == 0 or split != splits[index - 1]]
@@ -74,14 +74,17 @@ def of_split(data: bytes, split: Split) -> bytes:
     """A file with the rows of one split alone, packed as small as it gets.
 
     Raises:
-        UserError: as `from_parquet`.
+        UserError: where this is not such a file.
     """
-    from_parquet(data)
-    table = parquet.read_table(io.BytesIO(data))
+    try:
+        table = _checked(data)
+        rows = table.filter(compute.equal(table["split"], split))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(f"{INSTANCES} is damaged, or holds no results by instance: {first_line(error)}") from None
     stream = io.BytesIO()
     numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     parquet.write_table(
-        table.filter(compute.equal(table["split"], split)),
+        rows,
         stream,
         compression_level=19,
         use_dictionary=[name for name in table.column_names if name not in numbers],
@@ -89,6 +92,10 @@ def of_split(data: bytes, split: Split) -> bytes:
         **CHECKED,
     )
     return stream.getvalue()
+
+
+def _checked(data: bytes) -> pa.Table:
+    return parquet.read_table(io.BytesIO(data), page_checksum_verification=True)
 
 
 def _table(split: Split, results: InstanceResults, labels: tuple[str, ...]) -> pa.Table:

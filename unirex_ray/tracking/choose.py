@@ -12,6 +12,7 @@ from unirex_ray.data.load import check_name
 from unirex_ray.errors import UserError
 from unirex_ray.methods import get_method
 from unirex_ray.metrics.nrg import EQUAL_WEIGHTS, Weights
+from unirex_ray.tracking.archive import ArchiveStore
 from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.protocol import Protocol, differing, protocol_hash, protocol_of
 from unirex_ray.tracking.store import (
@@ -142,7 +143,7 @@ def open_sweeps(
     config: Config,
     *,
     also: Sequence[str] = (),
-    archives: Sequence[str] = (),
+    archives: Sequence[ArchiveStore] = (),
     sweeps: Sequence[str] = (),
     digest: str | None = None,
     protocol: str | None = None,
@@ -152,7 +153,7 @@ def open_sweeps(
 
     Args:
         also: outputs of further sweeps, whose stores are read as well.
-        archives: files that are read in place of the configuration's store.
+        archives: that are read in place of the configuration's store.
 
     Raises:
         UserError: also for an unknown corpus or method, and where no trial is recorded.
@@ -162,7 +163,7 @@ def open_sweeps(
     own = [] if archives else [store_of(config)]
     others = [uri_of_output(folder, "also") for folder in also]
     no_trials = UserError(
-        f"no finished trials on {config.data.name!r} at {', '.join([*archives, *own])}: "
+        f"no finished trials on {config.data.name!r} at {', '.join([*(archive.uri for archive in archives), *own])}: "
         f"run a sweep on {config.data.name!r} first, or give the --output of one"
     )
     # To connect to a database that does not exist would create it.

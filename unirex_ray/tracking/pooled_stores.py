@@ -15,14 +15,12 @@ class PooledStores:
     """Reads sweeps and evaluations from several stores; scores are written where the run was read.
 
     Args:
-        archives: files that are read as well; they are left as they are.
+        archives: that are read as well; what lies in both is read from its runs.
     """
 
-    def __init__(self, uris: Sequence[str], archives: Sequence[str] = ()) -> None:
-        # What is wrong with archives is known before a server is asked; what lies in both is read from its runs.
-        kept = [ArchiveStore(file) for file in dict.fromkeys(archives)]
+    def __init__(self, uris: Sequence[str], archives: Sequence[ArchiveStore] = ()) -> None:
         stores = [MlflowStore(uri) for uri in dict.fromkeys(uris)]
-        self._stores: list[MlflowStore | ArchiveStore] = [*stores, *kept]
+        self._stores: list[MlflowStore | ArchiveStore] = [*stores, *archives]
         self._by_run: dict[str, MlflowStore | ArchiveStore] = {}
 
     @property
@@ -63,8 +61,12 @@ class PooledStores:
         return self._by_run[run_id].artifact(run_id, name)
 
     def evaluations(self, trained_on: str) -> list[Evaluation]:
-        """See `RunStore`; store by store."""
-        return [evaluation for store in self._stores for evaluation in store.evaluations(trained_on)]
+        """See `RunStore`; store by store, archives first, as the later of two counts. Equal ones come once."""
+        archives_first = sorted(self._stores, key=lambda store: isinstance(store, MlflowStore))
+        found: list[Evaluation] = []
+        for store in archives_first:
+            found += [evaluation for evaluation in store.evaluations(trained_on) if evaluation not in found]
+        return found
 
     def describe(self, run_id: str, text: str) -> None:
         """See `RunStore`; not for archived sweeps."""
