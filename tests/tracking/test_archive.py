@@ -21,6 +21,7 @@ from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.compared_corpora import AllCompared
 from unirex_ray.report.files import comparison_tables
 from unirex_ray.tracking.archive import ArchiveStore, to_archive
+from unirex_ray.tracking.pooled_stores import PooledStores
 from unirex_ray.tracking.records import TrialSpec
 from unirex_ray.tracking.store import SweepRecord
 
@@ -175,3 +176,11 @@ def test_results_that_are_damaged_are_left_out(simulated, tmp_path):
     found = AllCompared(configs={}, corpora={"reviews": corpus}, several=None)
     assert f"12 trials, {len(whole) - 1} of them with results by instance" in found.write_archive(tmp_path / "a.zip")
     assert ArchiveStore(tmp_path / "a.zip").artifact(first, INSTANCES) is None
+
+
+def test_an_evaluation_that_lies_in_two_archives_comes_once(tmp_path):
+    one, other = evaluation("aa-ig", 0, "movies"), evaluation("aa-ig", 1, "movies")
+    for name, kept in (("a", [one]), ("b", [one, other])):
+        (tmp_path / f"{name}.zip").write_bytes(to_archive({}, kept, {}))
+    pooled = PooledStores([], [ArchiveStore(tmp_path / f"{name}.zip") for name in "ab"])
+    assert pooled.evaluations("sst") == [one, other]
