@@ -218,23 +218,27 @@ def test_a_group_stays_for_the_next_trial_also_when_the_sweep_stopped_the_one_be
         changed = config.changed({"loss.comp_margin": margin})
         return TrialJob(trial_id=name, config=changed, folder=str(tmp_path / name / name))
 
-    epochs: list[int] = []
+    seen: list[int] = []
+
+    def see(message: Message) -> None:
+        if not isinstance(message, TrialWaits):  # on a busy machine it waits
+            seen.append(message.epoch)
 
     def stop(message: Message) -> None:
-        epochs.append(message.epoch)
-        raise SystemExit  # as Tune does in a trial's thread
+        see(message)
+        if seen:
+            raise SystemExit  # as Tune does in a trial's thread
 
     with pytest.raises(SystemExit):
         group.train(job("stopped"), on_message=stop)
-    assert epochs == [1]
-    seen: list[Message] = []
-    failed = group.train(job("failed", margin=66), on_message=seen.append)
+    assert seen == [1]
+    failed = group.train(job("failed", margin=66), on_message=see)
     assert isinstance(failed, TrialFailed)
     assert "became nan in epoch 1" in failed.reason
-    assert not seen
-    result = group.train(job("completed"), on_message=seen.append)
+    assert seen == [1]
+    result = group.train(job("completed"), on_message=see)
     assert isinstance(result, TrialResult)
-    assert [message.epoch for message in seen] == [1, 2, 3]
+    assert seen == [1, 1, 2, 3]
     assert starts == ["start"]
     events = [path.read_text() for path in sorted(tmp_path.rglob("events.txt"))]
     assert sum(text.count("end") for text in events) == 1  # the stopped one did not go on
@@ -261,7 +265,8 @@ def test_the_training_job_prints_the_same_with_two_workers(cluster: str, tmp_pat
         )
         assert done.returncode == 0, done.stderr
         metrics = json.loads((output / "metrics.json").read_text())
-        return done.stdout.partition("written to ")[0], {
+        printed = "".join(line for line in done.stdout.splitlines(True) if "(raylet)" not in line)
+        return printed.partition("written to ")[0], {
             name: value for name, value in metrics.items() if not name.startswith("time/")
         }
 
