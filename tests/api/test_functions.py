@@ -113,7 +113,11 @@ def test_a_comparison_is_the_file_that_it_writes(tmp_path: Path, capsys: pytest.
     nrg = [float(row["nrg/cnrg"] or "nan") for row in rows]
     assert frame["nrg/cnrg"].tolist() == pytest.approx(nrg, nan_ok=True)
     assert "NRG to the runs" in capsys.readouterr().out
-    unirex_ray.compare(output=tmp_path / "paper", tracking={"uri": uri}, data={"name": "sst"}, published=True)
+    archive = tmp_path / "sst.zip"
+    published = unirex_ray.compare(
+        output=tmp_path / "paper", tracking={"uri": uri}, data={"name": "sst"}, published=True, write_archive=archive
+    )
+    assert published.equals(unirex_ray.compare(output=tmp_path / "again", archives=archive))
     assert (tmp_path / "paper" / "comparison_published.csv").is_file()
     both = unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, data={"name": "reviews,sst"})
     assert both.groupby("corpus").size().to_dict() == {"reviews": len(rows), "sst": len(rows)}

@@ -11,7 +11,7 @@ from helpers.simulated import TRUE, numbers, reader, record_simulated
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty
 from unirex_ray.report.certainty import findings, p_text, rank_text, share_text
 from unirex_ray.report.corpus_page import answer
-from unirex_ray.report.files import comparison_tables
+from unirex_ray.report.files import comparison_figures, comparison_tables
 
 
 def compared(true=TRUE, *, seeds: int = 3) -> Comparison:
@@ -83,8 +83,15 @@ def test_who_can_be_told_apart_is_said_in_words(comparison):
 def test_one_method_alone_has_an_interval_and_nothing_to_be_told_from():
     found = compared({"aa-ig": numbers(0.1, 0.1, 50.0, 50.0, 80.0)})
     assert findings(found.certainty) == ["AA (IG) is the only method that is ranked."]
-    assert found.certainty.intervals["aa-ig"]["cnrg"] == (0.0, 0.0)
-    assert "95 %" in comparison_tables(found)["comparison"].markdown()
+    tables = comparison_tables(found)
+    shown = tables["comparison"].markdown()
+    assert "NRG compares methods, so that one alone has none" in shown
+    assert not re.search(r"CNRG|First|100 %|\b0\.000\b", shown.partition("NRG compares")[0])
+    intervals = tables["certainty"].markdown()
+    assert re.search(r"\| Comp ↑ \|", intervals)
+    assert not re.search(r"NRG|First", intervals)
+    assert "pairs" not in tables
+    assert not comparison_figures(found)
 
 
 def test_nobody_is_said_to_be_ahead_of_a_method_that_is_not_ranked():

@@ -108,10 +108,11 @@ def test_markup_and_pipes_are_text() -> None:
 
 
 def test_remarks_on_constant_metrics_and_missing_gold() -> None:
-    assert "equal on Comp, Suff, AUPRC, TF1, Task" in comparison_table(comparison(TRIALS[:2])).remarks[0]
+    equal = [(method, 0, seed, raw(0.1, 0.1)) for method in ("aa-ig", "sgt") for seed in (0, 1)]
+    assert "equal on Comp, Suff, AUPRC, TF1, Task" in comparison_table(comparison(equal)).remarks[0]
     no_gold = [
         (method, index, seed, {k: v for k, v in raw(0.1 * i, 0.1 * i).items() if "auprc" not in k and "f1" not in k})
-        for i, (method, index, seed) in enumerate([("aa-ig", 0, 0), ("aa-ig", 0, 1)])
+        for i, (method, index, seed) in enumerate([("aa-ig", 0, 0), ("aa-ig", 0, 1), ("sgt", 0, 0), ("sgt", 0, 1)])
     ]
     table = comparison_table(comparison(no_gold))
     assert any("no gold rationales" in remark for remark in table.remarks)

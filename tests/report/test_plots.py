@@ -104,5 +104,9 @@ def test_further_reports_are_written_only_where_there_are_any(tmp_path: Path) ->
     text = (tmp_path / "all" / "comparison.md").read_text()
     assert text.startswith("sst: test, ")
     assert text.index("\n\nTest AUPRC ↑ by the share") < text.index("\n\nTrained on sst: ")
+    (tmp_path / "all" / "notes.csv").touch()
+    again = write_results(tmp_path / "all", "comparison", comparison_tables(sst), {}, {})
+    assert {path.name for path in (tmp_path / "all").iterdir()} - {*again} == {"notes.csv", "report.html"}
+    write_results(tmp_path / "all", "comparison", tables, figures, {})
     with (tmp_path / "all" / "transfer.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == len(transfer)

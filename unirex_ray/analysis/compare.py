@@ -93,6 +93,11 @@ class Comparison:
         return {row.method: row.configuration for row in self.rows if row.scores is not None}
 
     @property
+    def alone(self) -> bool:
+        """Whether one method alone is scored, so that there is nothing that its NRG compares."""
+        return len(self.selected) == 1
+
+    @property
     def train_sizes(self) -> tuple[float, ...]:
         """That `data.train_limit` was searched over, increasing; methods are compared at the last one."""
         return with_most_data(self.variants)[1]

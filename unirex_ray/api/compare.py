@@ -22,6 +22,7 @@ def compare(
     protocol: str | None = None,
     unfinished: bool = False,
     published: bool = False,
+    write_archive: str | Path | None = None,
     **keys: Any,
 ) -> DataFrame:
     """Compare methods by global NRG as `jobs/compare.py` does: `unirex_ray.compare(output="sst", data={"name": ...})`.
@@ -32,6 +33,7 @@ def compare(
         settings, keys: the configuration, see `given_tree`.
         also, archives, sweeps: one or several; with digest, protocol and unfinished: which runs, see `open_sweeps`.
         published: whether the paper's results are compared as well, in files of their own; see `compare_corpus`.
+        write_archive: a file to keep in what was compared, see `AllCompared.write_archive`.
 
     Returns:
         A row per corpus and method, the best first.
@@ -47,6 +49,8 @@ def compare(
     found = compare_all(config, tree, choice, published=published)
     for line in found.write(config.output):
         print(line)
+    if write_archive is not None:
+        print(found.write_archive(write_archive))
     return frame_of(
         [{"corpus": name, **row} for name, one in found.corpora.items() for row in one.tables["comparison"].records]
     )

@@ -25,17 +25,18 @@ def certainty_table(comparison: Comparison, found: Certainty) -> ReportTable:
         if key in found.intervals[methods[0]]
     }
     scores = {header: columns.pop(header) for header in [score.label for score in NRG_SCORES] if header in columns}
+    scores = {
+        "First": [share_text(found.first[method]) for method in methods],
+        **({"Ranks": [rank_text(found.ranks[method]) for method in methods]} if found.ranks else {}),
+        **scores,
+    }
     learned = {row.method: row.learned for row in comparison.rows}
     return ReportTable(
         title=f"{comparison.experiment}: {_PERCENT} intervals on test",
         lead={"Method": [marked_label(method, learned[method]) for method in methods]},
-        scores={
-            "First": [share_text(found.first[method]) for method in methods],
-            **({"Ranks": [rank_text(found.ranks[method]) for method in methods]} if found.ranks else {}),
-            **scores,
-        },
+        scores={} if comparison.alone else scores,
         raw=columns,
-        remarks=_rank_remarks(found),
+        remarks=[] if comparison.alone else _rank_remarks(found),
         records=[{"method": method, **certainty_record(found, method)} for method in methods],
     )
 

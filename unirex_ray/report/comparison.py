@@ -110,17 +110,18 @@ def comparison_table(comparison: Comparison) -> ReportTable:
     scores = {
         header: bold_best(map(score_text, values), values, higher_is_better=True, eligible=eligible)
         for header, values in nrg.items()
-        if set(values) != {None}
+        if set(values) != {None} and not comparison.alone
     }
     found = comparison.certainty
-    if found is not None:
+    if found is not None and scores:
         known = found.intervals
         bounds = [interval_text(known[r.method]["cnrg"], 2) if r.method in known else "" for r in rows]
         firsts = [share_text(found.first[r.method]) if r.method in known else "" for r in rows]
         scores = {"CNRG": scores.pop("CNRG"), "95 %": bounds, "First": firsts, **scores}
     over = over_seeds(row.configuration.seeds for row in rows)
     return ReportTable(
-        title=f"{comparison.experiment}: test, {over}; NRG over {len(comparison.population.scores)} methods",
+        title=f"{comparison.experiment}: test, {over}"
+        + ("" if comparison.alone else f"; NRG over {len(comparison.population.scores)} methods"),
         lead={"Method": [marked_label(row.method, row.learned) for row in rows]},
         scores={**scores, "Configs": [str(row.candidates) for row in rows]},
         raw=metric_columns(NRG_METRICS, [row.configuration for row in rows], eligible),
@@ -135,6 +136,12 @@ def _remarks(comparison: Comparison) -> list[str]:
     remarks = [*findings(found), *certainty_remarks(found)] if found else []
     if comparison.no_certainty:
         remarks.append(f"NO INTERVALS, so that a difference may be chance: {comparison.no_certainty}.")
+    if comparison.alone:
+        return [
+            *remarks,
+            "NRG compares methods, so that one alone has none: sweep others under the same protocol.",
+            *_verdicts(comparison),
+        ]
     if comparison.population.constant:
         remarks.append(f"All methods are equal on {constant_labels(comparison.population)}: each gets NRG 0.0 there.")
     if comparison.population.scores and not comparison.population.plausibility:
@@ -144,6 +151,12 @@ def _remarks(comparison: Comparison) -> list[str]:
         remarks.append(
             f"Tie for the best CNRG: {method_labels(comparison.tied)}. {TIE_RULE}, they stand in this order."
         )
+    return [*remarks, *_verdicts(comparison)]
+
+
+def _verdicts(comparison: Comparison) -> list[str]:
+    """Which models learned nothing, or may have, and what is unscored."""
+    remarks: list[str] = []
     verdicts = {row.learned for row in comparison.rows}
     if False in verdicts:
         remarks.append(NOT_BETTER_REMARK)

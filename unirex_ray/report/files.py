@@ -28,6 +28,20 @@ from unirex_ray.report.transfer import transfer_table
 
 REPORT = "report.html"
 CONFIGURATIONS = "configurations"
+_SOMETIMES = (
+    "comparison_cnrg",
+    "comparison_desiderata",
+    "certainty",
+    "pairs",
+    "comparison_published",
+    "references",
+    "learning_curve",
+    "gold_efficiency",
+    "transfer",
+    "table_1",
+    "table_4",
+)
+"""Tables, and charts of the same names, that not every comparison has."""
 
 
 def comparison_tables(
@@ -43,7 +57,8 @@ def comparison_tables(
     found = comparison.certainty
     tables = {
         "comparison": comparison_table(comparison),
-        **({"certainty": certainty_table(comparison, found), "pairs": pairs_table(comparison, found)} if found else {}),
+        **({"certainty": certainty_table(comparison, found)} if found else {}),
+        **({"pairs": pairs_table(comparison, found)} if found and found.pairs else {}),
         CONFIGURATIONS: configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"references": references_table(comparison.experiment, references)} if references else {}),
@@ -91,7 +106,9 @@ def comparison_figures(
     Args:
         efficiency, learning: drawn where there are some.
     """
-    figures = {"comparison_cnrg": cnrg_figure(comparison), "comparison_desiderata": desiderata_figure(comparison)}
+    figures = {}
+    if not comparison.alone:
+        figures = {"comparison_cnrg": cnrg_figure(comparison), "comparison_desiderata": desiderata_figure(comparison)}
     if efficiency:
         figures["gold_efficiency"] = gold_efficiency_figure(comparison.experiment, efficiency)
     if learning:
@@ -107,6 +124,8 @@ def write_results(
     pages: Mapping[str, str],
 ) -> tuple[str, ...]:
     """Write tables as CSV, into one LaTeX file and, but for the configurations, one Markdown file; charts; the pages.
+
+    Tables and charts of an earlier comparison that this one does not have are deleted: they would pass for its own.
 
     Args:
         name: of the Markdown and the LaTeX file, without its ending.
@@ -126,12 +145,15 @@ def write_results(
         f"{name}.tex": "\n".join(table.latex() for table in tables.values()),
         **{f"{table_name}.csv": table.csv() for table_name, table in tables.items()},
     }
+    charts = {f"{chart}.png": image for chart, image in figures.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
-        for chart, image in figures.items():
-            (folder / f"{chart}.png").write_bytes(image)
+        for chart, image in charts.items():
+            (folder / chart).write_bytes(image)
+        for earlier in {f"{table}.{ending}" for table in _SOMETIMES for ending in ("csv", "png")} - {*texts, *charts}:
+            (folder / earlier).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to output = {str(folder)!r}: {error}") from None
-    return (*texts, *(f"{chart}.png" for chart in figures))
+    return (*texts, *charts)
