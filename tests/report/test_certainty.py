@@ -57,6 +57,11 @@ def test_pairs_are_a_matrix_and_rows_of_csv(comparison):
     (first,) = [row for row in rows_of(table.csv()) if {row["method"], row["other"]} == {"aa-ig", "aa-grad"}]
     assert (first["method"], float(first["ahead"]), float(first["p_cnrg"])) == ("aa-ig", 1.0, 1 / 2000)
     assert float(first["p_holm_auprc"]) < 0.05
+    assert (float(first["difference_auprc_low"]), float(first["difference_auprc_high"])) == next(
+        pair.differences["auprc"]
+        for pair in comparison.certainty.pairs
+        if {pair.method, pair.other} == {"aa-ig", "aa-grad"}
+    )
     lines = [line for line in table.markdown().splitlines() if line.startswith("| ")]
     assert lines[0] == "| # | Method | 1 | 2 | 3 | 4 |"
     assert re.fullmatch(r"\| 3 \| AA \(IG\) \| \d \| \d \|  \| 100 \|", lines[3])

@@ -37,6 +37,8 @@ class Pair:
         p: two-sided, of the difference in CNRG: twice the share of draws on the rarer side, at least one draw.
         raw_p: of the difference in each raw metric by key, between the trained models (seeds averaged): a sign-flip
             test over instances, corrected for all pairs (Holm).
+        differences: 95 % percentile intervals of the first one's number minus the other's by key: raw metrics, `cnrg`,
+            `fnrg`, `pnrg`, `tnrg`; over instances and seeds, for this pair alone.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Pair:
     ahead: float
     p: float
     raw_p: Mapping[str, float]
+    differences: Mapping[str, Interval]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,16 +183,18 @@ def _behind_best(drawn: Draws, ranked: Sequence[str]) -> dict[str, float]:
 def _pairs(drawn: Draws, results: Results, order: list[str]) -> tuple[Pair, ...]:
     corrected = {key: holm_over_pairs(matrix) for key, matrix in permutation_p(results).items()}
     place = {member: index for index, member in enumerate(drawn.members)}
-    draws = len(drawn.cnrg)
+    draws, drawn_numbers = len(drawn.cnrg), drawn.by_key()
 
     def pair(method: str, other: str) -> Pair:
+        ours, theirs = place[method], place[other]
         ahead = drawn.ahead(method, other)
         return Pair(
             method=method,
             other=other,
             ahead=ahead,
             p=min(1.0, max(1 / draws, 2 * min(ahead, 1 - ahead))),
-            raw_p={key: float(matrix[place[method], place[other]]) for key, matrix in corrected.items()},
+            raw_p={key: float(matrix[ours, theirs]) for key, matrix in corrected.items()},
+            differences={key: interval(values[:, ours] - values[:, theirs]) for key, values in drawn_numbers.items()},
         )
 
     return tuple(pair(method, other) for method, other in combinations(order, 2))

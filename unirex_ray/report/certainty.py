@@ -72,7 +72,8 @@ def pairs_table(comparison: Comparison, found: Certainty) -> ReportTable:
         remarks=[
             "pairs.csv has p for every pair: of CNRG from these draws, and of each raw metric from a sign-flip test "
             f"over instances, seeds averaged, corrected for {len(found.pairs)} pairs (Holm). It compares trained "
-            "models: what other seeds would give is no part of it."
+            "models: what other seeds would give is no part of it. It is part of the intervals of the differences "
+            "there, which are for one pair at a time."
         ],
         records=[_pair_record(pair) for pair in found.pairs],
     )
@@ -80,7 +81,12 @@ def pairs_table(comparison: Comparison, found: Certainty) -> ReportTable:
 
 def _pair_record(pair: Pair) -> dict[str, Any]:
     raw = {f"p_holm_{key}": value for key, value in pair.raw_p.items()}
-    return {"method": pair.method, "other": pair.other, "ahead": pair.ahead, "p_cnrg": pair.p, **raw}
+    bounds = {
+        f"difference_{key}_{end}": value
+        for key, interval in pair.differences.items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    return {"method": pair.method, "other": pair.other, "ahead": pair.ahead, "p_cnrg": pair.p, **raw, **bounds}
 
 
 def findings(found: Certainty) -> list[str]:

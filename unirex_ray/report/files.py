@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unirex_ray.analysis.agreement import agreement
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.extraction_time import NO_TIMES, ExtractionTimes
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
@@ -21,7 +22,7 @@ from unirex_ray.report.gold_efficiency import gold_efficiency_table
 from unirex_ray.report.learning_curve import learning_curve_table, size_text
 from unirex_ray.report.paper_tables import paper_tables
 from unirex_ray.report.plots import cnrg_figure, desiderata_figure, gold_efficiency_figure, learning_curve_figure, png
-from unirex_ray.report.published import published_table
+from unirex_ray.report.published import agreement_table, published_table
 from unirex_ray.report.references import references_table
 from unirex_ray.report.table import ReportTable, method_label
 from unirex_ray.report.transfer import transfer_table
@@ -34,6 +35,7 @@ _SOMETIMES = (
     "certainty",
     "pairs",
     "comparison_published",
+    "agreement",
     "references",
     "learning_curve",
     "gold_efficiency",
@@ -61,6 +63,7 @@ def comparison_tables(
         **({"pairs": pairs_table(comparison, found)} if found and found.pairs else {}),
         CONFIGURATIONS: configurations_table(comparison.variants),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
+        **({"agreement": agreement_table(agreement(found, against_paper))} if found and against_paper else {}),
         **({"references": references_table(comparison.experiment, references)} if references else {}),
         **({"learning_curve": learning_curve_table(learning)} if learning else {}),
         **({"gold_efficiency": gold_efficiency_table(efficiency)} if efficiency else {}),
