@@ -548,7 +548,7 @@ def served(study: Study) -> Iterator[AnswerServer]:
 
 
 def until(page: Any, holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         page.wait_for_timeout(20)

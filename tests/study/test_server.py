@@ -87,11 +87,11 @@ def running(folder: Path, hosts: tuple[str, ...] = ("127.0.0.1", "localhost")) -
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         yield served
     finally:
         stop.ask(StoppedError("", exit_code=0))
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -386,7 +386,7 @@ class Process(Run):
     def end(self, number: Signals = SIGTERM) -> int | None:
         with suppress(ProcessLookupError):
             os.kill(self.session, number)
-        return self.wait(20)
+        return self.wait(60)
 
 
 @pytest.mark.slow
@@ -446,7 +446,7 @@ def test_a_second_server_of_a_study_is_refused(folder: Path) -> None:
     first = Process(folder)
     try:
         second = Process(folder)
-        assert second.wait(20) == 2
+        assert second.wait(60) == 2
         assert f"pid {first.session}, since" in second.errors()
         assert second.errors().startswith("error: another process (host ")
     finally:

@@ -261,7 +261,7 @@ def test_a_trial_that_was_lost_twice_is_delivered_to_a_store_that_knows_of_once(
 def test_haste_does_not_wait_for_what_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "_HASTE_SECONDS", 0.1)
     store, answer = Store(), threading.Event()
-    monkeypatch.setattr(store, "fail_perhaps", lambda: answer.wait(20))
+    monkeypatch.setattr(store, "fail_perhaps", lambda: answer.wait(60))
     process = Process(tmp_path, store)
     process.run(0)
     assert process.delivery.close(in_haste=True) == 6

