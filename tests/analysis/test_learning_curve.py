@@ -8,7 +8,7 @@ from helpers.memory_store import MemoryStore
 
 from unirex_ray.analysis.compare import compare
 from unirex_ray.analysis.leaderboard import leaderboard
-from unirex_ray.analysis.learning_curve import learning_curves
+from unirex_ray.analysis.learning_curve import Point, learning_curves
 from unirex_ray.analysis.selection import select_variants, selectable
 from unirex_ray.metrics.table import TrialMetrics
 from unirex_ray.report.files import comparison_tables
@@ -81,11 +81,27 @@ def test_the_table_and_the_figure(comparison):
     assert [row["train_limit"] for row in rows] == ["100", "1000", "", "100", "100", "1000", ""]
     assert float(rows[2]["test/auprc"]) == pytest.approx(0.25)
     figure = learning_curve_figure("sst", found)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Comp ↑", "Suff ↓", "AUPRC ↑", "TF1 ↑", "Task ↑"]
+    *panels, beside = figure.axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["Comp ↑", "Suff ↓", "AUPRC ↑", "TF1 ↑", "Task ↑"]
+    named = [text.get_text() for text in beside.get_legend().get_texts()]
+    assert named == ["AA (IG)", "UNIREX (DLM-FP)", "UNIREX (SLM-FP)"]
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].get_lines()}
     assert lines["AA (IG)"] == [[0, pytest.approx(0.95)], [1, pytest.approx(0.15)], [2, pytest.approx(0.25)]]
     assert lines["UNIREX (DLM-FP)"] == [[0, pytest.approx(1.04)]]
     assert png(figure).startswith(b"\x89PNG")
+
+
+def test_points_of_models_that_learned_nothing_are_marked(comparison, monkeypatch):
+    monkeypatch.setattr(Point, "learned", property(lambda point: point.size > 100))
+    found = learning_curves(comparison.variants)
+    table = learning_curve_table(found)
+    assert table.lead["Method"][:2] == ["AA (IG) †", "AA (IG)"]
+    assert any(remark.startswith("† not better than the majority class") for remark in table.remarks)
+    figure = learning_curve_figure("sst", found)
+    *panels, beside = figure.axes
+    hollow = [line for line in panels[0].get_lines() if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata().tolist() for line in hollow] == [[0]] * 3
+    assert beside.get_legend().get_texts()[-1].get_text() == "not better than the majority class"
 
 
 def test_a_sweep_selects_among_the_largest_samples(comparison):

@@ -187,3 +187,11 @@ def test_the_table_says_what_intervals_carry(recorded):
     csv = table.csv().splitlines()
     assert csv[0].startswith("method,label,configuration,test/comprehensiveness,test/sufficiency,test/auprc,")
     assert len(csv) == 5
+
+
+def test_rationales_of_models_that_learned_nothing_are_marked_and_not_judged(recorded, monkeypatch):
+    monkeypatch.setattr(Configuration, "better_than_majority", lambda self, split: False)
+    table = references_table("sst", recorded.find())
+    assert table.lead["Method"] == ["AA (IG) †", "Gold (reference) †", "Inverse gold (reference) †"]
+    assert any("† not better than the majority class" in remark for remark in table.remarks)
+    assert not any("the gold rationale's;" in remark for remark in table.remarks)

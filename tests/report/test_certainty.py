@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from helpers.memory_store import MemoryStore
@@ -10,7 +11,8 @@ from helpers.simulated import TRUE, numbers, reader, record_simulated
 
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty
 from unirex_ray.report.certainty import findings, p_text, rank_text, share_text
-from unirex_ray.report.corpus_page import answer
+from unirex_ray.report.compared import Compared
+from unirex_ray.report.corpus_page import answer, sections
 from unirex_ray.report.files import comparison_figures, comparison_tables
 
 
@@ -73,6 +75,15 @@ def test_one_seed_says_what_its_intervals_leave_out():
     assert any("draws of 150 test instances, NRG" in remark for remark in table.remarks)
     assert answer(compared(seeds=1))[-1].startswith("WITH ONE SEED, ")
     assert not any(line.startswith("WITH ONE SEED") for line in answer(compared(seeds=2)))
+
+
+def test_the_page_says_once_what_several_tables_remark(comparison):
+    tables = {name: replace(table, remarks=["of all", name]) for name, table in comparison_tables(comparison).items()}
+    page = Compared(comparison=comparison, tables=tables, figures={}, sweeps=[], store=None, results={})
+    said = [
+        remark for section in sections(page, ["configurations"]) for table in section.tables for remark in table.remarks
+    ]
+    assert said == ["of all", "comparison", "certainty", "pairs"]
 
 
 def test_who_can_be_told_apart_is_said_in_words(comparison):

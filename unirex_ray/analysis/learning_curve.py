@@ -25,6 +25,11 @@ class Point:
     configuration: Configuration
     candidates: int
 
+    @property
+    def learned(self) -> bool | None:
+        """Whether it is better than the majority class on test; None where that was not recorded."""
+        return self.configuration.better_than_majority("test")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurves:

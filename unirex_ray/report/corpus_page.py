@@ -64,7 +64,7 @@ def corpus_pages(compared: Compared) -> dict[str, str]:
 
 
 def sections(compared: Compared, said: Collection[str], prefix: str = "") -> list[Section]:
-    """A section per table.
+    """A section per table; what several of them remark is said once.
 
     Args:
         said: remarks that the page has elsewhere.
@@ -76,16 +76,19 @@ def sections(compared: Compared, said: Collection[str], prefix: str = "") -> lis
         "gold_efficiency": ("gold_efficiency",),
         "learning_curve": ("learning_curve",),
     }
-    left_out = {*said, *compared.comparison.protocols.values()}
-    return [
-        Section(
+    told = {*said, *compared.comparison.protocols.values()}
+    shown = []
+    for name, table in compared.tables.items():
+        if name == PAPER_TABLES["main"] or (prefix and name not in ("comparison", "certainty")):
+            continue
+        section = Section(
             heading=prefix + headings.get(name, name.replace("_", " ").capitalize()),
-            tables=[replace(table, remarks=[remark for remark in table.remarks if remark not in left_out])],
+            tables=[replace(table, remarks=[remark for remark in table.remarks if remark not in told])],
             figures={CHARTS[c]: compared.figures[c] for c in charts.get(name, ()) if c in compared.figures},
         )
-        for name, table in compared.tables.items()
-        if name != PAPER_TABLES["main"] and (not prefix or name in ("comparison", "certainty"))
-    ]
+        shown.append(section)
+        told |= {*table.remarks}
+    return shown
 
 
 def facts(compared: Compared) -> dict[str, str]:

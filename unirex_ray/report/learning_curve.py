@@ -6,7 +6,15 @@ import math
 
 from unirex_ray.analysis.learning_curve import LearningCurves
 from unirex_ray.metrics.table import NRG_METRICS
-from unirex_ray.report.table import ReportTable, method_label, metric_columns, over_seeds, raw_metrics
+from unirex_ray.report.table import (
+    NOT_BETTER_MEANS,
+    ReportTable,
+    marked_label,
+    method_label,
+    metric_columns,
+    over_seeds,
+    raw_metrics,
+)
 
 
 def learning_curve_table(curves: LearningCurves) -> ReportTable:
@@ -16,6 +24,8 @@ def learning_curve_table(curves: LearningCurves) -> ReportTable:
     remarks = ["NRG is for methods on as many instances: across sizes, compare the raw metrics."]
     if any(point.candidates > 1 for _, point in rows):
         remarks.append("Of several configurations of one method and size, the best by dev CNRG is shown.")
+    if any(point.learned is False for _, point in rows):
+        remarks.append(f"{NOT_BETTER_MEANS}; hollow in the figure.")
     missing = [
         f"{method_label(method)} at {', '.join(size_text(size) for size in lacking)}"
         for method, points in curves.curves.items()
@@ -24,7 +34,10 @@ def learning_curve_table(curves: LearningCurves) -> ReportTable:
     remarks += [f"No complete configuration: {'; '.join(missing)}."] if missing else []
     return ReportTable(
         title=f"Test metrics by train instances, {over_seeds(c.seeds for c in configurations)}",
-        lead={"Method": [method_label(method) for method, _ in rows], "Train": [size_text(p.size) for _, p in rows]},
+        lead={
+            "Method": [marked_label(method, point.learned) for method, point in rows],
+            "Train": [size_text(point.size) for _, point in rows],
+        },
         scores={},
         raw=metric_columns(NRG_METRICS, configurations, [False] * len(rows)),
         remarks=remarks,

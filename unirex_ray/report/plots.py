@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from unirex_ray.analysis.certainty import Interval
 from unirex_ray.analysis.compare import Comparison
@@ -85,18 +86,27 @@ def gold_efficiency_figure(experiment: str, efficiency: GoldEfficiency) -> Figur
 
 
 def learning_curve_figure(experiment: str, curves: LearningCurves) -> Figure:
-    """A panel per raw metric, a line per method with a band of one standard deviation; sizes are spaced evenly."""
+    """A panel per raw metric, a line per method with a band of one standard deviation; sizes are spaced evenly.
+
+    Markers of models that are not better than the majority class are hollow.
+    """
     every = [point.configuration for points in curves.curves.values() for point in points]
     metrics = [metric for metric in NRG_METRICS if any(metric.key in each.mean("test") for each in every)]
-    figure = Figure(figsize=(2.9 * len(metrics), 3.2), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    columns = 3
+    lines = math.ceil((len(metrics) + 1) / columns)  # the legend takes a place as well
+    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), dpi=150, layout="constrained")
+    panels = [figure.add_subplot(lines, columns, number + 1) for number in range(len(metrics))]
     for axes, metric in zip(panels, metrics, strict=True):
         for index, (method, points) in enumerate(curves.curves.items()):
-            look = {"color": _LINES[index % len(_LINES)], "marker": _MARKERS[index % len(_MARKERS)]}
+            look: dict[str, Any] = {"color": _LINES[index % len(_LINES)], "marker": _MARKERS[index % len(_MARKERS)]}
             xs = [curves.sizes.index(point.size) for point in points]
             ys = [point.configuration.mean("test").get(metric.key, math.nan) for point in points]
             stds = [point.configuration.std("test").get(metric.key, math.nan) for point in points]
             axes.plot(xs, ys, linewidth=1.6, label=_text(method_label(method)), **look)
+            hollow = [index for index, point in enumerate(points) if point.learned is False]
+            if hollow:
+                where = ([xs[index] for index in hollow], [ys[index] for index in hollow])
+                axes.plot(*where, linestyle="", markerfacecolor="white", **look)
             below, above = ([y + sign * std for y, std in zip(ys, stds, strict=True)] for sign in (-1, 1))
             axes.fill_between(xs, below, above, color=look["color"], alpha=0.15, linewidth=0)
         axes.set_xticks(range(len(curves.sizes)), [size_text(size) for size in curves.sizes])
@@ -106,7 +116,14 @@ def learning_curve_figure(experiment: str, curves: LearningCurves) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     over = over_seeds(each.seeds for each in every)
     figure.suptitle(_text(f"{experiment}: test metrics by train instances, {over}"), x=0.01, ha="left", fontsize=11)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    *_, last = panels
+    handles, labels = last.get_legend_handles_labels()
+    if any(point.learned is False for points in curves.curves.values() for point in points):
+        handles.append(Line2D([], [], linestyle="", marker="o", color="#555555", markerfacecolor="white"))
+        labels.append("not better than the majority class")
+    beside = figure.add_subplot(lines, columns, lines * columns)
+    beside.set_axis_off()
+    beside.legend(handles, labels, loc="center", frameon=False)
     return figure
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from unirex_ray.analysis.references import COMPARED, GOLD, SHOWN, Explained, OneTaskModel
 from unirex_ray.metrics.table import AUPRC, Metric
 from unirex_ray.report.certainty import interval_text
-from unirex_ray.report.table import ReportTable, arrow, method_label, method_labels, number_text
+from unirex_ray.report.table import (
+    NOT_BETTER_MEANS,
+    ReportTable,
+    arrow,
+    marked_label,
+    method_label,
+    method_labels,
+    number_text,
+)
 
 
 def references_table(experiment: str, found: OneTaskModel) -> ReportTable:
@@ -16,12 +24,16 @@ def references_table(experiment: str, found: OneTaskModel) -> ReportTable:
     instances = f"{found.instances} test instances with gold"
     return ReportTable(
         title=f"{experiment}: the rationales of {models}, mean and 95 % interval on {instances}",
-        lead={"Method": [method_label(row.method) for row in found.rows]},
+        lead={"Method": [marked_label(row.method, _learned(row)) for row in found.rows]},
         scores={arrow(metric): [_with_interval(row, metric) for row in found.rows] for metric in metrics},
         raw={f"{metric.label} - gold's": [_above_gold(row, metric) for row in found.rows] for metric in compared},
         remarks=_remarks(found),
         records=[_record(row) for row in found.rows],
     )
+
+
+def _learned(row: Explained) -> bool | None:
+    return row.configuration.better_than_majority("test")
 
 
 def _with_interval(row: Explained, metric: Metric) -> str:
@@ -43,7 +55,9 @@ def _remarks(found: OneTaskModel) -> list[str]:
     ]
     if found.seeds == 1:
         remarks.append("With one seed, the intervals say nothing of other task models.")
-    remarks += [sentence for row in found.rows if (sentence := _in_words(row))]
+    if any(_learned(row) is False for row in found.rows):
+        remarks.append(f"{NOT_BETTER_MEANS}: rationales of a model that learned nothing say nothing of the task.")
+    remarks += [sentence for row in found.rows if _learned(row) is not False and (sentence := _in_words(row))]
     if any(row.method == GOLD and AUPRC.key in row.intervals for row in found.rows):
         remarks.append("AUPRC of gold and inverse gold is so by definition.")
     others = [row.method for row in found.rows if not row.selected]

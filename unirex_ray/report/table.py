@@ -383,10 +383,8 @@ def metric_labels(keys: Iterable[str]) -> str:
 NOT_BETTER = "†"
 """Marks a row whose models are not better than the majority class."""
 
-NOT_BETTER_REMARK = (
-    f"{NOT_BETTER} not better than the majority class (one-sided test at 5%, of every seed): such a method is ranked "
-    "last, and is not the best of anything."
-)
+NOT_BETTER_MEANS = f"{NOT_BETTER} not better than the majority class (one-sided test at 5%, of every seed)"
+NOT_BETTER_REMARK = f"{NOT_BETTER_MEANS}: such a method is ranked last, and is not the best of anything."
 
 TIE_RULE = "By CNRG without the floor for noise, the paper's order of methods and the lower number"
 """See `analysis.selection.rank`."""
