@@ -1,6 +1,7 @@
 """What a sweep tells of how far it is."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,21 @@ def test_no_method_is_cut_on_a_narrow_terminal() -> None:
     assert all(method in shown for method in ("aa-ig", "unirex-slm-fp", "unirex-aa-f-rand"))
 
 
+def test_trials_of_one_method_stand_below_each_other_and_what_nobody_needs_takes_no_width() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with make_display(console, EXTENT, []) as display:
+        for number in (0, 1):
+            trial = record("aa-ig", number, 0.5)
+            display.started(trial.spec)
+            display.epoch(trial.spec, 7, trial.metrics, "")
+    first, second = (line for line in console.file.getvalue().splitlines()[-20:] if re.search(r"000\d s0", line))
+    assert first.index("0000 s0") == second.index("0001 s0")
+    assert "Stopped" not in console.file.getvalue()
+    with make_display(console, EXTENT, [record("sgt", 4, 1.0, "failed")]):
+        pass
+    assert re.search(r"Method +Done +Failed +Running ", console.file.getvalue())
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_best_so_far_is_told_when_it_changes(terminal: bool) -> None:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal, color_system=None)
@@ -73,7 +89,7 @@ def test_the_best_so_far_is_told_when_it_changes(terminal: bool) -> None:
     shown = console.file.getvalue()
     assert [f"aa-ig {number:04d} s0" in shown for number in range(3)] == [True] * 3  # lines that stay
     if terminal:
-        assert "Sweep s1; 3/10 trials; about 1 s left; best so far: aa-ig 000" in shown
+        assert re.search(r"Sweep s1; 3/10 trials; about \d+ s left; best so far: aa-ig 000", shown)
     else:
         told = [line.partition(";")[0] for line in shown.splitlines() if line.startswith("best")]
         assert told[0] == "best so far: aa-ig 0000"

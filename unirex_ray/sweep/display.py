@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from unirex_ray.analysis.leaderboard import leaderboard
 from unirex_ray.analysis.selection import configurations
@@ -191,7 +192,7 @@ class _LiveDisplay:
         style = "red" if record.status in ("failed", "lost") else None
         self._console.print(f"{_name(record.spec)} {record.status}: {told}", style=style, markup=False)
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         best, left = self._standing.best, self._standing.left()
         told = [
             f"Sweep {self._extent.sweep_id}",
@@ -199,19 +200,25 @@ class _LiveDisplay:
             left,
             best and f"best so far: {best}",
         ]
-        table = Table(title="; ".join(filter(None, told)), box=box.SIMPLE_HEAD, title_justify="left")
-        for header in ("Method", "Done", "Stopped", "Failed", "Lost", "Running", "Time", "Epoch", "Dev"):
-            table.add_column(header, no_wrap=header == "Method")  # or several would look alike
+        table = Table(box=box.SIMPLE_HEAD)
         running = list(self._running.values())
-        ended = Counter((record.spec.method, record.status) for record in [*self._standing.ended.values()])
+        records = [*self._standing.ended.values()]
+        ended = Counter((record.spec.method, record.status) for record in records)
+        statuses = {record.status for record in records}
+        # Columns that would hold nothing but zeros leave their width to the others.
+        others = [status for status in ("stopped", "failed", "lost") if status in statuses]
+        for header in ("Method", "Done", *map(str.capitalize, others), "Running", "Time", "Epoch", "Dev"):
+            table.add_column(header, no_wrap=header in ("Method", "Running"))  # or several would look alike
         for method, budget in self._extent.budgets.items():
-            counts = [ended[method, status] for status in ("completed", "stopped", "failed", "lost")]
-            cells = [method, f"{counts[0]}/{budget * len(self._extent.seeds)}", *map(str, counts[1:])]
+            counts = [str(ended[method, status]) for status in others]
+            cells = [method, f"{ended[method, 'completed']}/{budget * len(self._extent.seeds)}", *counts]
             of_method = [_cells(trial) for trial in running if trial.spec.method == method]
             for trial_cells in of_method or [("",) * 4]:
                 table.add_row(*cells, *trial_cells)
-                cells = [""] * 4
-        return table
+                cells = [""] * len(cells)
+        return Group(
+            Text("; ".join(filter(None, told)), style="table.title"), table
+        )  # a title would wrap with the table
 
 
 def _name(spec: TrialSpec) -> str:
