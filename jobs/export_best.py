@@ -45,6 +45,8 @@ def main() -> None:
     here = exported.changed({"output": str(output)})
     out = console()
     out.print(f"exported trial {selected.record.spec.trial_id} to {folder}", markup=False, soft_wrap=True)
+    if "method" not in tree:
+        out.print("selected on dev; how it does on test, compare says; --method=... exports another method's best")
     served = []
     if options.register is not None:
         version = register(selected, folder, name=options.register, corpus=config.data.name, uri=uri)

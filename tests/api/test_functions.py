@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from helpers.tiny import tiny_config, tiny_corpus
 from helpers.trained_sweep import trained_sweep
 
 import unirex_ray
+from unirex_ray.api.train import cpus_here
 from unirex_ray.config import Tree
 from unirex_ray.config.given import given_names, given_tree
 from unirex_ray.errors import UserError
@@ -162,3 +164,12 @@ def test_without_pandas_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
             function(method="no-such-method")
     with pytest.raises(UserError, match="a frame needs pandas: pip install pandas"):
         unirex_ray.evaluate("no such folder")
+
+
+def test_training_takes_no_more_threads_than_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_use = len(os.sched_getaffinity(0))
+    for asked, threads in (("1", 1), ("1000", may_use), ("0", may_use), ("2,1", may_use), ("", may_use)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert cpus_here() == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert cpus_here() == may_use

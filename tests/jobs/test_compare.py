@@ -198,7 +198,7 @@ def test_job_over_several_corpora(tmp_path: Path) -> None:
     assert "The paper's raw results, dataset means of NRG: sst, movies" in done.stdout
     assert "next:" in done.stdout
     for folder in (tmp_path, tmp_path / "sst", tmp_path / "movies"):
-        assert (folder / "report.html").is_file()
+        assert "What the columns mean" in (folder / "report.html").read_text()
     assert "sst, movies: rationale extraction methods compared" in (tmp_path / "report.html").read_text()
     with (tmp_path / "corpora.csv").open(newline="") as stream:
         rows = {row["method"]: row for row in csv.DictReader(stream)}

@@ -45,7 +45,8 @@ def test_the_next_commands_fit_the_outcome() -> None:
     assert export.endswith(" --tracking.uri=http://host:5000 --sweep-id=s1")
     assert view == "open http://host:5000"
 
-    assert after_sweep(replace(done, best=None), shared) == [view]
+    assert after_sweep(replace(done, best=None, statuses={"completed": 3}), shared) == [compare, view]
+    assert after_sweep(replace(done, best=None, statuses={"failed": 3}), shared) == [view]
 
     # What lacks trials is used on demand alone.
     compare, export, *_ = after_sweep(replace(done, statuses={"completed": 3, "lost": 1}), shared)

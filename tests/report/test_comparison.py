@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from helpers.memory_store import MemoryStore
@@ -258,3 +259,9 @@ def test_published_csv_reads_back() -> None:
     assert [row["moved"] for row in read] == ["1", "-1", "0"]
     assert float(read[1]["paper_cnrg"]) == table.records[1]["paper_cnrg"] == pytest.approx(2 / 3)
     assert (float(read[0]["test/sufficiency"]), float(read[0]["paper/sufficiency"])) == (0.0, 0.3)
+
+
+def test_what_is_unscored_for_one_reason_is_said_in_one_line() -> None:
+    found = replace(comparison(), unscored=(("a", "first"), ("b", "second"), ("c", "first")))
+    said = [remark for remark in comparison_table(found).remarks if remark.startswith("Unscored")]
+    assert said == ["Unscored: a, c (first).", "Unscored: b (second)."]

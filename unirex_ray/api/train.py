@@ -34,7 +34,7 @@ def train_in_output(config: Config, tell: Callable[[str], None]) -> TrialResult:
     """
     config, choice = choose_precision(config)
     if config.train.threads is None:
-        threads = max(1, (os.cpu_count() or 1) // config.train.workers)
+        threads = max(1, cpus_here() // config.train.workers)
         config = config.changed({"train.threads": threads})
     get_method(config.method)  # a wrong name is to be known before a large corpus is read
     output = writable_folder(config.output)
@@ -53,6 +53,13 @@ def train_in_output(config: Config, tell: Callable[[str], None]) -> TrialResult:
     page = rationale_page(result.highlights, title=f"{config.method} on {config.data.name}, seed {config.train.seed}")
     (output / "rationales.html").write_text(page, encoding="utf-8")
     return result
+
+
+def cpus_here() -> int:
+    """CPUs that this process may use, or fewer where OMP_NUM_THREADS says so, as libraries read it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    may_use = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(may_use, int(asked)) if asked.isdecimal() and int(asked) > 0 else may_use
 
 
 def _result_file(output: Path) -> bytes | None:

@@ -50,17 +50,20 @@ def after_sweep(outcome: SweepOutcome, config: Config) -> list[str]:
     uri, same_store = resolve_tracking_uri(config), _store_options(config)
     view = f"open {uri}{outcome.page}" if uri.startswith("http") else f"{command('ui')} {shlex.quote(config.output)}"
     sync = [f"{command('sync')} {option('output', config.output)}"] if outcome.not_delivered else []
-    if outcome.best is None:
-        return [*sync, view]
     output, again = shlex.quote(config.output), option("output", f"{config.output.rstrip('/')}-best")
     shared, trust = uri != own_database(config), _trust(config)
     selected = f" --sweep-id={outcome.sweep_id}" if shared else ""
     unfinished = " --unfinished" if outcome.status == "incomplete" else ""
-    return [
-        *sync,
+    compare = (
         f"{command('compare')} {same_store}"
         + (f" --protocol={protocol_hash(protocol_of(outcome.settings))}" if shared else "")
-        + unfinished,
+        + unfinished
+    )
+    if outcome.best is None:
+        return [*sync, *([compare] if outcome.statuses.get("completed") else []), view]
+    return [
+        *sync,
+        compare,
         f"{command('export_best')} {same_store}{selected}{trust}{unfinished}",
         f"{command('train')} --config {output}/{BEST_CONFIG} {again}{trust}",
         view,

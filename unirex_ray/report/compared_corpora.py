@@ -18,7 +18,7 @@ from unirex_ray.files import replace_bytes
 from unirex_ray.metrics.instance_file import of_split
 from unirex_ray.report.compared import Compared, compare_corpus
 from unirex_ray.report.corpora import corpora_figures, corpora_table
-from unirex_ray.report.corpus_page import CHARTS, answer, caveats, corpus_pages, facts, run_links, sections
+from unirex_ray.report.corpus_page import CHARTS, TERMS, answer, caveats, corpus_pages, facts, run_links, sections
 from unirex_ray.report.files import (
     REPORT,
     write_results,
@@ -125,6 +125,7 @@ def compare_several(corpora: Mapping[str, Compared], *, published: bool = False)
         answer=tables["corpora"].remarks[: sum(group.headline is not None for group in means.groups)],
         facts={f"{corpus}: {k}": v for corpus, c in corpora.items() for k, v in facts(c).items() if k != "Corpus"},
         runs=[run for compared in corpora.values() for run in run_links(compared)],
+        terms=TERMS,
     )
     return ComparedCorpora(means=means, tables=tables, figures=figures, page=page)
 

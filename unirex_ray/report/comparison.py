@@ -163,7 +163,10 @@ def _verdicts(comparison: Comparison) -> list[str]:
     if None in verdicts:
         unknown = method_labels(row.method for row in comparison.rows if row.learned is None)
         remarks.append(f"Whether the models are better than the majority class was not recorded: {unknown}.")
-    return [*remarks, *(f"Unscored: {name} ({reason})." for name, reason in comparison.unscored)]
+    reasons: dict[str, list[str]] = {}
+    for name, reason in comparison.unscored:
+        reasons.setdefault(reason, []).append(name)
+    return [*remarks, *(f"Unscored: {', '.join(names)} ({reason})." for reason, names in reasons.items())]
 
 
 def _leaderboard_record(row: LeaderboardRow) -> dict[str, Any]:

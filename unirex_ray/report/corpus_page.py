@@ -31,6 +31,23 @@ CHARTS = {
 }
 
 
+TERMS = {
+    "Comp ↑": "comprehensiveness: by how much the predicted class' probability falls without the rationale.",
+    "Suff ↓": "sufficiency: by how much it falls with the rationale alone; negative where it rises.",
+    "CSD ↑": "Comp minus Suff.",
+    "AUPRC ↑, TF1 ↑": "plausibility, x100: how well scores, and tokens with a score above 0, match human rationales.",
+    "Task ↑": "the corpus' task score (accuracy or F1), x100.",
+    "NRG": "normalised relative gain: 0 is the worst and 1 the best of the methods compared here; other methods, other "
+    "NRG. FNRG is the mean of Comp's and Suff's, PNRG of AUPRC's and TF1's, TNRG the task score's, CNRG the three's.",
+    "95 %, First": "interval of CNRG over test instances and seeds, and in how many of the draws a method is first. As "
+    "NRG ends at 0 and 1, a score may lie at the end of its own interval.",
+    "p": "two-sided, corrected for the number of methods (Holm).",
+    "Configs": "complete configurations that a method's was selected from on dev.",
+    "ms ↓": "time of extracting one rationale, whatever ran beside it.",
+}
+"""Definitions are in unirex_ray/metrics/README.md."""
+
+
 def answer(comparison: Comparison) -> list[str]:
     """Which method is best, and how sure that is, in sentences."""
     return [*unfinished_remarks(comparison.unfinished), *_verdict(comparison)]
@@ -59,6 +76,7 @@ def corpus_pages(compared: Compared) -> dict[str, str]:
         facts=facts(compared),
         runs=run_links(compared),
         rationales=RATIONALES if compared.rationales else None,
+        terms=TERMS,
     )
     return {REPORT: report, **({RATIONALES: compared.rationales} if compared.rationales else {})}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from rich.text import Text
 
@@ -49,6 +50,7 @@ def report_page(
     facts: Mapping[str, str],
     runs: Sequence[RunLink] = (),
     rationales: str | None = None,
+    terms: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The page: what was found, tables and charts, and where they come from; every text is escaped.
 
@@ -56,6 +58,7 @@ def report_page(
         answer: sentences that stand above all.
         facts: what somebody needs to repeat it, by name.
         rationales: the page of the methods' rationales, relative to this one.
+        terms: what columns mean, by name.
     """
     return template("report.html").render(
         title=title,
@@ -65,6 +68,7 @@ def report_page(
         facts=facts,
         runs=runs,
         rationales=rationales,
+        terms=terms,
         rows_of=_rows,
         left=is_left_aligned,
         wrapped=is_wrapped,
