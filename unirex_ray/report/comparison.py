@@ -9,6 +9,7 @@ from rich.text import Text
 
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow
+from unirex_ray.methods import REFERENCES
 from unirex_ray.metrics.nrg import Scores
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.report.certainty import (
@@ -105,7 +106,8 @@ def _leaderboard_remarks(board: Leaderboard) -> list[str]:
 def comparison_table(comparison: Comparison) -> ReportTable:
     """One row per method: NRG and raw test metrics (mean ± std over seeds), the best of each column in bold."""
     rows = comparison.rows
-    eligible = [row.learned is not False for row in rows]
+    # Nobody competes with what people marked.
+    eligible = [row.learned is not False and row.method not in REFERENCES for row in rows]
     nrg = {key.upper(): [_score(row.scores, key) for row in rows] for key in _NRG}
     scores = {
         header: bold_best(map(score_text, values), values, higher_is_better=True, eligible=eligible)
