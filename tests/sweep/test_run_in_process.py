@@ -264,4 +264,4 @@ def test_a_terminal_gets_a_table(sweep: Callable[..., SweepOutcome]) -> None:
     sweep(MemoryStore(), console=Console(file=screen, force_terminal=True, width=120))
     last = screen.getvalue().rpartition("Method")[2].split()
     for method in ("aa-ig", "sgt"):
-        assert last[last.index(method) + 1 :][:3] == ["3/3", "0", "0"]
+        assert last[last.index(method) + 1] == "3/3"
