@@ -265,3 +265,5 @@ def test_a_terminal_gets_a_table(sweep: Callable[..., SweepOutcome]) -> None:
     last = screen.getvalue().rpartition("Method")[2].split()
     for method in ("aa-ig", "sgt"):
         assert last[last.index(method) + 1] == "3/3"
+    heads = [word for word in ("Done", "Stopped", "Failed", "Lost", "Running") if any(word in cell for cell in last)]
+    assert heads == ["Done", "Running"]  # none was stopped, failed or lost

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from unirex_ray.analysis.certainty import Certainty, Interval, interval
 from unirex_ray.analysis.paper import PaperComparison
-from unirex_ray.metrics.table import NRG_METRICS, NRG_SCORES
+from unirex_ray.metrics.table import NRG_METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ def agreement(found: Certainty, beside: PaperComparison) -> Agreement:
     paper = {method: {**row.paper, "cnrg": row.paper_cnrg} for method, row in rows.items()}
     same_scope = rows.keys() == {*found.drawn.members}
     higher = {metric.key: metric.higher_is_better for metric in NRG_METRICS}
-    higher |= {score.key: True for score in NRG_SCORES if score.key == "cnrg" and same_scope}
+    if same_scope:
+        higher["cnrg"] = True
     apart: dict[str, tuple[TellingPair, ...]] = {}
     for key, higher_is_better in higher.items():
         if not pairs or key not in pairs[0].differences:

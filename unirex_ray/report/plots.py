@@ -116,8 +116,7 @@ def learning_curve_figure(experiment: str, curves: LearningCurves) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     over = over_seeds(each.seeds for each in every)
     figure.suptitle(_text(f"{experiment}: test metrics by train instances, {over}"), x=0.01, ha="left", fontsize=11)
-    *_, last = panels
-    handles, labels = last.get_legend_handles_labels()
+    handles, labels = panels[0].get_legend_handles_labels()
     if any(point.learned is False for points in curves.curves.values() for point in points):
         handles.append(Line2D([], [], linestyle="", marker="o", color="#555555", markerfacecolor="white"))
         labels.append("not better than the majority class")

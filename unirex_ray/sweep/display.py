@@ -216,9 +216,8 @@ class _LiveDisplay:
             for trial_cells in of_method or [("",) * 4]:
                 table.add_row(*cells, *trial_cells)
                 cells = [""] * len(cells)
-        return Group(
-            Text("; ".join(filter(None, told)), style="table.title"), table
-        )  # a title would wrap with the table
+        # As the table's own title it would wrap where the table ends.
+        return Group(Text("; ".join(filter(None, told)), style="table.title"), table)
 
 
 def _name(spec: TrialSpec) -> str:
