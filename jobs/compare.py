@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--archive", **again, help="Read the sweeps of this file, not the output's (repeatable).")
     parser.add_argument("--write-archive", metavar="FILE", help="Keep what was compared in one file.")
     parser.add_argument("--published", action="store_true", help="Show the paper's results on this corpus as well.")
+    parser.add_argument("--baseline", metavar="METHOD", help="All other methods' differences to this one.")
     options, tree = parse_job(parser, sys.argv[1:])
 
     # Only now, as they take seconds: --help and refusals answer at once.
@@ -27,7 +28,7 @@ def main() -> None:
 
     config, out = build_config(tree), console()
     choice = {**choice_of_sweeps(options), "archives": options.archive}
-    found = compare_all(config, tree, choice, published=options.published)
+    found = compare_all(config, tree, choice, published=options.published, baseline=options.baseline)
     asked = {key: getattr(options, key) for key in ("configurations", "pairs", "table")}
     shown = [table for compared in found.corpora.values() for table in compared.to_print(**asked)]
     for table in (*shown, *(found.several.tables.values() if found.several else ())):

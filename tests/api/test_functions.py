@@ -125,6 +125,8 @@ def test_a_comparison_is_the_file_that_it_writes(tmp_path: Path, capsys: pytest.
     assert both.groupby("corpus").size().to_dict() == {"reviews": len(rows), "sst": len(rows)}
     assert (tmp_path / "sst" / "comparison.csv").is_file()
     assert (tmp_path / "corpora.csv").is_file()
+    with pytest.raises(UserError, match="--baseline=sgt: no complete configuration of it"):
+        unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, baseline="sgt")
     with pytest.raises(UserError, match="unknown sweep 'x'"):
         unirex_ray.compare(output=str(tmp_path), tracking={"uri": uri}, sweeps=["x"])
     with pytest.raises(UserError, match="unknown sweep 'xy'"):

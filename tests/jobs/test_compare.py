@@ -253,24 +253,33 @@ def test_job_from_archives(tmp_path: Path) -> None:
         folder = tmp_path / f"output{number}"
         store = MlflowStore(f"sqlite:///{folder}/mlflow.db")
         true = {method: TRUE[method] for method in methods}
+        true |= {"refer-slm-fp": TRUE["unirex-dlm-fp"]} if number == 0 else {}  # which NRG does not count
         record_simulated(store, true, instances=60, corpus="sst", sweep=f"s{number}")
         (folder / "sweep.json").write_text(json.dumps({"tracking_uri": store.uri}))
     first, both = tmp_path / "first.zip", tmp_path / "both.zip"
     for index in (0, 7):  # of a trial that is compared, and of none of these sweeps
         store.log_evaluation(evaluation("aa-ig", 0, "movies", index=index), params={}, tags={}, files={})
     done = run_job(f"--output={tmp_path}/output0", "--data.name=sst", f"--write-archive={first}")
-    assert f"Wrote {first}: 6 trials, 6 of them with results by instance" in " ".join(done.stdout.split())
+    assert f"Wrote {first}: 9 trials, 9 of them with results by instance" in " ".join(done.stdout.split())
     done = run_job(
         f"--output={tmp_path}/a", f"--archive={first}", f"--also={tmp_path}/output1", f"--write-archive={both}"
     )
     assert done.returncode == 0, done.stderr
-    assert "12 trials, 12 of them with results by instance" in " ".join(done.stdout.split())
+    assert "15 trials, 15 of them with results by instance" in " ".join(done.stdout.split())
     assert [one.trial_id for one in ArchiveStore(both).evaluations("sst")] == ["s1-aa-ig-0000-s0"]
     before = both.read_bytes()
-    done = run_job(f"--output={tmp_path}/b", f"--archive={both}")
+    done = run_job(f"--output={tmp_path}/b", f"--archive={both}", "--baseline=unirex-slm-fp")
     assert done.returncode == 0, done.stderr
     assert f"nothing to runs: {both} stays as it is" in " ".join(done.stdout.split())
     assert "export_best" not in done.stdout
+    assert "sst: differences to UNIREX (SLM-FP) on test" in done.stdout
+    with (tmp_path / "b" / "baseline.csv").open(newline="") as stream:
+        assert {row["method"] for row in csv.DictReader(stream)} == {
+            "aa-grad",
+            "refer-slm-fp",
+            "unirex-dlm-fp",
+            "aa-ig",
+        }
     assert both.read_bytes() == before
     assert (tmp_path / "a" / "comparison.csv").read_text() == (tmp_path / "b" / "comparison.csv").read_text()
     assert (tmp_path / "a" / "certainty.csv").read_text() == (tmp_path / "b" / "certainty.csv").read_text()

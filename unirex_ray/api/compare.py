@@ -22,6 +22,7 @@ def compare(
     protocol: str | None = None,
     unfinished: bool = False,
     published: bool = False,
+    baseline: str | None = None,
     write_archive: str | Path | None = None,
     **keys: Any,
 ) -> DataFrame:
@@ -32,7 +33,8 @@ def compare(
     Args:
         settings, keys: the configuration, see `given_tree`.
         also, archives, sweeps: one or several; with digest, protocol and unfinished: which runs, see `open_sweeps`.
-        published: whether the paper's results are compared as well, in files of their own; see `compare_corpus`.
+        published, baseline: whether the paper's results are compared as well, and with which method all others, in
+            files of their own; see `compare_corpus`.
         write_archive: a file to keep in what was compared, see `AllCompared.write_archive`.
 
     Returns:
@@ -46,7 +48,7 @@ def compare(
     names = {"also": given_names(also), "archives": given_names(archives), "sweeps": given_names(sweeps)}
     choice = {**names, "digest": digest, "protocol": protocol, "unfinished": unfinished}
     config = build_config(tree)
-    found = compare_all(config, tree, choice, published=published)
+    found = compare_all(config, tree, choice, published=published, baseline=baseline)
     for line in found.write(config.output):
         print(line)
     if write_archive is not None:

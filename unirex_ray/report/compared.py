@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unirex_ray.analysis.baseline import against_baseline, require_compared
 from unirex_ray.analysis.compare import Comparison, compare, with_certainty
 from unirex_ray.analysis.extraction_time import NO_TIMES, read_times
 from unirex_ray.analysis.gold_efficiency import gold_efficiency
@@ -76,13 +78,16 @@ class Compared:
         return [shown for name, shown in self.tables.items() if name not in hidden]
 
 
-def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> Compared:
+def compare_corpus(
+    config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False, baseline: str | None = None
+) -> Compared:
     """Read a corpus' runs, and compare its methods.
 
     Args:
         tree: that `config` was built from.
         choice: see `configs_of`.
         published: whether the paper's results stand beside ours.
+        baseline: a method whose differences to all others are wanted, see `against_baseline`.
 
     Raises:
         UserError: where there is nothing to compare.
@@ -102,15 +107,23 @@ def compare_corpus(config: Config, tree: Tree, choice: Mapping[str, Any], *, pub
             results[name] = read(trial)
         return results[name]
 
-    comparison = with_certainty(compare(corpus, sweeps, weights), read_once, weights)
+    comparison = compare(corpus, sweeps, weights)
+    chosen = {row.method: row.configuration for row in comparison.rows}
+    if baseline is not None:
+        require_compared(baseline, chosen)
+    comparison = with_certainty(comparison, read_once, weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(with_most_data(comparison.variants)[0], weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
     times = read_times(config.output, [sweep.settings for sweep in sweeps]) if own else NO_TIMES
-    chosen = {row.method: row.configuration for row in comparison.rows}
     references = one_task_model(chosen, comparison.variants, read_once)
+    beside = against_baseline(baseline, chosen, comparison.variants, read_once) if baseline is not None else None
     learning = learning_curves(comparison.variants, weights)
-    tables = comparison_tables(comparison, against, efficiency, transfer, times, references, learning)
+    with suppress(UserError):  # an archive keeps also what is not scored
+        for configuration in chosen.values():
+            for record in configuration.records:
+                read_once(record)
+    tables = comparison_tables(comparison, against, efficiency, transfer, times, references, learning, beside)
     figures = comparison_figures(comparison, efficiency, learning)
     return Compared(
         comparison=comparison,

@@ -189,7 +189,9 @@ class AllCompared:
         return _archive(self.corpora, file)
 
 
-def compare_all(config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False) -> AllCompared:
+def compare_all(
+    config: Config, tree: Tree, choice: Mapping[str, Any], *, published: bool = False, baseline: str | None = None
+) -> AllCompared:
     """Compare the methods on each corpus that `data.name` lists, and the corpora; arguments as `compare_corpus`.
 
     Without a `data.name`, those of the archives, where some are chosen.
@@ -209,6 +211,8 @@ def compare_all(config: Config, tree: Tree, choice: Mapping[str, Any], *, publis
             corpora_of = [corpus for archive in archives for corpus in archive.corpora]
             config = config.changed({"data.name": ",".join(dict.fromkeys(corpora_of))})
     configs = configs_of(config, choice)
-    corpora = {name: compare_corpus(of, tree, choice, published=published) for name, of in configs.items()}
+    corpora = {
+        name: compare_corpus(of, tree, choice, published=published, baseline=baseline) for name, of in configs.items()
+    }
     several = compare_several(corpora, published=published) if len(corpora) > 1 else None
     return AllCompared(configs=configs, corpora=corpora, several=several)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unirex_ray.analysis.agreement import agreement
+from unirex_ray.analysis.baseline import AgainstBaseline
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.extraction_time import NO_TIMES, ExtractionTimes
 from unirex_ray.analysis.gold_efficiency import GoldEfficiency
@@ -15,6 +16,7 @@ from unirex_ray.analysis.paper import PaperComparison
 from unirex_ray.analysis.references import OneTaskModel
 from unirex_ray.analysis.transfer import TransferRow
 from unirex_ray.errors import UserError
+from unirex_ray.report.baseline import baseline_table
 from unirex_ray.report.certainty import certainty_table, pairs_table
 from unirex_ray.report.comparison import comparison_table
 from unirex_ray.report.configurations import configurations_table
@@ -36,6 +38,7 @@ _SOMETIMES = (
     "pairs",
     "comparison_published",
     "agreement",
+    "baseline",
     "references",
     "learning_curve",
     "gold_efficiency",
@@ -54,6 +57,7 @@ def comparison_tables(
     times: ExtractionTimes = NO_TIMES,
     references: OneTaskModel | None = None,
     learning: LearningCurves | None = None,
+    baseline: AgainstBaseline | None = None,
 ) -> dict[str, ReportTable]:
     """The tables of a comparison, by the name of their CSV file; most only where there are such results."""
     found = comparison.certainty
@@ -62,6 +66,7 @@ def comparison_tables(
         **({"certainty": certainty_table(comparison, found)} if found else {}),
         **({"pairs": pairs_table(comparison, found)} if found and found.pairs else {}),
         CONFIGURATIONS: configurations_table(comparison.variants),
+        **({"baseline": baseline_table(comparison.experiment, baseline)} if baseline else {}),
         **({"comparison_published": published_table(against_paper)} if against_paper else {}),
         **({"agreement": agreement_table(agreement(found, against_paper))} if found and against_paper else {}),
         **({"references": references_table(comparison.experiment, references)} if references else {}),

@@ -42,6 +42,8 @@ _LEFT_ALIGNED = (
     "Other",
     "Prediction",
     "Ranking",
+    "Better in",
+    "Worse in",
     "Annotator",
 )
 _WRAPPED = ("Parameters", "Rationale", "Remarks")
