@@ -9,7 +9,6 @@ certainty: how often intervals hold the truth, in simulated experiments.
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 from unirex_ray.cli.parser import job_parser, parse_job
@@ -40,6 +39,7 @@ def main() -> None:
     # Only now, as they take seconds: --help and refusals answer at once.
     import torch
 
+    from unirex_ray.api.train import cpus_here
     from unirex_ray.benchmarks.table import configs_by_method, measure
     from unirex_ray.report.table import console
 
@@ -47,7 +47,7 @@ def main() -> None:
     config = next(iter(configs.values()))
     if options.runs < 5 or options.instances < 3:
         raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
-    torch.set_num_threads(config.train.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.train.threads or cpus_here())
     measured = measure(what, configs, lengths=options.lengths, runs=options.runs, instances=options.instances)
     if not options.json:
         return measured.print(console())
