@@ -175,6 +175,8 @@ def test_the_card_tells_the_protocol_and_whether_the_model_learned_anything(p: f
     provenance = provenance_of(selected, "sqlite:////x")
     assert provenance["protocol"] == protocol_hash(provenance["protocol_settings"])
     text = model_card(selected, Config(), CARD, provenance)
+    shown = [line.split(" (")[0].strip("| ") for line in text.splitlines() if " is better) |" in line]
+    assert shown == ["Comp", "Suff", "AUPRC", "TF1", "Task"]  # what was not measured has no row
     assert f"| better than the majority class | {answer}, test:" in text
     assert f"| protocol | protocol {provenance['protocol']}: reviews" in text
     assert "| selected from | finished sweeps |" in text

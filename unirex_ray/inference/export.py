@@ -232,12 +232,14 @@ def text_options(card: ModelCard) -> str:
 
 
 def metrics_table(record: TrialRecord) -> str:
-    """A trial's metrics on dev and test as a table in Markdown."""
+    """The metrics that a trial has on dev or test, as a table in Markdown."""
+    measured = {key for split in _SPLITS for key in record.metrics.of(split)}
     rows = (
         f"| {metric.label} ({'higher' if metric.higher_is_better else 'lower'} is better) "
         + "".join(f"| {_shown(record.metrics.of(split).get(metric.key), metric.decimals)} " for split in _SPLITS)
         + "|"
         for metric in METRICS
+        if metric.key in measured
     )
     return "\n".join(["| metric | dev | test |", "|---|---|---|", *rows])
 
