@@ -65,11 +65,10 @@ def test_other_configurations_of_the_baseline_come_first_and_outsiders_are_among
         ("reference-gold", 0),
     ]
     own = found.rows[0]
-    # The same models, -0.3 on every instance; of each, seeds are drawn.
+    # Every instance and task model has this difference, so that no draw has another one.
     difference, (low, high) = own.differences["comprehensiveness"]
-    assert low < difference < high
-    assert difference == pytest.approx(-0.3, abs=1e-6)
-    assert own.differences["sufficiency"][0] == pytest.approx(0.0, abs=1e-6)
+    assert (difference, low, high) == pytest.approx((-0.3,) * 3, abs=1e-6)
+    assert own.differences["task_score"] == (0.0, (0.0, 0.0))
     assert [metric.label for metric in own.worse] == ["Comp"]
     assert own.better == ()
     table = baseline_table("sst", found)
@@ -124,3 +123,14 @@ def test_one_seed_is_said():
         "A method's mean minus that of UNIREX (SLM-FP); intervals are of 80 test instances, for"
     )
     assert remarks[1] == "With one seed, how far another seed moves a method is in no interval."
+
+
+def test_a_method_with_fewer_seeds_is_compared_as_well(recorded):
+    recorded.add("l2e", OTHERS[:2])
+    recorded.add("aa-ig", MODELS[:2])  # the baseline's models, as far as they go
+    found = find(recorded)
+    assert [row.configuration.method for row in found.rows][-2:] == ["l2e", "aa-ig"]
+    assert found.seeds == (2, 3)
+    low, high = found.rows[-1].differences["task_score"][1]
+    assert low < 0 < high
+    assert "80 test instances and 2/3 seeds" in baseline_table("sst", found).remarks[0]

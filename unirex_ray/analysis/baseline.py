@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unirex_ray.analysis.certainty import Interval, interval, read_results
+from unirex_ray.analysis.references import same_models
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.bootstrap import Results, bootstrap
@@ -88,7 +89,9 @@ def against_baseline(
     *,
     seed: int = 0,
 ) -> AgainstBaseline:
-    """Differences to a method in every raw metric; instances are paired, seeds are drawn for each configuration.
+    """Differences to a method in every raw metric.
+
+    Instances are paired, and so are seeds where both explain the same task models.
 
     Args:
         baseline: a method.
@@ -122,7 +125,7 @@ def against_baseline(
 
 def _differences(pair: Results, seed: int) -> dict[str, tuple[float, Interval]]:
     theirs, ours = (mean_over_seeds([mean_metrics(run) for run in runs]) for runs in pair.values())
-    drawn = bootstrap(pair, seed=seed).raw
+    drawn = bootstrap(pair, seed=seed, same_models=same_models(*pair.values())).raw
     return {
         metric.key: (theirs[metric.key] - ours[metric.key], interval(drawn[metric.key] @ _MINUS))
         for metric in NRG_METRICS

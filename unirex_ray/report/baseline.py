@@ -53,7 +53,8 @@ def _remarks(found: AgainstBaseline, *, own: bool) -> list[str]:
     over += "" if found.seeds == (1,) else f" and {'/'.join(map(str, found.seeds))} seeds"
     remarks = [
         f"A method's mean minus that of {label}; intervals are of {over}, for one difference at a time: where there is "
-        "no difference, one interval in twenty says that there is one."
+        "no difference, one interval in twenty says that there is one. Where both explain the same task models, seeds "
+        "are paired."
     ]
     if any(row.configuration.better_than_majority("test") is False for row in found.rows):
         remarks.append(f"{NOT_BETTER_MEANS}: its rationales say nothing of the task.")
