@@ -33,6 +33,7 @@ OPTIONS: list[Row] = [
         ("study serve --train.epochs=3", "study.py does not read --train.epochs; leave it out"),
         ("study analyse --output=absent", "'absent' is no study (no study.json); make one first"),
         ("explain --model=model --text=t --txt=t", "unknown option --txt (did you mean 'text'?)"),
+        ("sweep train.epochs=3", "'train.epochs=3' has no dashes: write --train.epochs=3"),
         ("sweep paper", "'paper' belongs to no option; options begin with --"),
         ("sweep --train.epochs", "argument --train.epochs: expected one argument"),
         # Keys that another job reads.

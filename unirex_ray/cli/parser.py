@@ -52,7 +52,9 @@ class Parser(argparse.ArgumentParser):
         if unknown != message:
             first = unknown.split()[0]
             key = first.split("=")[0].lstrip("-")
-            if not first.startswith("-"):
+            if not first.startswith("-") and key in config_keys():
+                message = f"{first!r} has no dashes: write --{first}"
+            elif not first.startswith("-"):
                 message = f"{first!r} belongs to no option; options begin with --, and --help lists them"
             elif key in config_keys():
                 message = f"{self.prog} does not read --{key}; leave it out (--help lists what it reads)"
