@@ -14,7 +14,7 @@ from unirex_ray.report.files import comparison_tables
 from unirex_ray.study.analysis import analyse
 from unirex_ray.study.answers import collect, raw_answers
 from unirex_ray.study.record import answer_files, condition_keys, metrics_of, record
-from unirex_ray.study.report import study_tables
+from unirex_ray.study.tables import study_tables
 
 
 def recorded(store, *, simulated: bool = False, study=None):

@@ -12,17 +12,10 @@ from rich.console import Console
 from unirex_ray.report.table import ReportTable
 from unirex_ray.study.analysis import Analysis, Cell, Pair, analyse
 from unirex_ray.study.answers import Answers
+from unirex_ray.study.in_words import findings, interval_remarks, pair_sentence
 from unirex_ray.study.manifest import Study, Text
-from unirex_ray.study.report import (
-    SIMULATED_REMARK,
-    findings,
-    interval_remarks,
-    pair_sentence,
-    problem_lines,
-    study_page,
-    study_tables,
-    write_report,
-)
+from unirex_ray.study.report import problem_lines, study_page, write_report
+from unirex_ray.study.tables import SIMULATED_REMARK, study_tables
 from unirex_ray.study.tasks import TASKS
 
 

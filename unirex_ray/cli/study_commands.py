@@ -20,13 +20,15 @@ from unirex_ray.study.analysis import analyse as analyse_answers
 from unirex_ray.study.answer_store import ANSWERS
 from unirex_ray.study.describe import conditions_table, simulated_in_words
 from unirex_ray.study.folder import FORMS, REPORTS, STUDY, make_folder
+from unirex_ray.study.in_words import findings
 from unirex_ray.study.make import Request
 from unirex_ray.study.manifest import read_study
 from unirex_ray.study.read_files import read_answers
 from unirex_ray.study.record import record, store_uri
-from unirex_ray.study.report import findings, problem_lines, study_page, study_tables, write_report
+from unirex_ray.study.report import problem_lines, study_page, write_report
 from unirex_ray.study.server import serve as serve_study
 from unirex_ray.study.simulated import SIMULATED, read_simulated
+from unirex_ray.study.tables import study_tables
 from unirex_ray.tracking.mlflow_store import MlflowStore
 
 

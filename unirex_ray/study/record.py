@@ -14,8 +14,9 @@ from unirex_ray.report.files import REPORT
 from unirex_ray.report.table import ReportTable
 from unirex_ray.study.analysis import Analysis
 from unirex_ray.study.answers import Answers, own_format
+from unirex_ray.study.in_words import WORDS, findings
 from unirex_ray.study.manifest import MANIFEST, Study
-from unirex_ray.study.report import TABLES, WORDS, findings
+from unirex_ray.study.report import TABLES
 from unirex_ray.tracking.choose import uri_of_output
 from unirex_ray.tracking.provenance import code_version
 from unirex_ray.tracking.records import JudgedModel, StudyRecord
