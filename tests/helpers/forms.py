@@ -106,3 +106,13 @@ def upload(page: Any, content: Any) -> str:
     page.locator("#file").set_input_files({"name": "file.json", "mimeType": "application/json", "buffer": data})
     page.locator("#said:not(:empty)").wait_for()  # the page's policy keeps Playwright from waiting for an expression
     return str(page.locator("#said").inner_text())
+
+
+def title(page: Any) -> str:
+    """The heading that is in sight."""
+    return str(page.locator("h1:visible").inner_text())
+
+
+def button(page: Any, name: str) -> Any:
+    """One to be pressed, by its words."""
+    return page.get_by_role("button", name=name, exact=True)
