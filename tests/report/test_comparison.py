@@ -265,3 +265,13 @@ def test_what_is_unscored_for_one_reason_is_said_in_one_line() -> None:
     found = replace(comparison(), unscored=(("a", "first"), ("b", "second"), ("c", "first")))
     said = [remark for remark in comparison_table(found).remarks if remark.startswith("Unscored")]
     assert said == ["Unscored: a, c (first).", "Unscored: b (second)."]
+
+
+def test_what_select_predict_pipelines_have_by_construction_is_said() -> None:
+    def said(*methods: str) -> list[str]:
+        trials = [(method, 0, seed, raw(dev=0.5, test=0.5)) for method in methods for seed in (0, 1)]
+        return [remark for remark in comparison_table(comparison(trials)).remarks if "by construction" in remark]
+
+    assert said("aa-ig", "unirex-dlm-fp") == []
+    (remark,) = said("aa-ig", "fresh", "a2r-p")
+    assert remark.startswith("FRESH, A2R+P: the prediction is made from the rationale alone, so that Suff is 0")

@@ -8,6 +8,7 @@ from typing import Any
 from unirex_ray.analysis.baseline import AgainstBaseline, Beside
 from unirex_ray.metrics.table import NRG_METRICS, Metric
 from unirex_ray.report.certainty import interval_text
+from unirex_ray.report.comparison import select_predict_remark
 from unirex_ray.report.table import NOT_BETTER_MEANS, ReportTable, arrow, marked_label, method_label, parameters_text
 
 
@@ -48,7 +49,7 @@ def _labels(metrics: Sequence[Metric]) -> str:
 
 
 def _remarks(found: AgainstBaseline, *, own: bool) -> list[str]:
-    label = method_label(found.baseline.method)
+    label, others = method_label(found.baseline.method), [row.configuration.method for row in found.rows]
     over = f"{found.instances:,} test instances"
     over += "" if found.seeds == (1,) else f" and {'/'.join(map(str, found.seeds))} seeds"
     remarks = [
@@ -63,6 +64,7 @@ def _remarks(found: AgainstBaseline, *, own: bool) -> list[str]:
     if own:
         parameters = parameters_text(found.baseline.parameters)
         remarks.append(f"The baseline is the configuration of {label} that dev selected: {parameters}.")
+    remarks += select_predict_remark(dict.fromkeys([found.baseline.method, *others]))
     remarks += [f"Without {method_label(method)}: {why}." for method, why in found.without.items()]
     return remarks
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from unirex_ray.analysis.compare import Comparison
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow
-from unirex_ray.methods import REFERENCES
+from unirex_ray.methods import REFERENCES, known_method
 from unirex_ray.metrics.nrg import Scores
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.report.certainty import (
@@ -156,9 +156,25 @@ def _remarks(comparison: Comparison) -> list[str]:
     return [*remarks, *_verdicts(comparison)]
 
 
+def select_predict_remark(methods: Iterable[str]) -> list[str]:
+    """What Comp and Suff are of pipelines that see their rationale alone; nothing without one."""
+    pipelines = [
+        method
+        for method in methods
+        if (known := known_method(method)) and known.stages[-1].design.predicts_from == "rationale"
+    ]
+    if not pipelines:
+        return []
+    return [
+        f"{method_labels(pipelines)}: the prediction is made from the rationale alone, so that Suff is 0 by "
+        "construction, and Comp compares with an empty input. Neither says how well the rationale was chosen."
+    ]
+
+
 def _verdicts(comparison: Comparison) -> list[str]:
-    """Which models learned nothing, or may have, and what is unscored."""
+    """Whose numbers are so by construction, which models learned nothing, or may have, and what is unscored."""
     remarks: list[str] = []
+    remarks += select_predict_remark(row.method for row in comparison.rows)
     verdicts = {row.learned for row in comparison.rows}
     if False in verdicts:
         remarks.append(NOT_BETTER_REMARK)
