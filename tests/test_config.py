@@ -395,3 +395,23 @@ def test_paths_are_absolute_once_the_configuration_is_read(tmp_path, monkeypatch
     for uri, expected in {**uris, "http://host:5000": "http://host:5000"}.items():
         assert build_config({"tracking": {"uri": uri}}).tracking.uri == expected
     assert build_config({"data": {"source": "hf://datasets/a/b@c"}}).data.source == "hf://datasets/a/b@c"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--train.epochs=abc", r"train\.epochs = 'abc': input should be a valid integer"),
+        ("--loss.top_k_percents=5,x", r"loss\.top_k_percents = 'x'"),
+        ("--train.batch_size=0", r"train\.batch_size = .0.: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_value_that_is_wrong_by_itself_is_refused_while_the_command_line_is_parsed(option: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_job(job_parser("job", "A job."), [option])
+
+
+def test_a_value_that_is_wrong_beside_a_default_waits_for_the_presets() -> None:
+    _, tree = parse_job(job_parser("job", "A job."), ["--loss.sampled_top_k=6"])
+    with pytest.raises(UserError, match="has 5 to draw from"):
+        build_config(tree)
+    build_config({"loss": {"top_k_percents": [1, 2, 3, 4, 5, 6]}}, tree)

@@ -16,6 +16,7 @@ from unirex_ray.config import (
     Tree,
     build_config,
     check_remote_code,
+    check_values,
     config_fields,
     config_keys,
     flatten,
@@ -126,10 +127,11 @@ def parse_job(
 
     Returns:
         The job's own options, and the configuration tree given by `--config` and dotted options, of the keys that the
-        job reads (not validated yet, so that a job can put presets below it).
+        job reads (as a whole not validated yet, so that a job can put presets below it).
 
     Raises:
-        UserError: for unknown options, and for keys that the job does not read; in a file these are left out.
+        UserError: for unknown options, for values that are wrong by themselves, and for keys that the job does not
+            read; in a file these are left out.
     """
     options = {key: _add_option(parser, key) for key in parser.keys}
     argv = [_present_option(argument) for argument in _explicit(argv)]
@@ -152,6 +154,7 @@ def parse_job(
         _tell_defaults(parser, options, own, file_tree, space)
         parser.print_help()
         raise SystemExit(0)
+    check_values(tree)
     if sys.stderr.isatty():
         print("loading libraries ...", file=sys.stderr)  # what a job prints itself comes seconds later
     return own, tree

@@ -398,6 +398,21 @@ def build_config(*trees: Mapping[str, Any]) -> Config:
         raise UserError("; ".join(_describe(problem) for problem in error.errors())) from None
 
 
+def check_values(tree: Mapping[str, Any]) -> None:
+    """Refuse what is wrong by itself, whatever presets lie below: it takes no library that is slow to load.
+
+    Raises:
+        UserError: as `build_config`.
+    """
+    try:
+        Config.model_validate(merge(tree))
+    except ValidationError as error:
+        # Other problems are a section's, where what a preset has decides.
+        alone = [p for p in error.errors() if p["type"] == "extra_forbidden" or _key_of(p) in config_keys()]
+        if alone:
+            raise UserError("; ".join(map(_describe, alone))) from None
+
+
 def to_yaml(config: Config) -> str:
     """The whole tree as YAML that `load_yaml` and `build_config` read back to an equal `Config`."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
@@ -462,8 +477,12 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _key_of(problem: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+
+
 def _describe(problem: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+    key = _key_of(problem)
     if problem["type"] == "extra_forbidden":
         section = key.rpartition(".")[0]
         allowed = [k for k in config_keys() if k.rpartition(".")[0] == section or not section]
