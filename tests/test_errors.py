@@ -1,8 +1,12 @@
-"""How a job ends."""
+"""How a job ends, and the hint behind an unknown name."""
 
 import signal
 import subprocess
 import sys
+
+import pytest
+
+from unirex_ray.errors import did_you_mean
 
 JOB = """
 import atexit, time
@@ -24,3 +28,17 @@ def test_ctrl_c_while_libraries_shut_down_is_no_traceback():
     job.send_signal(signal.SIGINT)
     out, err = job.communicate(timeout=60)
     assert (out, err, job.returncode) == ("up\n", "", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("train.lr", " (did you mean 'train.learning_rate'?)"),
+        ("LR", " (did you mean 'train.learning_rate'?)"),
+        ("train.epoch", " (did you mean 'train.epochs'?)"),
+        ("l", ""),
+        ("colour", ""),
+    ],
+)
+def test_an_unknown_name_is_a_slip_or_an_abbreviation(name: str, meant: str) -> None:
+    assert did_you_mean(name, ("train.gpu", "train.epochs", "train.learning_rate", "loss.top_k")) == meant

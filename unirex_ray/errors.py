@@ -39,8 +39,18 @@ class StoppedError(BaseException):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint behind an unknown name, with a blank before it; empty where no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    candidates, short = list(known), _last(name).lower()
+    abbreviated = [one for one in candidates if len(short) > 1 and _initials(one) == short]  # lr: learning_rate
+    close = [*abbreviated, *difflib.get_close_matches(name, candidates, n=1)]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _initials(key: str) -> str:
+    return "".join(word[:1] for word in _last(key).split("_"))
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
