@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +14,27 @@ from unirex_ray.report.table import method_label
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "search_spaces" / "sst-main.zip"
+BEYOND = ROOT / "search_spaces" / "sst-beyond.zip"
 _NUMBER = r"-?\d+\.\d+"
-_INTERVAL = re.compile(rf"(?<![\d.])({_NUMBER}) to ({_NUMBER})(?![\d.])")
+_INTERVAL = re.compile(rf"(?<![\d.])({_NUMBER}) to ({_NUMBER})(?!\d|\.\d)")
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     tree = {"output": str(tmp_path_factory.mktemp("tables"))}
     return compare_all(build_config(tree), tree, {"archives": [str(RECORD)]}, published=True).corpora["sst"]
+
+
+def beside_slm_fp(folder: Path, **choice: Any) -> Compared:
+    """With what was run beside the paper's methods: differences to UNIREX (SLM-FP)."""
+    tree = {"output": str(folder)}
+    archives = {"archives": [str(RECORD), str(BEYOND)], **choice}
+    return compare_all(build_config(tree), tree, archives, baseline="unirex-slm-fp").corpora["sst"]
+
+
+@pytest.fixture(scope="module")
+def beyond(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    return beside_slm_fp(tmp_path_factory.mktemp("beyond"), protocol="cfe0f3224812")
 
 
 def said(page: str, heading: str) -> str:
@@ -82,3 +96,27 @@ def test_what_can_be_told_apart_is_said_as_the_record_says_it(compared: Compared
     assert table.title.removeprefix("The paper's order of ").removesuffix(" of methods") in text
     for by, apart, agree in counts:
         assert f"{apart} and {agree} by {str(by).split()[0]}" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [("unirex_ray/methods/README.md", "## REFER"), ("search_spaces/README.md", "## A gentle start")],
+)
+def test_differences_to_slm_fp_are_those_of_the_records(beyond: Compared, page: str, heading: str) -> None:
+    table, told = rows(beyond.tables["baseline"].markdown()), rows(said(page, heading))
+    assert told[0] == table[0]
+    assert len(told) > 1
+    assert {*told} <= {*table}
+
+
+def test_differences_of_a_warm_up_are_those_of_its_sweep(beyond: Compared, tmp_path: Path) -> None:
+    text = said("search_spaces/README.md", "## A gentle start")
+    named = beside_slm_fp(tmp_path, sweeps=re.findall(r"--sweep-id=(\S+)", text))
+    warm_up, *_ = named.tables["baseline"].records
+    assert warm_up["method"] == "unirex-slm-fp"
+    assert warm_up["configuration"].startswith(re.findall(r"--sweep-id=(\S+)", text)[1])
+    told = _INTERVAL.findall(text.split("no difference is seen:")[1].split("That is")[0])
+    keys = ("comprehensiveness", "sufficiency", "auprc", "token_f1", "task_score")
+    ends = [(warm_up[f"difference/{key}_low"], warm_up[f"difference/{key}_high"]) for key in keys]
+    assert told == [tuple(f"{end:z.{3 if number < 2 else 2}f}" for end in both) for number, both in enumerate(ends)]
+    assert (warm_up["better"], warm_up["worse"]) == ([], [])

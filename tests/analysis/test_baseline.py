@@ -72,7 +72,8 @@ def test_other_configurations_of_the_baseline_come_first_and_outsiders_are_among
     assert [metric.label for metric in own.worse] == ["Comp"]
     assert own.better == ()
     table = baseline_table("sst", found)
-    assert table.columns["Parameters"][0] == "warmup=0.5"
+    assert (table.columns["Config"][0], table.columns["Parameters"][0]) == ("1", "warmup=0.5")
+    assert table.remarks[-1] == "The baseline is the configuration of UNIREX (SLM-FP) that dev selected: 0."
     assert table.columns["Comp ↑"][0].startswith("-0.300 (")
     assert (table.columns["Better in"][1], table.columns["Worse in"][0]) == ("Comp, Suff", "Comp")
     assert table.records[0]["difference/comprehensiveness_low"] == low

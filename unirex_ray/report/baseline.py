@@ -24,7 +24,7 @@ def baseline_table(experiment: str, found: AgainstBaseline) -> ReportTable:
             "Method": [
                 marked_label(row.configuration.method, row.configuration.better_than_majority("test")) for row in rows
             ],
-            **({"Parameters": parameters} if own else {}),
+            **({"Config": [row.configuration.key for row in rows], "Parameters": parameters} if own else {}),
         },
         scores={},
         raw={
@@ -62,8 +62,8 @@ def _remarks(found: AgainstBaseline, *, own: bool) -> list[str]:
     if min(found.seeds) == 1:
         remarks.append("With one seed, how far another seed moves a method is in no interval.")
     if own:
-        parameters = parameters_text(found.baseline.parameters)
-        remarks.append(f"The baseline is the configuration of {label} that dev selected: {parameters}.")
+        selected = ", ".join(filter(None, (found.baseline.key, parameters_text(found.baseline.parameters))))
+        remarks.append(f"The baseline is the configuration of {label} that dev selected: {selected}.")
     remarks += select_predict_remark(dict.fromkeys([found.baseline.method, *others]))
     remarks += [f"Without {method_label(method)}: {why}." for method, why in found.without.items()]
     return remarks
