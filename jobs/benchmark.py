@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--lengths", choices=["sst", "movies"], help=lengths)
     parser.add_argument("--instances", type=int, default=549_309, help="data: train instances; default: as e-SNLI.")
     options, tree = parse_job(parser, sys.argv[1:])
+    if options.runs < 5 or options.instances < 3:
+        raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
 
     # Only now, as they take seconds: --help and refusals answer at once.
     import torch
@@ -45,8 +47,6 @@ def main() -> None:
 
     configs = configs_by_method(tree)
     config = next(iter(configs.values()))
-    if options.runs < 5 or options.instances < 3:
-        raise UserError(f"--runs must be at least 5, --instances 3, but are {options.runs} and {options.instances}")
     torch.set_num_threads(config.train.threads or cpus_here())
     measured = measure(what, configs, lengths=options.lengths, runs=options.runs, instances=options.instances)
     if not options.json:

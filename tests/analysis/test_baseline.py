@@ -8,7 +8,8 @@ import pytest
 from helpers.simulated import numbers
 from helpers.with_results import SEEDS, WithResults, moved
 
-from unirex_ray.analysis.baseline import AgainstBaseline, against_baseline
+from unirex_ray.analysis.baseline import AgainstBaseline, against_baseline, require_compared
+from unirex_ray.analysis.certainty import Pair
 from unirex_ray.benchmarks.certainty import simulate
 from unirex_ray.errors import UserError
 from unirex_ray.metrics.instances import InstanceResults, mean_metrics
@@ -65,19 +66,20 @@ def test_other_configurations_of_the_baseline_come_first_and_outsiders_are_among
         ("reference-gold", 0),
     ]
     own = found.rows[0]
-    # Every instance and task model has this difference, so that no draw has another one.
+    # The same models, -0.3 on every instance; of each, seeds are drawn.
     difference, (low, high) = own.differences["comprehensiveness"]
-    assert (difference, low, high) == pytest.approx((-0.3,) * 3, abs=1e-6)
-    assert own.differences["task_score"] == (0.0, (0.0, 0.0))
+    assert low < difference < high
+    assert difference == pytest.approx(-0.3, abs=1e-6)
     assert [metric.label for metric in own.worse] == ["Comp"]
     assert own.better == ()
     table = baseline_table("sst", found)
     assert (table.columns["Config"][0], table.columns["Parameters"][0]) == ("1", "warmup=0.5")
-    assert table.remarks[-1] == "The baseline is the configuration of UNIREX (SLM-FP) that dev selected: 0."
+    assert table.remarks[2] == "The baseline is the configuration of UNIREX (SLM-FP) that dev selected: 0."
     assert table.columns["Comp ↑"][0].startswith("-0.300 (")
-    assert (table.columns["Better in"][1], table.columns["Worse in"][0]) == ("Comp, Suff", "Comp")
+    assert table.columns["Better / worse in"][:2] == ["- / Comp", "Comp, Suff / -"]
     assert table.records[0]["difference/comprehensiveness_low"] == low
     assert table.records[0]["loss.warmup"] == 0.5
+    assert (table.records[0]["baseline"], table.records[0]["baseline_configuration"]) == ("unirex-slm-fp", "0")
 
 
 def test_another_selected_configuration_is_the_baseline(recorded):
@@ -101,17 +103,18 @@ def test_what_cannot_be_compared_is_told(recorded):
     found = find(recorded)
     assert [row.configuration.method for row in found.rows][1:] == ["refer-slm-fp", "reference-gold"]
     remarks = "\n".join(baseline_table("sst", found).remarks)
-    assert "Without AA (IG): the methods were tested on unlike instances." in remarks
-    assert re.search(r"Without L2E: s-l2e-0-0 has no \S+: an earlier version left none, or it is gone\.", remarks)
+    assert "Without AA (IG) 0: the methods were tested on unlike instances." in remarks
+    assert re.search(r"Without L2E 0: s-l2e-0-0 has no \S+: an earlier version left none, or it is gone\.", remarks)
     with pytest.raises(UserError, match="--baseline=l2e: s-l2e-0-0 has no"):
         find(recorded, "l2e")
 
 
 def test_a_baseline_that_was_not_compared_is_refused(recorded):
     with pytest.raises(UserError) as error:
-        find(recorded, "a2r")
+        require_compared("refer-slm", "sst", recorded.selected({}))
     assert str(error.value) == (
-        "--baseline=a2r: no complete configuration of it; there are: unirex-slm-fp, refer-slm-fp, reference-gold"
+        "--baseline=refer-slm: no complete configuration of it on sst (did you mean 'refer-slm-fp'?); there are: "
+        "unirex-slm-fp, refer-slm-fp, reference-gold"
     )
 
 
@@ -134,4 +137,32 @@ def test_a_method_with_fewer_seeds_is_compared_as_well(recorded):
     assert found.seeds == (2, 3)
     low, high = found.rows[-1].differences["task_score"][1]
     assert low < 0 < high
-    assert "80 test instances and 2/3 seeds" in baseline_table("sst", found).remarks[0]
+    assert "80 test instances and 2 to 3 seeds" in baseline_table("sst", found).remarks[0]
+
+
+def test_what_is_so_by_construction_is_neither_better_nor_worse(recorded):
+    moved_far = [moved(run, 0.3, -0.3) for run in OTHERS]
+    recorded.add("fresh", moved_far)
+    recorded.add("l2e", moved_far)
+    sides = {row.configuration.method: {m.label for m in (*row.better, *row.worse)} for row in find(recorded).rows}
+    assert {"Comp", "Suff"} <= sides["l2e"]
+    assert not {"Comp", "Suff"} & sides["fresh"]
+    assert not {"AUPRC", "TF1"} & sides["reference-gold"]
+    far = {
+        row.configuration.method: {m.label for m in (*row.better, *row.worse)} for row in find(recorded, "fresh").rows
+    }
+    assert not {"Comp", "Suff"} & set().union(*far.values())
+
+
+def test_scored_pairs_have_the_intervals_of_the_comparison(recorded):
+    bounds = {"comprehensiveness": (0.125, 0.25), "sufficiency": (-0.5, -0.25), "cnrg": (0.0, 1.0)}
+    common = {"ahead": 1.0, "p": 0.01, "raw_p": {}, "differences": bounds}
+    for pair, expected in (
+        (Pair(method="unirex-slm-fp", other="refer-slm-fp", **common), (-0.25, -0.125)),
+        (Pair(method="refer-slm-fp", other="unirex-slm-fp", **common), (0.125, 0.25)),
+    ):
+        found = against_baseline("unirex-slm-fp", recorded.selected({}), recorded.variants, recorded.read, [pair])
+        own, refer, _ = found.rows
+        assert refer.differences["comprehensiveness"] == (pytest.approx(0.1, abs=0.05), expected)
+        assert refer.differences.keys() == {"comprehensiveness", "sufficiency"}
+        assert own.differences["comprehensiveness"][1] not in ((-0.25, -0.125), (0.125, 0.25))

@@ -34,6 +34,7 @@ OPTIONS: list[Row] = [
         ("study analyse --output=absent", "'absent' is no study (no study.json); make one first"),
         ("explain --model=model --text=t --txt=t", "unknown option --txt (did you mean 'text'?)"),
         ("sweep train.epochs=3", "'train.epochs=3' has no dashes: write --train.epochs=3"),
+        ("compare baseline=aa-ig", "'baseline=aa-ig' has no dashes: write --baseline=aa-ig"),
         ("sweep paper", "'paper' belongs to no option; options begin with --"),
         ("sweep --train.epochs", "argument --train.epochs: expected one argument"),
         # Keys that another job reads.

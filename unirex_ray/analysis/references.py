@@ -101,7 +101,7 @@ def one_task_model(
         runs = [_with_gold(run) for run in found.get(method, ())]
         if why_none:
             apart[method] = why_none
-        elif results and not same_models(runs, next(iter(results.values()))):
+        elif results and not _same_models(runs, next(iter(results.values()))):
             apart[method] = "it predicts otherwise"
         else:
             configurations[method], results[method] = alike, runs
@@ -161,9 +161,8 @@ def _with_gold(run: InstanceResults) -> InstanceResults:
     )
 
 
-def same_models(ours: Sequence[InstanceResults], theirs: Sequence[InstanceResults]) -> bool:
-    """Whether two methods explain the same task model of each seed: its predictions are equal, instance by instance."""
-    return len(ours) == len(theirs) and all(
+def _same_models(ours: Sequence[InstanceResults], theirs: Sequence[InstanceResults]) -> bool:
+    return all(
         one.ids == other.ids
         and np.array_equal(one.predicted, other.predicted)
         and np.allclose(one.probability, other.probability, rtol=0, atol=_SAME)

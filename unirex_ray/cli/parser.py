@@ -53,14 +53,14 @@ class Parser(argparse.ArgumentParser):
         if unknown != message:
             first = unknown.split()[0]
             key = first.split("=")[0].lstrip("-")
-            if not first.startswith("-") and key in config_keys():
+            known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+            if not first.startswith("-") and "=" in first and key in known:
                 message = f"{first!r} has no dashes: write --{first}"
             elif not first.startswith("-"):
                 message = f"{first!r} belongs to no option; options begin with --, and --help lists them"
             elif key in config_keys():
                 message = f"{self.prog} does not read --{key}; leave it out (--help lists what it reads)"
             else:
-                known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
                 message = f"unknown option --{key}{did_you_mean(key, known)}; --help lists every key"
         raise UserError(message)
 

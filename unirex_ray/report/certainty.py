@@ -129,13 +129,17 @@ def certainty_remarks(found: Certainty) -> list[str]:
         f"{_PERCENT} intervals and shares: {found.draws:,} bootstrap draws of {over}, NRG over the same methods in "
         "every draw. Neither the selection on dev is done again, nor that of the method that stands first."
     ]
-    remarks += one_seed(found)
-    if 1 < counts[0] < _FEW_SEEDS:
-        remarks.append(
-            f"{counts[0]} seeds tell little of their spread: where seeds move a metric twice as far as instances do, "
-            "such intervals hold the truth in 90 % of cases (unirex_ray/benchmarks)."
-        )
-    return remarks
+    return [*remarks, *one_seed(found), *few_seeds(counts[0])]
+
+
+def few_seeds(fewest: int) -> list[str]:
+    """What a few seeds do to intervals; nothing for one, of which more is to be said, and for many."""
+    if not 1 < fewest < _FEW_SEEDS:
+        return []
+    return [
+        f"{fewest} seeds tell little of their spread: where seeds move a metric twice as far as instances do, "
+        "such intervals hold the truth in 90 % of cases (unirex_ray/benchmarks)."
+    ]
 
 
 def _rank_remarks(found: Certainty) -> list[str]:

@@ -68,12 +68,13 @@ class Compared:
         Raises:
             UserError: where there are no results for that table.
         """
+        asked = {CONFIGURATIONS: configurations, "pairs": pairs and "pairs" in self.tables}
         if table is not None:
+            asked["baseline"] = "baseline" in self.tables
             name = PAPER_TABLES[table]
             if name not in self.tables:
                 raise UserError(f"--table={table}: no sweep has results for it; see search_spaces/README.md")
-            return [self.tables[name]]
-        asked = {CONFIGURATIONS: configurations, "pairs": pairs}
+            return [self.tables[shown] for shown in (name, *(n for n, is_asked in asked.items() if is_asked))]
         hidden = {*PAPER_TABLES.values(), *(name for name, is_asked in asked.items() if not is_asked)} - {"transfer"}
         return [shown for name, shown in self.tables.items() if name not in hidden]
 
@@ -110,19 +111,21 @@ def compare_corpus(
     comparison = compare(corpus, sweeps, weights)
     chosen = {row.method: row.configuration for row in comparison.rows}
     if baseline is not None:
-        require_compared(baseline, chosen)
+        require_compared(baseline, corpus, chosen)
     comparison = with_certainty(comparison, read_once, weights)
     against = compare_with_paper(comparison.raw, paper, weights, left_out=comparison.unranked) if paper else None
     efficiency = gold_efficiency(with_most_data(comparison.variants)[0], weights)
     transfer = transfer_rows(comparison, store.evaluations(corpus))
     times = read_times(config.output, [sweep.settings for sweep in sweeps]) if own else NO_TIMES
     references = one_task_model(chosen, comparison.variants, read_once)
-    beside = against_baseline(baseline, chosen, comparison.variants, read_once) if baseline is not None else None
+    beside = None
+    if baseline is not None:
+        pairs = comparison.certainty.pairs if comparison.certainty else ()
+        beside = against_baseline(baseline, chosen, comparison.variants, read_once, pairs)
     learning = learning_curves(comparison.variants, weights)
-    with suppress(UserError):  # an archive keeps also what is not scored
-        for configuration in chosen.values():
-            for record in configuration.records:
-                read_once(record)
+    for record in (record for configuration in chosen.values() for record in configuration.records):
+        with suppress(UserError):  # an archive keeps also what is not scored
+            read_once(record)
     tables = comparison_tables(comparison, against, efficiency, transfer, times, references, learning, beside)
     figures = comparison_figures(comparison, efficiency, learning)
     return Compared(

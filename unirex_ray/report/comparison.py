@@ -8,8 +8,9 @@ from typing import Any
 from rich.text import Text
 
 from unirex_ray.analysis.compare import Comparison
+from unirex_ray.analysis.construction import predicts_from_rationale
 from unirex_ray.analysis.leaderboard import Leaderboard, LeaderboardRow
-from unirex_ray.methods import REFERENCES, known_method
+from unirex_ray.methods import REFERENCES
 from unirex_ray.metrics.nrg import Scores
 from unirex_ray.metrics.table import NRG_METRICS, TrialMetrics
 from unirex_ray.report.certainty import (
@@ -158,16 +159,13 @@ def _remarks(comparison: Comparison) -> list[str]:
 
 def select_predict_remark(methods: Iterable[str]) -> list[str]:
     """What Comp and Suff are of pipelines that see their rationale alone; nothing without one."""
-    pipelines = [
-        method
-        for method in methods
-        if (known := known_method(method)) and known.stages[-1].design.predicts_from == "rationale"
-    ]
+    pipelines = [method for method in methods if predicts_from_rationale(method)]
     if not pipelines:
         return []
     return [
         f"{method_labels(pipelines)}: the prediction is made from the rationale alone, so that Suff is 0 by "
-        "construction, and Comp compares with an empty input. Neither says how well the rationale was chosen."
+        "construction, and Comp compares with an empty input. Neither says how well the rationale was chosen, and "
+        "neither is in bold."
     ]
 
 

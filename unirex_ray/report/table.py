@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unirex_ray.analysis.construction import by_construction
 from unirex_ray.analysis.selection import Configuration
 from unirex_ray.data.schema import Split
 from unirex_ray.methods import known_method
@@ -42,8 +43,7 @@ _LEFT_ALIGNED = (
     "Other",
     "Prediction",
     "Ranking",
-    "Better in",
-    "Worse in",
+    "Better / worse in",
     "Annotator",
 )
 _WRAPPED = ("Parameters", "Rationale", "Remarks")
@@ -296,12 +296,20 @@ def metric_columns(
 ) -> Columns:
     """Test metrics of one configuration per row; a metric that none of them has is left out.
 
+    What a method's construction decides is not in bold.
+
     Args:
         eligible: see `bold_best`.
     """
     means, stds = [row.mean("test") for row in rows], [row.std("test") for row in rows]
+    may_be_best = [True] * len(rows) if eligible is None else eligible
+    constructed = [by_construction(row.method) for row in rows]
+
+    def earned(metric: Metric) -> list[bool]:
+        return [may and metric not in given for may, given in zip(may_be_best, constructed, strict=True)]
+
     return {
-        arrow(metric): metric_column(metric, means, stds, eligible)
+        arrow(metric): metric_column(metric, means, stds, earned(metric))
         for metric in metrics
         if any(metric.key in mean for mean in means)
     }
