@@ -415,3 +415,10 @@ def test_a_value_that_is_wrong_beside_a_default_waits_for_the_presets() -> None:
     with pytest.raises(UserError, match="has 5 to draw from"):
         build_config(tree)
     build_config({"loss": {"top_k_percents": [1, 2, 3, 4, 5, 6]}}, tree)
+
+
+def test_an_item_that_is_wrong_is_told_without_the_list_that_it_leaves_empty() -> None:
+    with pytest.raises(UserError) as error:
+        build_config({"sweep": {"seeds": ["a"]}, "train": {"epochs": "x"}})
+    told = str(error.value).split("; ")
+    assert [line.split(":")[0] for line in told] == ["train.epochs = 'x'", "sweep.seeds = 'a'"]

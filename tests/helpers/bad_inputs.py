@@ -100,7 +100,7 @@ OPTIONS: list[Row] = [
         ("sweep --sweep.concurrency=0", "sweep.concurrency = '0': input should be greater than or equal to 1"),
         ("sweep --sweep.nrg_weights=0,0,0", "sweep.nrg_weights must be at least 0, not all 0"),
         ("sweep --sweep.nrg_weights=1,1e308,1", "and at most 1e+06, but got [1.0, 1e+308, 1.0]"),
-        ("sweep --sweep.nrg_weights=1,1", "sweep.nrg_weights = ['1', '1']: field required"),
+        ("sweep --sweep.nrg_weights=1,1", "sweep.nrg_weights = ['1', '1']: too few values"),
         ("sweep --sweep.hours=0", "sweep.hours = '0': input should be greater than 0"),
         ("sweep --sweep.patience=0", "sweep.patience = '0': input should be greater than or equal to 1"),
         ("sweep --sweep.spare_head=maybe", "sweep.spare_head = 'maybe': input should be a valid boolean"),

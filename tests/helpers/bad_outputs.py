@@ -106,7 +106,11 @@ RECORDED: list[Row] = [
     ("compare --output=swept --protocol=zz", "no sweep has --protocol 'zz'; there are ", {}),
     ("compare --output=swept --data.name=sst,movies --sweep-id=s1", "--sweep-id chooses among the sweeps of one", {}),
     ("compare --output=swept --table=2", "--table=2: no sweep has results for it", {}),
-    ("compare --output=swept --baseline=sgt", "--baseline=sgt: no complete configuration of it; there are: ", {}),
+    (
+        "compare --output=swept --baseline=sgt",
+        "--baseline=sgt: no complete configuration of it on reviews; there are: ",
+        {},
+    ),
     ("compare --published", "no table of data.name = 'reviews'; it has sst, movies", {}),
     ("compare --output=swept --data.name=movies", "not finished: sweep s2 has 2 trials (2 completed)", {}),
     ("export_best --output=swept --data.name=movies", "finish it with --resume", {}),

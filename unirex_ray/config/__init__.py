@@ -395,7 +395,7 @@ def build_config(*trees: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(merge(*trees))
     except ValidationError as error:
-        raise UserError("; ".join(_describe(problem) for problem in error.errors())) from None
+        raise UserError("; ".join(map(_describe, _problems(error)))) from None
 
 
 def check_values(tree: Mapping[str, Any]) -> None:
@@ -408,7 +408,7 @@ def check_values(tree: Mapping[str, Any]) -> None:
         Config.model_validate(merge(tree))
     except ValidationError as error:
         # Other problems are a section's, where what a preset has decides.
-        alone = [p for p in error.errors() if p["type"] == "extra_forbidden" or _key_of(p) in config_keys()]
+        alone = [p for p in _problems(error) if p["type"] == "extra_forbidden" or _key_of(p) in config_keys()]
         if alone:
             raise UserError("; ".join(map(_describe, alone))) from None
 
@@ -477,6 +477,15 @@ def config_hash(config: Config, reads: Callable[[str], bool] = lambda key: True)
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _problems(error: ValidationError) -> list[Mapping[str, Any]]:
+    """Those of an item without those of the list that it is missing from."""
+    found: list[Mapping[str, Any]] = [*error.errors()]
+    inside = [problem["loc"] for problem in found]
+    return [
+        p for p in found if not any(len(loc) > len(p["loc"]) and loc[: len(p["loc"])] == p["loc"] for loc in inside)
+    ]
+
+
 def _key_of(problem: Mapping[str, Any]) -> str:
     return ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
 
@@ -490,4 +499,6 @@ def _describe(problem: Mapping[str, Any]) -> str:
     message: str = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
+    if problem["type"] == "missing":
+        message = "too few values"
     return f"{key} = {problem['input']!r:.200}: {message[0].lower()}{message[1:]}"
