@@ -42,7 +42,7 @@ def test_tells_what_is_unscored_and_why(store: MemoryStore) -> None:
         "unirex-dlm-fp 2": "seed 1 failed: loss is nan",
         "unirex-dlm-fp 3": "seed 0 stopped: loss is nan",
         "unirex-slm-fp 0": "seed 0 failed: loss is nan",
-        "some-ablation": "outside the global scope (the paper's sixteen and SLM-P)",
+        "some-ablation": "outside the global scope, the paper's sixteen and SLM-P; --baseline compares raw metrics",
     }
 
 
